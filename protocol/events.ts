@@ -1,0 +1,270 @@
+/** The journal's events: one envelope, one schema of `data` per type, in the past tense. What is
+ *  written here is read back by every later version: fields are only ever added, as optional.
+ *  `power` events are synced before anyone hears of them; `process` events are written, not
+ *  synced (HOUSE invariant 1). */
+import { z } from 'zod';
+import {
+  assistantMessageSchema,
+  compactionRecordSchema,
+  contentPartSchema,
+  effectClassSchema,
+  finishReasonSchema,
+  onBusySchema,
+  toolOutcomeSchema,
+  turnOutcomeSchema,
+  usageSchema,
+} from './content.ts';
+import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
+import { residencySchema, sessionStateSchema } from './states.ts';
+
+export type Durability = 'power' | 'process';
+
+const id = effectIdSchema;
+const step = z.number();
+const attempt = z.number();
+const generation = z.number();
+const pid = z.number();
+const problem = z.object({ code: z.string(), message: z.string() });
+
+/** type → [durability, schema of data]. */
+export const eventTable = {
+  'session.created': [
+    'power',
+    z.object({
+      name: z.string().optional(),
+      agent: z.string(),
+      model: z.string().optional(),
+      workspace: z.string(),
+      /** True: made by us under the state dir, removed with the session. */
+      private_workspace: z.boolean(),
+      labels: z.record(z.string(), z.string()),
+      limits: z.record(z.string(), z.number()).optional(),
+      /** approval mode of this session: see SURFACE `--approve`. */
+      approve: z.enum(['never', 'ask', 'all']),
+      source: z.string(),
+      forked_from: z.object({ session: z.string(), seq: z.number() }).optional(),
+    }),
+  ],
+  'session.state': [
+    'power',
+    z.object({ from: sessionStateSchema, to: sessionStateSchema, reason: z.string() }),
+  ],
+  'session.residency': [
+    'process',
+    z.object({ from: residencySchema, to: residencySchema, reason: z.string() }),
+  ],
+  'session.renamed': ['power', z.object({ name: z.string() })],
+  'input.accepted': [
+    'power',
+    z.object({
+      input_id: inputIdSchema,
+      source: z.string(),
+      content: z.array(contentPartSchema),
+      on_busy: onBusySchema,
+      idempotency_key: z.string().optional(),
+    }),
+  ],
+  /** A steering input was given to this step of the running turn. */
+  'input.steered': ['power', z.object({ input_id: inputIdSchema, step })],
+  'input.quarantined': ['power', z.object({ input_id: inputIdSchema, reason: z.string() })],
+  /** The tombstone of a turn: written before anything is signalled, so nothing starts after it. */
+  'interrupt.accepted': ['power', z.object({ source: z.string() })],
+  'turn.started': ['power', z.object({ turn: z.number(), input_id: inputIdSchema, attempt })],
+  'turn.completed': [
+    'power',
+    z.object({
+      turn: z.number(),
+      input_id: inputIdSchema,
+      outcome: turnOutcomeSchema,
+      reason: z.string().optional(),
+      error: problem.optional(),
+      usage: usageSchema,
+      cost_usd: z.number(),
+      steps: z.number(),
+    }),
+  ],
+  'model.started': [
+    'power',
+    z.object({
+      step,
+      attempt,
+      model: z.string(),
+      request_digest: z.string(),
+      purpose: z.enum(['step', 'compaction']).optional(),
+    }),
+  ],
+  'model.delta': [
+    'process',
+    z.object({
+      step,
+      attempt,
+      kind: z.enum(['text', 'reasoning', 'tool_call']),
+      text: z.string(),
+      /** Spool offset behind this delta, bytes: where a later supervisor goes on reading. */
+      offset: z.number().optional(),
+    }),
+  ],
+  'model.completed': [
+    'power',
+    z.object({
+      step,
+      attempt,
+      message: assistantMessageSchema,
+      usage: usageSchema,
+      cost_usd: z.number(),
+      finish_reason: finishReasonSchema,
+      latency_ms: z.number(),
+      first_token_ms: z.number().optional(),
+      model: z.string().optional(),
+    }),
+  ],
+  'model.failed': [
+    'power',
+    z.object({
+      step,
+      attempt,
+      error: problem,
+      /** null: no further attempt; this is the outcome. */
+      retry_in_ms: z.number().nullable(),
+    }),
+  ],
+  /** The request of a repeated ask differs from the committed one; the committed outcome stands. */
+  'model.mismatched': ['process', z.object({ step, expected: z.string(), actual: z.string() })],
+  'tool.requested': [
+    'power',
+    z.object({
+      call_id: id,
+      tool: z.string(),
+      /** The model's JSON text as parsed, or as text where it did not parse. */
+      arguments: z.unknown(),
+      effect: effectClassSchema,
+    }),
+  ],
+  'tool.decided': [
+    'power',
+    z.object({
+      call_id: id,
+      decision: z.enum(['allow', 'ask', 'deny']),
+      by: z.string(),
+      rule: z.string(),
+    }),
+  ],
+  'approval.requested': [
+    'power',
+    z.object({
+      call_id: id,
+      digest: z.string(),
+      tool: z.string(),
+      arguments: z.unknown(),
+      expires_at: z.string(),
+    }),
+  ],
+  'approval.resolved': [
+    'power',
+    z.object({
+      call_id: id,
+      decision: z.enum(['approve', 'deny', 'timeout', 'cancelled']),
+      by: z.string(),
+      reason: z.string().optional(),
+      scope: z.enum(['once', 'session', 'rule']).optional(),
+      arguments: z.unknown().optional(),
+    }),
+  ],
+  'tool.started': [
+    'power',
+    z.object({ call_id: id, level: z.string(), limits: z.record(z.string(), z.number()) }),
+  ],
+  'tool.output': [
+    'process',
+    z.object({
+      call_id: id,
+      stream: z.enum(['stdout', 'stderr']),
+      text: z.string(),
+      offset: z.number().optional(),
+    }),
+  ],
+  'tool.completed': ['power', toolOutcomeSchema.extend({ call_id: id })],
+  'worker.started': ['process', z.object({ generation, pid, warm: z.boolean() })],
+  'worker.exited': [
+    'power',
+    z.object({
+      generation,
+      pid,
+      cause: z.enum([
+        'completed',
+        'stopped',
+        'crashed',
+        'memory',
+        'timeout',
+        'unresponsive',
+        'protocol',
+      ]),
+      code: z.number().nullable(),
+      signal: z.string().nullable(),
+      stderr_tail: z.string(),
+      peak_rss_bytes: z.number().nullable(),
+    }),
+  ],
+  'worker.restarting': ['process', z.object({ attempt, delay_ms: z.number() })],
+  'effect.adopted': ['process', z.object({ id, how: z.string() })],
+  'effect.resolved': ['power', z.object({ id, how: z.string() })],
+  'supervisor.started': [
+    'process',
+    z.object({ pid, version: z.string(), epoch: z.number(), level: z.string() }),
+  ],
+  'supervisor.stopped': ['power', z.object({ pid, reason: z.string() })],
+  'store.degraded': ['process', z.object({ reason: z.string() })],
+  'store.repaired': ['power', z.object({ reason: z.string() })],
+  'network.request': ['process', z.record(z.string(), z.unknown())],
+  'process.started': ['process', z.record(z.string(), z.unknown())],
+  'process.exited': ['process', z.record(z.string(), z.unknown())],
+  'limit.exceeded': [
+    'process',
+    z.object({ limit: z.string(), value: z.number(), max: z.number() }),
+  ],
+  'context.compacted': [
+    'power',
+    compactionRecordSchema.omit({ turn: true }).extend({ step }),
+  ],
+} as const satisfies Record<string, readonly [Durability, z.ZodType]>;
+
+export type EventType = keyof typeof eventTable;
+export type EventData<T extends EventType> = z.infer<(typeof eventTable)[T][1]>;
+
+export function isEventType(value: string): value is EventType {
+  return Object.hasOwn(eventTable, value);
+}
+
+export function durabilityOf(type: EventType): Durability {
+  return eventTable[type][0];
+}
+
+/** The session that owns the supervisor's own events (started, stopped, degraded …). */
+export const SYSTEM_SESSION = 'system';
+
+export const eventEnvelopeSchema = z.object({
+  session: z.union([sessionIdSchema, z.literal(SYSTEM_SESSION)]),
+  seq: z.number(),
+  epoch: z.number(),
+  /** RFC 3339 UTC; for display, never for order. */
+  time: z.string(),
+  type: z.string(),
+  turn: z.number().optional(),
+  data: z.unknown(),
+});
+/** One fact as clients see it. `type` may be newer than this version: ignore what is unknown. */
+export type EventEnvelope = z.infer<typeof eventEnvelopeSchema>;
+
+/** An envelope of a known type, for code that switches on it. */
+export type KnownEvent = {
+  [T in EventType]: Omit<EventEnvelope, 'type' | 'data'> & { type: T; data: EventData<T> };
+}[EventType];
+
+/** Validates the data of a known type; undefined for a type this version does not know.
+ *  Throws a ZodError when a known type carries another shape. */
+export function parseEvent(event: EventEnvelope): KnownEvent | undefined {
+  if (!isEventType(event.type)) return undefined;
+  const data = eventTable[event.type][1].parse(event.data);
+  // The schema of exactly this type was applied on the line above.
+  return { ...event, data } as KnownEvent;
+}

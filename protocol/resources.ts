@@ -1,0 +1,174 @@
+/** What the HTTP api shows and takes: one schema each, from which the OpenAPI document, the typed
+ *  client and the validation come. Field names are the wire's (snake_case). */
+import { z } from 'zod';
+import { contentPartSchema, onBusySchema, turnOutcomeSchema, usageSchema } from './content.ts';
+import { eventEnvelopeSchema } from './events.ts';
+import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
+import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
+
+export const labelsSchema = z
+  .record(z.string().regex(/^[A-Za-z0-9._-]{1,63}$/), z.string().max(255))
+  .describe('Free key-value pairs to find sessions by.');
+
+export const approveModeSchema = z.enum(['never', 'ask', 'all']);
+export type ApproveMode = z.infer<typeof approveModeSchema>;
+
+export const createSessionSchema = z.strictObject({
+  agent: z.string().min(1).max(64).optional(),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, . _ -; at most 64')
+    .optional(),
+  model: z.string().min(1).max(256).optional(),
+  workspace: z.string().max(4096).optional().describe('Absolute path; absent: a private one.'),
+  labels: labelsSchema.optional(),
+  limits: z
+    .strictObject({
+      max_turns: z.number().int().min(1).optional(),
+      max_tool_calls_per_turn: z.number().int().min(1).optional(),
+      session_timeout_secs: z.number().min(0).optional(),
+      max_cost_usd: z.number().min(0).optional(),
+      max_tokens: z.number().int().min(0).optional(),
+    })
+    .optional(),
+  approve: approveModeSchema.optional().describe('never: what needs approval is denied.'),
+  idempotency_key: z.string().min(1).max(255).optional(),
+});
+export type CreateSession = z.infer<typeof createSessionSchema>;
+
+export const sessionViewSchema = z.object({
+  id: sessionIdSchema,
+  name: z.string().optional(),
+  agent: z.string(),
+  model: z.string(),
+  workspace: z.string(),
+  workspace_notice: z.string().optional(),
+  labels: z.record(z.string(), z.string()),
+  approve: approveModeSchema,
+  state: sessionStateSchema,
+  /** Why it is in this state: the reason of the last transition. */
+  state_reason: z.string(),
+  activity: activitySchema,
+  residency: residencySchema,
+  backoff: z.object({ attempt: z.number(), next_at: z.string() }).optional(),
+  generation: z.number(),
+  worker_pid: z.number().optional(),
+  created_at: z.string(),
+  updated_at: z.string(),
+  last_seq: z.number(),
+  epoch: z.number(),
+  /** Number of the newest turn, 0 before the first. */
+  turn: z.number(),
+  last_outcome: turnOutcomeSchema.optional(),
+  last_reason: z.string().optional(),
+  queued_inputs: z.number(),
+  pending_approvals: z.number(),
+  usage: usageSchema,
+  cost_usd: z.number(),
+  restarts: z.number(),
+});
+export type SessionView = z.infer<typeof sessionViewSchema>;
+
+export const sendInputSchema = z
+  .strictObject({
+    text: z.string().max(8_000_000).optional(),
+    content: z.array(contentPartSchema).min(1).max(64).optional(),
+    idempotency_key: z.string().min(1).max(255).optional(),
+    on_busy: onBusySchema.optional(),
+    /** True: refused with SESSION_BUSY unless the session is idle. */
+    if_idle: z.boolean().optional(),
+  })
+  .refine((v) => (v.text === undefined) !== (v.content === undefined), {
+    message: 'give either text or content',
+  });
+export type SendInput = z.infer<typeof sendInputSchema>;
+
+export const inputAcceptedSchema = z.object({
+  input_id: inputIdSchema,
+  seq: z.number(),
+  /** True: this key was accepted before; nothing new happened. */
+  duplicate: z.boolean(),
+});
+export type InputAccepted = z.infer<typeof inputAcceptedSchema>;
+
+export const eventPageSchema = z.object({
+  events: z.array(eventEnvelopeSchema),
+  /** `since` of the next page; equal to the last event's seq. */
+  next: z.number(),
+  /** The newest sequence number of the session when the page was read. */
+  last_seq: z.number(),
+});
+export type EventPage = z.infer<typeof eventPageSchema>;
+
+export const approvalViewSchema = z.object({
+  session: sessionIdSchema,
+  call_id: effectIdSchema,
+  tool: z.string(),
+  arguments: z.unknown(),
+  digest: z.string(),
+  requested_at: z.string(),
+  expires_at: z.string(),
+});
+export type ApprovalView = z.infer<typeof approvalViewSchema>;
+
+export const resolveApprovalSchema = z.strictObject({
+  decision: z.enum(['approve', 'deny']),
+  /** Edited arguments, validated against the tool's schema. */
+  arguments: z.unknown().optional(),
+  scope: z.enum(['once', 'session', 'rule']).optional(),
+  reason: z.string().max(2000).optional(),
+});
+export type ResolveApproval = z.infer<typeof resolveApprovalSchema>;
+
+export const processViewSchema = z.object({
+  kind: z.enum(['supervisor', 'worker', 'gateway', 'sandbox']),
+  pid: z.number(),
+  started_at: z.string(),
+  generation: z.number().optional(),
+  rss_bytes: z.number().optional(),
+});
+export type ProcessView = z.infer<typeof processViewSchema>;
+
+export const statusViewSchema = z.object({
+  status: z.enum(['ok', 'degraded', 'stopping']),
+  /** Why it is not ok; empty when it is. */
+  reasons: z.array(z.string()),
+  version: z.string(),
+  pid: z.number(),
+  started_at: z.string(),
+  state_dir: z.string(),
+  config_file: z.string().optional(),
+  socket: z.string(),
+  listen: z.string().optional(),
+  epoch: z.number(),
+  model: z.string(),
+  provider: z.string(),
+  sandbox: z.object({
+    level: z.string(),
+    reason: z.string().optional(),
+    mend: z.string().optional(),
+  }),
+  /** What confines a worker, strongest first. */
+  worker_confinement: z.array(z.string()),
+  capacity: z.object({
+    max_concurrent_sessions: z.number(),
+    resident: z.number(),
+    queued: z.number(),
+    warm: z.number(),
+  }),
+  sessions: z.record(z.string(), z.number()),
+  /** With `deep`: processes, journal check, node and package versions. */
+  deep: z.record(z.string(), z.unknown()).optional(),
+});
+export type StatusView = z.infer<typeof statusViewSchema>;
+
+/** RFC 9457. */
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number(),
+  code: z.string(),
+  detail: z.string(),
+  data: z.record(z.string(), z.unknown()).optional(),
+});
+export type Problem = z.infer<typeof problemSchema>;

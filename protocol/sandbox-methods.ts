@@ -1,0 +1,88 @@
+/** Supervisor ↔ sandbox host (one per session that uses tools). The host appends output and the
+ *  one terminal record to the call's spool before it reports them, and finishes what runs when
+ *  the supervisor dies. */
+import { z } from 'zod';
+import { toolOutcomeSchema } from './content.ts';
+import { effectIdSchema, sessionIdSchema } from './ids.ts';
+
+/** What a session's tools may touch. Empty lists mean: nothing beyond the built-in minimum. */
+export const sandboxPolicySchema = z.object({
+  backend: z.enum(['bubblewrap', 'none']),
+  workspace: z.string(),
+  readOnlyPaths: z.array(z.string()),
+  writablePaths: z.array(z.string()),
+  /** Never visible inside, whatever else is listed: the state dir, the home, config files. */
+  hiddenPaths: z.array(z.string()),
+  /** Bound read-only when they lie inside the workspace: our installation, the config file. */
+  protectedPaths: z.array(z.string()),
+  envAllowlist: z.array(z.string()),
+  /** The values of the allowed variables, taken from the supervisor's environment. */
+  env: z.record(z.string(), z.string()),
+  timeoutMs: z.number(),
+  /** 0: no limit of ours. */
+  memoryLimitBytes: z.number(),
+  maxPids: z.number(),
+  maxOutputBytes: z.number(),
+  tmpBytes: z.number(),
+});
+export type SandboxPolicy = z.infer<typeof sandboxPolicySchema>;
+
+export const sandboxReportSchema = z.object({
+  /** The isolation in force: bubblewrap or none. */
+  level: z.string(),
+  uid: z.number(),
+  workspaceAccess: z.enum(['write', 'read-only']),
+  /** Why the workspace is read-only and the mend; said with every result. */
+  notice: z.string().optional(),
+});
+export type SandboxReport = z.infer<typeof sandboxReportSchema>;
+
+export const toolOutputSchema = z.object({
+  effect: effectIdSchema,
+  stream: z.enum(['stdout', 'stderr']),
+  text: z.string(),
+  offset: z.number(),
+});
+export type ToolOutput = z.infer<typeof toolOutputSchema>;
+
+/** A record in a tool call's spool: output, then exactly one end. */
+export const toolSpoolRecordSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('output'), stream: z.enum(['stdout', 'stderr']), text: z.string() }),
+  z.object({ kind: z.literal('end'), outcome: toolOutcomeSchema }),
+]);
+export type ToolSpoolRecord = z.infer<typeof toolSpoolRecordSchema>;
+
+export const sandboxRequests = {
+  /** Sets the sandbox up; parked ones are started ahead. Throws SANDBOX_UNAVAILABLE. */
+  'sandbox/initialize': {
+    params: z.object({
+      sessionId: sessionIdSchema,
+      policy: sandboxPolicySchema,
+      /** Whole outputs of capped calls go here, one file per artifact, named by its id. */
+      artifactDir: z.string(),
+    }),
+    result: sandboxReportSchema,
+  },
+  /** Runs one call to its end. Bad arguments are an outcome with status error. */
+  'tool/run': {
+    params: z.object({
+      effect: effectIdSchema,
+      tool: z.string(),
+      arguments: z.unknown(),
+      spoolPath: z.string(),
+    }),
+    result: toolOutcomeSchema,
+  },
+  'sandbox/ping': { params: z.object({}), result: z.object({ running: z.number() }) },
+} as const;
+
+export const sandboxNotifications = {
+  /** Kills everything the call started; its outcome has status cancelled. */
+  'tool/cancel': z.object({ effect: effectIdSchema }),
+} as const;
+
+/** Notifications the host sends. */
+export const sandboxReports = {
+  'sandbox/ready': z.object({ pid: z.number() }),
+  'tool/output': toolOutputSchema,
+} as const;

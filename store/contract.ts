@@ -1,0 +1,170 @@
+/** What the rest of the house may ask of the store. The journal is the only durable truth; the
+ *  session record is a projection of it, folded by the one writer in the same transaction.
+ *  Invariants: per session the sequence is gapless from 1; an append resolves only when its
+ *  durability class holds; appends of one caller are committed in call order. */
+import type { SessionHistory, TurnOutcome, Usage } from '../protocol/content.ts';
+import type { EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
+import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
+import type { ApproveMode, EventPage } from '../protocol/resources.ts';
+import type { SessionState } from '../protocol/states.ts';
+import type { ProcessIdentity } from '../base/process.ts';
+
+export type JournalKey = SessionId | typeof SYSTEM_SESSION;
+
+export interface NewEvent {
+  readonly session: JournalKey;
+  readonly type: EventType;
+  readonly turn?: number;
+  /** Set on every model.*, tool.* and approval.* event: finds the events of one effect. */
+  readonly effect?: EffectId;
+  readonly data: unknown;
+}
+
+export interface AppendRequest {
+  /** One transaction: all or none, consecutive in each session. At least one. */
+  readonly events: readonly NewEvent[];
+  /** Claims (scope, key) for the first event; a second claim appends nothing and returns the
+   *  first one's event. `digest` tells whether the second claim means the same. */
+  readonly unique?: { readonly scope: string; readonly key: string; readonly digest: string };
+}
+
+export type AppendResult =
+  | { readonly kind: 'appended'; readonly events: readonly EventEnvelope[] }
+  | { readonly kind: 'duplicate'; readonly event: EventEnvelope; readonly sameDigest: boolean };
+
+export interface QueuedInput {
+  readonly input_id: InputId;
+  readonly seq: number;
+  readonly on_busy: 'enqueue' | 'interrupt' | 'reject' | 'steer';
+}
+
+export interface PendingApproval {
+  readonly call_id: EffectId;
+  readonly tool: string;
+  readonly arguments: unknown;
+  readonly digest: string;
+  readonly requested_at: string;
+  readonly expires_at: string;
+}
+
+export interface OpenTurn {
+  readonly turn: number;
+  readonly input_id: InputId;
+  readonly started_at: string;
+  /** Steering inputs already given to a step of this turn. */
+  readonly steered: readonly { readonly input_id: InputId; readonly step: number }[];
+  /** The tombstone is set: nothing of this turn may start any more. */
+  readonly interrupted: boolean;
+  /** model.completed seen so far. */
+  readonly steps: number;
+  readonly usage: Usage;
+  readonly cost_usd: number;
+  /** Effects reserved (model.started, tool.started) without a terminal event yet. */
+  readonly unfinished: readonly EffectId[];
+}
+
+/** The projection of one session; what `ps` and `inspect` start from. Small by construction:
+ *  no content of the conversation. */
+export interface SessionRecord {
+  readonly id: SessionId;
+  readonly name: string | undefined;
+  readonly agent: string;
+  readonly model: string | undefined;
+  readonly workspace: string;
+  readonly private_workspace: boolean;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly approve: ApproveMode;
+  readonly state: SessionState;
+  readonly state_reason: string;
+  readonly created_at: string;
+  readonly updated_at: string;
+  readonly last_seq: number;
+  readonly epoch: number;
+  /** Number of the newest turn; 0 before the first. */
+  readonly turn: number;
+  readonly open_turn: OpenTurn | undefined;
+  readonly last_outcome: TurnOutcome | undefined;
+  readonly last_reason: string | undefined;
+  /** Accepted, not yet started (nor given to a step), oldest first. */
+  readonly queued: readonly QueuedInput[];
+  readonly approvals: readonly PendingApproval[];
+  /** Tools approved with scope `session`. */
+  readonly approved_tools: readonly string[];
+  readonly usage: Usage;
+  readonly cost_usd: number;
+  /** Highest worker generation started. */
+  readonly generation: number;
+  readonly restarts: number;
+}
+
+export interface ReadOptions {
+  /** Events with a greater sequence number. Throws CURSOR_SUPERSEDED beyond the newest one. */
+  readonly since: number;
+  /** At most this many (the store caps it at 1000, and a page at about 4 MiB). */
+  readonly limit: number;
+  readonly types?: readonly string[];
+}
+
+/** A page over all sessions in commit order; `cursor` is opaque to clients. */
+export interface GlobalPage {
+  readonly events: readonly EventEnvelope[];
+  readonly cursor: string;
+}
+
+export interface SessionFilter {
+  readonly states?: readonly SessionState[];
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface ProcessRecord extends ProcessIdentity {
+  readonly kind: 'worker' | 'gateway' | 'sandbox';
+  readonly session: SessionId | undefined;
+  readonly started_at: string;
+}
+
+export interface StoreHealth {
+  /** Undefined: all is well. */
+  readonly degraded: string | undefined;
+}
+
+export interface VerifyReport {
+  readonly sessions: number;
+  readonly events: number;
+  readonly problems: readonly { session: string; seq: number; problem: string }[];
+}
+
+export interface Store {
+  readonly epoch: number;
+  append(request: AppendRequest): Promise<AppendResult>;
+  readEvents(session: JournalKey, options: ReadOptions): Promise<EventPage>;
+  readAll(cursor: string | undefined, limit: number): Promise<GlobalPage>;
+  /** Closed turns from the last compaction on, each well formed. */
+  readHistory(session: SessionId): Promise<SessionHistory>;
+  /** All events of one effect but deltas and output, oldest first. */
+  readEffect(session: SessionId, effect: EffectId): Promise<readonly EventEnvelope[]>;
+  /** The journaled deltas or output of one effect: the highest spool offset, bytes (0: none). */
+  readSpoolOffset(session: SessionId, effect: EffectId): Promise<number>;
+  /** One accepted input's content. Throws NOT_FOUND. */
+  readInput(session: SessionId, input: InputId): Promise<EventEnvelope>;
+  getSession(id: SessionId): Promise<SessionRecord | undefined>;
+  /** Newest first. */
+  listSessions(filter?: SessionFilter): Promise<readonly SessionRecord[]>;
+  /** Resolves an id, an unambiguous part of one, a name, or @last. Throws SESSION_NOT_FOUND or
+   *  SESSION_AMBIGUOUS (data.candidates). */
+  resolveSession(ref: string): Promise<SessionRecord>;
+  /** Sessions with an open turn, queued inputs, or in a state that must move on by itself. */
+  listUnfinished(): Promise<readonly SessionRecord[]>;
+  /** Removes every trace of a session. */
+  deleteSession(id: SessionId): Promise<void>;
+  /** Copies the events 1…seq of `from` as the start of `to` (new hash chain), followed by a
+   *  session.created with forked_from replacing the original one. */
+  forkSession(from: SessionId, seq: number, to: SessionId, name?: string): Promise<SessionRecord>;
+  putProcess(record: ProcessRecord): Promise<void>;
+  removeProcess(record: Pick<ProcessRecord, 'pid' | 'startTicks'>): Promise<void>;
+  listProcesses(): Promise<readonly ProcessRecord[]>;
+  verify(session?: SessionId): Promise<VerifyReport>;
+  health(): StoreHealth;
+  /** Waits for what is under way, marks a clean stop, closes. Idempotent. */
+  close(): Promise<void>;
+}

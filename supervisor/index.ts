@@ -1,0 +1,82 @@
+/** The supervisor's face: all that doors (the HTTP api, tests) may use of this room. */
+import type { EventEnvelope } from '../protocol/events.ts';
+import type { EffectId, SessionId } from '../protocol/ids.ts';
+import type {
+  ApprovalView,
+  CreateSession,
+  EventPage,
+  InputAccepted,
+  ProcessView,
+  ResolveApproval,
+  SendInput,
+  SessionView,
+  StatusView,
+} from '../protocol/resources.ts';
+import type { SessionState } from '../protocol/states.ts';
+
+export interface ListFilter {
+  readonly state?: readonly SessionState[];
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface FollowOptions {
+  readonly since: number;
+  readonly types?: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/** Wherever a `ref` is taken, an id, an unambiguous part of one, a name or @last will do; it
+ *  throws SESSION_NOT_FOUND or SESSION_AMBIGUOUS. `by` names who asks, for the journal. */
+export interface Supervisor {
+  /** Durable when it resolves. @throws AT_CAPACITY, WORKSPACE_REFUSED, IDEMPOTENCY_CONFLICT. */
+  createSession(params: CreateSession, by: string): Promise<{ view: SessionView; created: boolean }>;
+  listSessions(filter: ListFilter): Promise<readonly SessionView[]>;
+  getSession(ref: string): Promise<SessionView>;
+  /** Closes the session first when it is open; removes its journal and private workspace. */
+  deleteSession(ref: string, by: string): Promise<void>;
+  renameSession(ref: string, name: string): Promise<SessionView>;
+  /** @throws SESSION_NOT_OPEN, SESSION_BUSY, QUEUE_FULL, IDEMPOTENCY_CONFLICT, STORE_DEGRADED. */
+  acceptInput(ref: string, params: SendInput, by: string): Promise<InputAccepted>;
+  /** Idempotent: without a running turn nothing happens. */
+  interrupt(ref: string, by: string): Promise<SessionView>;
+  suspend(ref: string, by: string): Promise<SessionView>;
+  resume(ref: string, by: string): Promise<SessionView>;
+  /** A stopped or failed session opens again; a running one gets a new worker. */
+  restart(ref: string, by: string): Promise<SessionView>;
+  close(ref: string, by: string): Promise<SessionView>;
+  fork(ref: string, at: number | undefined, name: string | undefined): Promise<SessionView>;
+  /** @throws CURSOR_SUPERSEDED, CURSOR_GONE. */
+  readEvents(
+    ref: string,
+    options: { since: number; limit: number; types?: readonly string[] },
+  ): Promise<EventPage>;
+  /** Replays from `since`, then goes live: no gap, no duplicate. A slow consumer holds no memory
+   *  of ours: it is served from the journal. Ends when the signal aborts or the session is
+   *  deleted. `last_seq` of the moment of the call comes first, so that a client knows when it
+   *  has caught up. */
+  followEvents(ref: string, options: FollowOptions): Promise<AsyncIterable<EventEnvelope>>;
+  /** All sessions, in commit order; the cursor after each event is opaque. */
+  followAll(
+    cursor: string | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<{ event: EventEnvelope; cursor: string }>;
+  listApprovals(): Promise<readonly ApprovalView[]>;
+  /** @throws APPROVAL_NOT_FOUND, APPROVAL_RESOLVED, TOOL_ARGUMENTS_INVALID. */
+  resolveApproval(
+    ref: string,
+    callId: EffectId,
+    params: ResolveApproval,
+    by: string,
+  ): Promise<void>;
+  listProcesses(ref: string | undefined): Promise<readonly ProcessView[]>;
+  /** Absolute path of an artifact's file. @throws NOT_FOUND. */
+  findArtifact(ref: string, artifactId: string): Promise<{ path: string; session: SessionId }>;
+  status(deep: boolean): Promise<StatusView>;
+  /** Re-reads the config; keeps the last good one and throws CONFIG_INVALID when it is not valid.
+   *  Returns the keys that changed, and those of them that need a restart. */
+  reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
+  /** Starts the graceful stop: no new input, running turns get `drainMs`; resolves when begun. */
+  requestStop(drainMs: number, by: string): Promise<void>;
+  /** Prometheus text. */
+  metrics(): Promise<string>;
+}
