@@ -2,6 +2,8 @@
  *  clock changes nothing); `wallMs` is for stamps and display only. Timers longer than the 2^31
  *  limit of the runtime are chained, so that a 30-day deadline does not fire at once. */
 
+import { assert } from './assert.ts';
+
 export interface Timer {
   cancel(): void;
 }
@@ -20,6 +22,7 @@ export interface Clock {
 const TIMER_MS_MAX = 2 ** 31 - 1;
 
 function setChainedTimer(delayMs: number, fire: () => void): Timer {
+  assert(!Number.isNaN(delayMs), 'a delay is a number');
   if (delayMs === Number.POSITIVE_INFINITY) return { cancel: () => undefined };
   const deadlineMs = performance.now() + Math.max(0, delayMs);
   let handle: NodeJS.Timeout;

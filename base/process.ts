@@ -2,8 +2,8 @@
  *  protocol pipes, and `spawnQuick` (node:child_process) for one-shot commands on a hot path.
  *  Identity is (pid, start time): a pid alone may belong to a stranger by the time it is used.
  *  Nothing here inherits the environment: `env` is the whole environment of the child. */
-import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { execa } from 'execa';
 import { PrxError, systemCode } from './errors.ts';
@@ -88,20 +88,29 @@ export interface QuickProcess {
 
 /** Starts a one-shot command with the given descriptors. Throws PrxError SPAWN_FAILED. */
 export async function spawnQuick(spec: QuickSpec): Promise<QuickProcess> {
-  const child = spawn(spec.command, [...spec.args], {
-    cwd: spec.cwd,
-    env: { ...spec.env },
-    detached: spec.ownSession,
-    stdio: spec.stdio,
-    ...(spec.uid === undefined ? {} : { uid: spec.uid }),
-    ...(spec.gid === undefined ? {} : { gid: spec.gid }),
-  });
+  const child = spawnOrThrow(spec);
   const failed = new Promise<unknown>((resolve) => child.once('error', resolve));
   const exited = new Promise<ProcessExit>((resolve) => {
     child.once('exit', (code, signal) => resolve(toExit(code, signal)));
   });
   if (child.pid === undefined) throw spawnFailure(spec.command, await failed);
   return { child, pid: child.pid, exited };
+}
+
+/** Some failures (EPERM, E2BIG, ENOMEM) are thrown by spawn itself, the others are an event. */
+function spawnOrThrow(spec: QuickSpec): ChildProcess {
+  try {
+    return spawn(spec.command, [...spec.args], {
+      cwd: spec.cwd,
+      env: { ...spec.env },
+      detached: spec.ownSession,
+      stdio: spec.stdio,
+      ...(spec.uid === undefined ? {} : { uid: spec.uid }),
+      ...(spec.gid === undefined ? {} : { gid: spec.gid }),
+    });
+  } catch (error) {
+    throw spawnFailure(spec.command, error);
+  }
 }
 
 function wrapChild(
@@ -196,5 +205,44 @@ export function readBootId(): string {
   } catch {
     // Not Linux: identities are then told apart by pid and start time alone.
     return '';
+  }
+}
+
+/** Live descendants of a process, parents before children; one scan of /proc (about 2 ms at a
+ *  hundred processes). Empty where there is no /proc. */
+export function listDescendants(pid: number): readonly number[] {
+  const childrenOf = new Map<number, number[]>();
+  for (const name of listProc()) {
+    const parent = readParent(name);
+    if (parent === undefined) continue;
+    const siblings = childrenOf.get(parent);
+    if (siblings === undefined) childrenOf.set(parent, [Number(name)]);
+    else siblings.push(Number(name));
+  }
+  const found: number[] = [];
+  for (let queue = childrenOf.get(pid) ?? []; queue.length > 0; ) {
+    found.push(...queue);
+    queue = queue.flatMap((each) => childrenOf.get(each) ?? []);
+  }
+  return found;
+}
+
+function listProc(): readonly string[] {
+  try {
+    return readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  } catch {
+    // Not Linux.
+    return [];
+  }
+}
+
+function readParent(pid: string): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' ? undefined : Number(fields[1]);
+  } catch {
+    // It died while we looked.
+    return undefined;
   }
 }

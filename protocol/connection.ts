@@ -5,14 +5,23 @@
 import {
   CancellationTokenSource,
   createMessageConnection,
-  ErrorCodes,
+  type MessageConnection,
   type MessageReader,
   type MessageWriter,
-  ResponseError,
 } from 'vscode-jsonrpc/node';
 import type { z } from 'zod';
 import type { Clock } from '../base/clock.ts';
-import { isErrorCode, isPrxError, PrxError, toPrxError } from '../base/errors.ts';
+import { isPrxError, type PrxError, toPrxError } from '../base/errors.ts';
+import { awaitAnswer } from './await-answer.ts';
+import { createReportingWriter, type WriteFailures } from './reporting-writer.ts';
+import {
+  fromResponseError,
+  parseOrThrow,
+  peerClosed,
+  shapeError,
+  toResponseError,
+  unknownMethod,
+} from './rpc-errors.ts';
 
 export type RequestTable = Readonly<Record<string, { params: z.ZodType; result: z.ZodType }>>;
 export type NotificationTable = Readonly<Record<string, z.ZodType>>;
@@ -85,20 +94,77 @@ export interface ConnectionSpec<Local extends Side, Remote extends Side> {
   readonly notifications: NotificationHandlers<Local['notifications']>;
 }
 
-/** JSON-RPC number of every PrxError; its own code stands in the error's data. */
-const PRX_ERROR = -32000;
+/** How long a peer that no longer reads may still be read. What it wrote before its death must not
+ *  be lost, so this is longer than any backlog takes; one that lives on with a closed ear is not
+ *  waited for. Requests to it reject at once. */
+export const DRAIN_MS = 10_000;
 
 export function createConnection<Local extends Side, Remote extends Side>(
   spec: ConnectionSpec<Local, Remote>,
 ): Connection<Remote> {
-  const { transport, clock, peer, remote } = spec;
-  const rpc = createMessageConnection(transport.reader, transport.writer);
+  const { transport, peer } = spec;
+  const failures: WriteFailures = new WeakMap();
+  const writer = createReportingWriter(transport.writer, failures);
+  const rpc = createMessageConnection(transport.reader, writer);
+  const ending = createEnding(transport, rpc);
+  serveRequests(spec, rpc, ending);
+  serveNotifications(spec, rpc, ending);
+  watchPeer(spec, rpc, ending);
+  rpc.listen();
+
+  return {
+    closed: ending.closed,
+    isOpen: () => !ending.signal.aborted,
+    close: () => ending.end({ kind: 'closed' }),
+    async notify(method, params) {
+      if (ending.signal.aborted) return;
+      try {
+        await rpc.sendNotification(method, params);
+      } catch (error) {
+        // A failed write means the peer is gone, and the reader's end says so to everyone. One
+        // that was refused for its size would be missed in silence.
+        if (isPrxError(error, 'FRAME_TOO_LARGE')) ending.violation(error);
+      }
+    },
+    async request(method, params, options) {
+      if (ending.signal.aborted) throw peerClosed(peer, method);
+      const schema = spec.remote.requests[method]?.result;
+      if (schema === undefined) throw unknownMethod(method, peer);
+      const source = new CancellationTokenSource();
+      const send = async (): Promise<unknown> => rpc.sendRequest(method, params, source.token);
+      const { clock } = spec;
+      try {
+        const wait = { send, method, peer, clock, options, ending: ending.signal };
+        const result = await awaitAnswer(wait);
+        return parseOrThrow(schema, result, `result of ${method} from ${peer}`) as never;
+      } catch (error) {
+        source.cancel();
+        throw findFailure(failures, params) ?? fromResponseError(error, peerClosed(peer, method));
+      } finally {
+        source.dispose();
+      }
+    },
+  };
+}
+
+function findFailure(failures: WriteFailures, params: unknown): PrxError | undefined {
+  return typeof params === 'object' && params !== null ? failures.get(params) : undefined;
+}
+
+/** The one end of a connection: whoever calls first names the reason. */
+interface Ending {
+  readonly signal: AbortSignal;
+  readonly closed: Promise<CloseReason>;
+  end(reason: CloseReason): void;
+  violation(error: unknown): void;
+}
+
+function createEnding(transport: Transport, rpc: MessageConnection): Ending {
   const ending = new AbortController();
   let resolveClosed: (reason: CloseReason) => void = () => undefined;
   const closed = new Promise<CloseReason>((resolve) => {
     resolveClosed = resolve;
   });
-
   function end(reason: CloseReason): void {
     if (ending.signal.aborted) return;
     resolveClosed(reason);
@@ -107,22 +173,35 @@ export function createConnection<Local extends Side, Remote extends Side>(
     rpc.dispose();
     transport.reader.dispose();
   }
+  const violation = (error: unknown): void => end({ kind: 'protocol', error: toPrxError(error) });
+  return { signal: ending.signal, closed, end, violation };
+}
 
-  function violation(error: unknown): void {
-    end({ kind: 'protocol', error: toPrxError(error) });
-  }
+type AnySpec = ConnectionSpec<Side, Side>;
+type AnyHandler = (params: unknown, context: RequestContext) => Promise<unknown>;
 
-  function answer(method: string): (params: unknown, token: CancelToken) => Promise<unknown> {
-    const entry = spec.local.requests[method];
+interface CancelToken {
+  onCancellationRequested(listener: () => void): unknown;
+}
+
+function serveRequests<L extends Side, R extends Side>(
+  { local, requests, peer }: ConnectionSpec<L, R>,
+  rpc: MessageConnection,
+  ending: Ending,
+): void {
+  for (const [method, entry] of Object.entries(local.requests)) {
     // The params are parsed by this method's own schema before the handler sees them.
-    const handler = spec.requests[method] as AnyHandler | undefined;
-    return async (params, token) => {
-      if (entry === undefined || handler === undefined) throw unknownMethod(method, peer);
+    const handler = requests[method] as AnyHandler | undefined;
+    // The token is the last argument; without params it is the only one.
+    rpc.onRequest(method, async (...given: unknown[]) => {
+      const token = given.at(-1) as CancelToken;
       const abort = new AbortController();
       const stop = (): void => abort.abort();
       token.onCancellationRequested(stop);
       ending.signal.addEventListener('abort', stop, { once: true });
       try {
+        if (handler === undefined) throw unknownMethod(method, peer);
+        const params = given.length === 2 ? given[0] : undefined;
         const valid = parseOrThrow(entry.params, params, `params of ${method} from ${peer}`);
         return await handler(valid, { signal: abort.signal });
       } catch (error) {
@@ -130,133 +209,47 @@ export function createConnection<Local extends Side, Remote extends Side>(
       } finally {
         ending.signal.removeEventListener('abort', stop);
       }
-    };
+    });
   }
+  rpc.onRequest((method: string) => ending.violation(unknownMethod(method, peer)));
+}
 
-  for (const method of Object.keys(spec.local.requests)) rpc.onRequest(method, answer(method));
-  rpc.onRequest((method: string) => {
-    violation(unknownMethod(method, peer));
-  });
-  for (const [method, schema] of Object.entries(spec.local.notifications)) {
+function serveNotifications<L extends Side, R extends Side>(
+  { local, notifications, peer }: ConnectionSpec<L, R>,
+  rpc: MessageConnection,
+  ending: Ending,
+): void {
+  for (const [method, schema] of Object.entries(local.notifications)) {
+    const handler = notifications[method] as ((valid: unknown) => void) | undefined;
     rpc.onNotification(method, (params: unknown) => {
       const parsed = schema.safeParse(params);
-      const handler = spec.notifications[method] as ((valid: unknown) => void) | undefined;
-      if (parsed.success) handler?.(parsed.data);
-      else violation(shapeError(`params of ${method} from ${peer}`, parsed.error));
+      if (!parsed.success) {
+        ending.violation(shapeError(`params of ${method} from ${peer}`, parsed.error));
+        return;
+      }
+      try {
+        handler?.(parsed.data);
+      } catch (error) {
+        // Our bug, and nobody waits for an answer that could say so: it ends the connection.
+        ending.violation(error);
+      }
     });
   }
-  rpc.onUnhandledNotification((message) => {
-    if (message.method !== '$/cancelRequest') violation(unknownMethod(message.method, peer));
-  });
-  rpc.onError(([error]) => violation(error));
-  rpc.onClose(() => end({ kind: 'eof' }));
+  rpc.onUnhandledNotification(({ method }) => ending.violation(unknownMethod(method, peer)));
+}
+
+function watchPeer(
+  { transport, clock }: Pick<AnySpec, 'transport' | 'clock'>,
+  rpc: MessageConnection,
+  { end, violation, signal }: Ending,
+): void {
   transport.reader.onError(violation);
   transport.reader.onClose(() => end({ kind: 'eof' }));
-  rpc.listen();
-
-  return {
-    closed,
-    isOpen: () => !ending.signal.aborted,
-    close: () => end({ kind: 'closed' }),
-    async notify(method, params) {
-      if (ending.signal.aborted) return;
-      // A failed write means the peer is gone; the reader's end says so to everyone.
-      await rpc.sendNotification(method, params).catch(() => undefined);
-    },
-    async request(method, params, options) {
-      if (ending.signal.aborted) throw peerClosed(peer, method);
-      const source = new CancellationTokenSource();
-      const sent = rpc.sendRequest<unknown>(method, params, source.token);
-      const raced = raceDeadline({ sent, method, peer, clock, options, ending: ending.signal });
-      try {
-        const result = await raced;
-        const schema = remote.requests[method]?.result;
-        if (schema === undefined) throw unknownMethod(method, peer);
-        return parseOrThrow(schema, result, `result of ${method} from ${peer}`) as never;
-      } catch (error) {
-        source.cancel();
-        throw fromResponseError(error);
-      }
-    },
-  };
-}
-
-type AnyHandler = (params: unknown, context: RequestContext) => Promise<unknown>;
-
-interface CancelToken {
-  onCancellationRequested(listener: () => void): unknown;
-}
-
-interface Race {
-  readonly sent: Promise<unknown>;
-  readonly method: string;
-  readonly peer: string;
-  readonly clock: Clock;
-  readonly options: RequestOptions;
-  readonly ending: AbortSignal;
-}
-
-function raceDeadline(race: Race): Promise<unknown> {
-  const { sent, method, peer, clock, options, ending } = race;
-  return new Promise((resolve, reject) => {
-    const timer = clock.setTimer(options.timeoutMs, () => {
-      const message = `${peer} did not answer ${method} within ${options.timeoutMs} ms`;
-      settle(() => reject(new PrxError('DEADLINE_EXCEEDED', message)));
-    });
-    const onEnd = (): void => settle(() => reject(peerClosed(peer, method)));
-    const onCancel = (): void =>
-      settle(() => reject(new PrxError('CANCELLED', `${method} to ${peer} was cancelled`)));
-    function settle(act: () => void): void {
-      timer.cancel();
-      ending.removeEventListener('abort', onEnd);
-      options.signal?.removeEventListener('abort', onCancel);
-      act();
-    }
-    ending.addEventListener('abort', onEnd, { once: true });
-    options.signal?.addEventListener('abort', onCancel, { once: true });
-    sent.then(
-      (value) => settle(() => resolve(value)),
-      (error: unknown) => settle(() => reject(ending.aborted ? peerClosed(peer, method) : error)),
-    );
-    if (options.signal?.aborted) onCancel();
+  // The pipe to a dying peer breaks before the last it said is read.
+  transport.writer.onClose(() => {
+    if (signal.aborted) return;
+    const timer = clock.setTimer(DRAIN_MS, () => end({ kind: 'eof' }));
+    signal.addEventListener('abort', () => timer.cancel(), { once: true });
   });
-}
-
-function parseOrThrow<T extends z.ZodType>(schema: T, value: unknown, what: string): z.infer<T> {
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) throw shapeError(what, parsed.error);
-  return parsed.data;
-}
-
-function shapeError(what: string, error: z.ZodError): PrxError {
-  const issues = error.issues.slice(0, 3).map((i) => `${i.path.join('.') || '(root)'}: ${i.message}`);
-  return new PrxError('INVALID_REQUEST', `${what} are malformed: ${issues.join('; ')}`);
-}
-
-function unknownMethod(method: string, peer: string): PrxError {
-  return new PrxError('METHOD_UNKNOWN', `${peer} used the unknown method ${method}`);
-}
-
-function peerClosed(peer: string, method: string): PrxError {
-  return new PrxError('PEER_CLOSED', `${peer} is gone; ${method} was not answered`);
-}
-
-function toResponseError(error: unknown): ResponseError<unknown> {
-  const known = toPrxError(error);
-  return new ResponseError(PRX_ERROR, known.message, { code: known.code, data: known.data });
-}
-
-function fromResponseError(error: unknown): PrxError {
-  if (isPrxError(error)) return error;
-  if (error instanceof ResponseError) {
-    const detail: unknown = error.data;
-    if (typeof detail === 'object' && detail !== null && 'code' in detail) {
-      const data = 'data' in detail ? (detail.data as Record<string, unknown>) : {};
-      if (isErrorCode(detail.code)) return new PrxError(detail.code, error.message, { data });
-    }
-    if (error.code === ErrorCodes.MethodNotFound) {
-      return new PrxError('METHOD_UNKNOWN', error.message);
-    }
-  }
-  return toPrxError(error);
+  rpc.onError(([error]) => violation(error));
 }

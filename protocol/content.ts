@@ -141,8 +141,9 @@ export const turnRecordSchema = z.object({
 });
 export type TurnRecord = z.infer<typeof turnRecordSchema>;
 
-/** A compaction: everything before (from_turn, from_step) is replaced by `summary` (which is
- *  empty for `truncate`). The boundary lies between steps, so no call is split from its result. */
+/** A compaction: everything before (from_turn, from_step) is replaced by `summary` (of `truncate`:
+ *  that of an earlier compaction, or empty); the input of from_turn always stays. The boundary
+ *  lies between steps, so no call is split from its result. */
 export const compactionRecordSchema = z.object({
   turn: z.number(),
   step: z.number(),
@@ -155,7 +156,10 @@ export const compactionRecordSchema = z.object({
 });
 export type CompactionRecord = z.infer<typeof compactionRecordSchema>;
 
-/** The folded journal, as a worker gets it: closed turns from the last compaction on. */
+/** The folded journal, as a worker gets it: closed turns from the last compaction on. Of an open
+ *  turn nothing is in it, not its compactions either: the worker replays that turn from its
+ *  start. A step without a message (a compaction, a failed or cancelled model call) is in it only
+ *  where inputs steered it, with an empty message. */
 export const sessionHistorySchema = z.object({
   turns: z.array(turnRecordSchema),
   compaction: compactionRecordSchema.optional(),

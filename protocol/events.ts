@@ -172,7 +172,13 @@ export const eventTable = {
   ],
   'tool.started': [
     'power',
-    z.object({ call_id: id, level: z.string(), limits: z.record(z.string(), z.number()) }),
+    z.object({
+      call_id: id,
+      level: z.string(),
+      limits: z.record(z.string(), z.number()),
+      /** Absent: the first. Another one follows an indeterminate call that may run again. */
+      attempt: attempt.optional(),
+    }),
   ],
   'tool.output': [
     'process',
@@ -181,6 +187,7 @@ export const eventTable = {
       stream: z.enum(['stdout', 'stderr']),
       text: z.string(),
       offset: z.number().optional(),
+      attempt: attempt.optional(),
     }),
   ],
   'tool.completed': ['power', toolOutcomeSchema.extend({ call_id: id })],
@@ -222,10 +229,7 @@ export const eventTable = {
     'process',
     z.object({ limit: z.string(), value: z.number(), max: z.number() }),
   ],
-  'context.compacted': [
-    'power',
-    compactionRecordSchema.omit({ turn: true }).extend({ step }),
-  ],
+  'context.compacted': ['power', compactionRecordSchema.omit({ turn: true }).extend({ step })],
 } as const satisfies Record<string, readonly [Durability, z.ZodType]>;
 
 export type EventType = keyof typeof eventTable;

@@ -20,13 +20,7 @@ export const activitySchema = z.enum(['idle', 'turn', 'waiting']);
 export type Activity = z.infer<typeof activitySchema>;
 
 /** resident: a worker serves it; queued: waits for a slot; hibernated: no process. */
-export const residencySchema = z.enum([
-  'resident',
-  'starting',
-  'backoff',
-  'hibernated',
-  'queued',
-]);
+export const residencySchema = z.enum(['resident', 'starting', 'backoff', 'hibernated', 'queued']);
 export type Residency = z.infer<typeof residencySchema>;
 
 export const allowedTransitions: Readonly<Record<SessionState, readonly SessionState[]>> = {

@@ -26,7 +26,9 @@ export const shellArgumentsSchema = z.strictObject({
     .positive()
     .max(86_400)
     .optional()
-    .describe('Seconds until the command and all it started are killed. Default: the configured limit, which is also the maximum.'),
+    .describe(
+      'Seconds until the command and all it started are killed. Default: the configured limit, which is also the maximum.',
+    ),
 });
 
 export const readFileArgumentsSchema = z.strictObject({
