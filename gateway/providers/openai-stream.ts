@@ -1,0 +1,86 @@
+/** What both APIs share: one request, a stream of events, and every way it can go wrong as a
+ *  failure of ours. */
+import type { OpenAI } from 'openai';
+import type { ToolSpec } from '../../protocol/tools.ts';
+import { createFailure } from '../failures.ts';
+import { toQuote } from '../redact.ts';
+import type { OpenAiEndpoint } from './openai-endpoint.ts';
+import { type RequestContext, toOpenAiFailure } from './openai-failures.ts';
+
+export interface StreamSpec {
+  readonly endpoint: OpenAiEndpoint;
+  readonly path: string;
+  readonly model: string;
+  readonly signal: AbortSignal;
+  /** Sends the request. */
+  readonly send: (client: OpenAI) => {
+    withResponse(): Promise<{ data: AsyncIterable<unknown>; response: Response }>;
+  };
+}
+
+/** The events, after one `undefined` for the response headers. Throws the errors of failures.ts;
+ *  ends silently when the signal aborts in mid-stream. */
+export async function* streamEvents(spec: StreamSpec): AsyncIterable<unknown> {
+  const { endpoint, path, model } = spec;
+  const context: RequestContext = { endpoint, path, model, begun: false };
+  let begun = false;
+  let eventCount = 0;
+  try {
+    const client = await endpoint.open();
+    const { data, response } = await spec.send(client).withResponse();
+    begun = true;
+    await refuseDocument(response, context);
+    yield undefined;
+    for await (const event of data) {
+      eventCount += 1;
+      yield event;
+    }
+  } catch (error) {
+    throw toOpenAiFailure(error, { ...context, begun });
+  }
+  if (eventCount === 0 && !spec.signal.aborted) {
+    const message = `${endpoint.target}${path} (model ${model}) answered with an empty stream`;
+    throw createFailure('stream_broken', message);
+  }
+}
+
+/** A page or a whole document in place of a stream: the SDK would see no event in it and end as
+ *  if all were well. */
+async function refuseDocument(response: Response, context: RequestContext): Promise<void> {
+  const type = response.headers.get('content-type') ?? '';
+  if (!/html|json/i.test(type) || response.body === null) return;
+  const { value } = await response.body.getReader().read();
+  const start = Buffer.from(value ?? []).toString('utf8', 0, 1000);
+  const { endpoint, path, model = '' } = context;
+  const message = `${endpoint.target}${path} (model ${model}) answered ${response.status} with \
+${toQuote(type, 60)} in place of a stream: ${endpoint.redact(toQuote(start, 200))}; check \
+provider.base_url (most end in /v1)`;
+  throw createFailure('not_a_stream', message);
+}
+
+export async function listOpenAiModels(
+  endpoint: OpenAiEndpoint,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  try {
+    const client = await endpoint.open();
+    const page: { readonly data: unknown } = await client.models.list({ signal });
+    const models: readonly unknown[] = Array.isArray(page.data) ? page.data : [];
+    return models.flatMap((model) => {
+      const id: unknown =
+        typeof model === 'object' && model !== null ? Reflect.get(model, 'id') : 0;
+      return typeof id === 'string' ? [id] : [];
+    });
+  } catch (error) {
+    throw toOpenAiFailure(error, { endpoint, path: '/models', begun: false });
+  }
+}
+
+/** A tool name that never was offered may be asked for by a model; its text goes on as it is. */
+export function toFunction(tool: ToolSpec): {
+  name: string;
+  description: string;
+  parameters: Record<string, unknown>;
+} {
+  return { name: tool.name, description: tool.description, parameters: tool.parameters };
+}
