@@ -2,12 +2,13 @@
  *  session record is a projection of it, folded by the one writer in the same transaction.
  *  Invariants: per session the sequence is gapless from 1; an append resolves only when its
  *  durability class holds; appends of one caller are committed in call order. */
+
+import type { ProcessIdentity } from '../base/process.ts';
 import type { SessionHistory, TurnOutcome, Usage } from '../protocol/content.ts';
 import type { EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
 import type { ApproveMode, EventPage } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
-import type { ProcessIdentity } from '../base/process.ts';
 
 export type JournalKey = SessionId | typeof SYSTEM_SESSION;
 
@@ -101,6 +102,9 @@ export interface SessionRecord {
 export interface ReadOptions {
   /** Events with a greater sequence number. Throws CURSOR_SUPERSEDED beyond the newest one. */
   readonly since: number;
+  /** The epoch in which the reader saw `since`. Given: CURSOR_SUPERSEDED too when that event was
+   *  lost and its number given again. */
+  readonly epoch?: number;
   /** At most this many (the store caps it at 1000, and a page at about 4 MiB). */
   readonly limit: number;
   readonly types?: readonly string[];
@@ -137,14 +141,20 @@ export interface VerifyReport {
 export interface Store {
   readonly epoch: number;
   append(request: AppendRequest): Promise<AppendResult>;
+  /** The first event of an earlier append that claimed (scope, key), if any. */
+  findClaim(
+    scope: string,
+    key: string,
+  ): Promise<{ readonly event: EventEnvelope; readonly digest: string } | undefined>;
   readEvents(session: JournalKey, options: ReadOptions): Promise<EventPage>;
   readAll(cursor: string | undefined, limit: number): Promise<GlobalPage>;
   /** Closed turns from the last compaction on, each well formed. */
   readHistory(session: SessionId): Promise<SessionHistory>;
   /** All events of one effect but deltas and output, oldest first. */
   readEffect(session: SessionId, effect: EffectId): Promise<readonly EventEnvelope[]>;
-  /** The journaled deltas or output of one effect: the highest spool offset, bytes (0: none). */
-  readSpoolOffset(session: SessionId, effect: EffectId): Promise<number>;
+  /** The highest spool offset, bytes, among the journaled model.delta or tool.output events of one
+   *  attempt of an effect (`data.attempt`, absent means 1); 0: none. */
+  readSpoolOffset(session: SessionId, effect: EffectId, attempt: number): Promise<number>;
   /** One accepted input's content. Throws NOT_FOUND. */
   readInput(session: SessionId, input: InputId): Promise<EventEnvelope>;
   getSession(id: SessionId): Promise<SessionRecord | undefined>;

@@ -1,0 +1,147 @@
+/** The store: opens the journal of one state directory. */
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { readBootId } from '../base/process.ts';
+import { AppendQueue } from './append-queue.ts';
+import { Condition } from './condition.ts';
+import type { Store } from './contract.ts';
+import { acquireLock, type Lock } from './lock.ts';
+import { SafeMark } from './safe-mark.ts';
+import { prepareJournal, prepareStateDir } from './state-dir.ts';
+import { JournalStore } from './store.ts';
+import {
+  fromReply,
+  fromWireError,
+  type OpenReport,
+  type Problem,
+  type WriterFaults,
+} from './thread-protocol.ts';
+import {
+  type ReaderPool,
+  startReaders,
+  startWriter,
+  type ThreadFiles,
+  type WriterThread,
+} from './threads.ts';
+import { Upkeep } from './upkeep.ts';
+
+export { foldHistory } from './fold-history.ts';
+export { addUsage, foldSession } from './fold-session.ts';
+
+export interface StoreOptions {
+  readonly stateDir: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** The files of the threads; absent: the sources beside this one. */
+  readonly threadFiles?: ThreadFiles;
+  /** Hears why the journal cannot be written, and `undefined` when it can again. */
+  readonly onDegraded?: (reason: string | undefined) => void;
+  /** Hears of each damaged session, found at the start or by the verification behind it. */
+  readonly onProblem?: (problem: Problem) => void;
+  /** False: no verification in the background. Default true. */
+  readonly verifyInBackground?: boolean;
+  /** Default: the kernel's. */
+  readonly bootId?: string;
+  /** Faults for tests. */
+  readonly faults?: WriterFaults;
+}
+
+/** Opens (creates, mode 0700) the state directory's journal, alone: a second opener, in this or
+ *  another process, is refused. Checks the tails of unfinished sessions; verifies everything else
+ *  in the background.
+ *  Throws ALREADY_RUNNING (data: pid and started_at of the holder), STATE_DIR_UNUSABLE (not
+ *  writable, not ours, newer schema), UNSUPPORTED (SQLite too old), STORE_CORRUPT (no database). */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const stateDir = prepareStateDir(options.stateDir);
+  const lock = acquireLock(stateDir, options.clock);
+  try {
+    return await openLocked(options, prepareJournal(stateDir), lock);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+async function openLocked(options: StoreOptions, path: string, lock: Lock): Promise<Store> {
+  const files = options.threadFiles ?? {
+    writer: new URL('./writer-main.ts', import.meta.url),
+    reader: new URL('./reader-main.ts', import.meta.url),
+  };
+  const writer = startWriter(files.writer);
+  try {
+    const report = fromReply(
+      await writer.run('open', {
+        path,
+        bootId: options.bootId ?? readBootId(),
+        faults: options.faults ?? {},
+      }),
+    );
+    return assemble(options, { report, path, lock, writer, files });
+  } catch (error) {
+    await writer.stop();
+    throw error;
+  }
+}
+
+interface Opened {
+  readonly report: OpenReport;
+  readonly path: string;
+  readonly lock: Lock;
+  readonly writer: WriterThread;
+  readonly files: ThreadFiles;
+}
+
+function assemble(options: StoreOptions, opened: Opened): Store {
+  const { clock, logger } = options;
+  const { report, path, lock, writer, files } = opened;
+  const mark = new SafeMark(report.safeId);
+  const readers = lazyReaders(files.reader, path);
+  const onProblem = (problem: Problem): void => {
+    logger.error('store.corrupt', { ...problem });
+    options.onProblem?.(problem);
+  };
+  const condition = new Condition({
+    clock,
+    logger,
+    probe: async () => (await writer.run('probe', null)).ok,
+    onChange: (reason) => options.onDegraded?.(reason),
+    onFailed: (error) => mark.fail(fromWireError(error)),
+  });
+  const upkeep = new Upkeep({
+    clock,
+    logger,
+    onProblem,
+    read: async (kind, input) =>
+      JSON.parse(fromReply(await readers.get().run(kind, input, 0)).json),
+  });
+  const queue = new AppendQueue({
+    writer,
+    mark,
+    clock,
+    epoch: report.epoch,
+    onTrouble: (error) => condition.report(error),
+    onCommit: ({ writtenBytes }) => {
+      condition.clear();
+      upkeep.onWritten(writtenBytes);
+    },
+  });
+  for (const problem of report.problems) onProblem(problem);
+  if (options.verifyInBackground ?? true) upkeep.verifyInBackground();
+  const parts = { epoch: report.epoch, clock, lock, writer, queue, mark, condition, upkeep };
+  return new JournalStore({ ...parts, readers: readers.get, stopReaders: readers.stop });
+}
+
+/** Readers are started at the first question. */
+function lazyReaders(file: ThreadFiles['reader'], path: string) {
+  let pool: ReaderPool | undefined;
+  return {
+    get: (): ReaderPool => {
+      pool ??= startReaders(file, path);
+      return pool;
+    },
+    stop: async (): Promise<void> => {
+      await pool?.stop();
+      pool = undefined;
+    },
+  };
+}

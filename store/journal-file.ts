@@ -1,0 +1,90 @@
+/** Opens journal.db for writing: settings, schema, epoch. The epoch rises when the machine died
+ *  under the journal, because only then may something that a client saw be gone: sequence numbers
+ *  given again after it mean other events. A process's death loses nothing that was written. */
+import { PrxError } from '../base/errors.ts';
+import { migrate } from './schema.ts';
+import { checkSqliteVersion, Database } from './sqlite.ts';
+
+/** Our own checkpoints come at about 4 MiB; this one, inside a commit, only if they do not. */
+const AUTO_CHECKPOINT_PAGES = 16_384;
+const WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024;
+const BUSY_TIMEOUT_MS = 5000;
+const CACHE_KIB = 8192;
+
+export interface JournalFile {
+  readonly db: Database;
+  readonly epoch: number;
+  readonly wasClean: boolean;
+  /** Highest id ever given to an event, also to one that was removed. */
+  readonly lastId: number;
+}
+
+export function openJournalFile(path: string, bootId: string): JournalFile {
+  checkSqliteVersion();
+  const db = new Database(path, { readOnly: false, busyTimeoutMs: BUSY_TIMEOUT_MS });
+  try {
+    configure(db);
+    migrate(db);
+    return { db, ...startEpoch(db, bootId) };
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+function configure(db: Database): void {
+  db.exec(`
+    PRAGMA trusted_schema = OFF;
+    PRAGMA secure_delete = ON;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA cache_size = -${CACHE_KIB};
+    PRAGMA synchronous = NORMAL;
+    PRAGMA wal_autocheckpoint = ${AUTO_CHECKPOINT_PAGES};
+    PRAGMA journal_size_limit = ${WAL_BYTES_KEPT_MAX};
+  `);
+  // Both depend on how the library was built and on the file system: read back, not assumed.
+  const mode = db.pragma('journal_mode = WAL');
+  const synchronous = db.pragma('synchronous');
+  if (mode !== 'wal' || synchronous !== '1') {
+    throw new PrxError(
+      'STATE_DIR_UNUSABLE',
+      `the journal needs journal_mode=wal and synchronous=1 but got ${mode} and ${synchronous}; ` +
+        'put the state directory on a local file system',
+      { data: { mode, synchronous } },
+    );
+  }
+}
+
+function startEpoch(db: Database, bootId: string): Omit<JournalFile, 'db'> {
+  return db.transaction('write', () => {
+    const last = db.get<{ epoch: number; boot_id: string }>(
+      'SELECT epoch, boot_id FROM epochs ORDER BY epoch DESC LIMIT 1',
+    );
+    const wasClean = readMeta(db, 'clean') !== '0';
+    const newest = db.get<{ id: number | null }>('SELECT max(id) AS id FROM events')?.id ?? 0;
+    const lastId = Math.max(newest, Number(readMeta(db, 'last_id') ?? 0));
+    // A boot id that cannot be read tells nothing: then only a clean stop keeps the epoch.
+    const isSameBoot = bootId !== '' && readMeta(db, 'boot_id') === bootId;
+    const isKept = last !== undefined && (wasClean || isSameBoot);
+    const epoch = isKept ? last.epoch : (last?.epoch ?? 0) + 1;
+    if (!isKept) {
+      db.run(
+        'INSERT INTO epochs (epoch, first_id, boot_id) VALUES (?, ?, ?)',
+        epoch,
+        lastId + 1,
+        bootId,
+      );
+    }
+    writeMeta(db, 'boot_id', bootId);
+    writeMeta(db, 'clean', '0');
+    return { epoch, wasClean, lastId };
+  });
+}
+
+export function readMeta(db: Database, key: string): string | undefined {
+  return db.get<{ value: string }>('SELECT value FROM meta WHERE key = ?', key)?.value;
+}
+
+export function writeMeta(db: Database, key: string, value: string): void {
+  db.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value);
+}

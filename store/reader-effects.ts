@@ -1,0 +1,132 @@
+/** Reads by reference: one effect's events, one input, and the conversation. */
+import { PrxError } from '../base/errors.ts';
+import type { EventEnvelope, KnownEvent } from '../protocol/events.ts';
+import { toEnvelopeJson, toJsonArray } from './envelope.ts';
+import { foldHistory, historyTypes } from './fold-history.ts';
+import { checkRow, type EventRow } from './integrity.ts';
+import { findSession, sessionNotFound } from './reader.ts';
+import type { Database } from './sqlite.ts';
+import type { ReaderTasks } from './thread-protocol.ts';
+
+const streamTypes: readonly string[] = ['model.delta', 'tool.output'];
+
+/** All events of one effect but its deltas and output, oldest first. */
+export function readEffect(db: Database, session: string, effect: string): string {
+  return toJsonArray(
+    byRef(db, session, effect)
+      .filter(({ type }) => !streamTypes.includes(type))
+      .map(toEnvelopeJson),
+  );
+}
+
+/** Highest spool offset in the journaled deltas or output of one attempt, bytes; 0: none. */
+export function readSpoolOffset(
+  db: Database,
+  { session, effect, attempt }: ReaderTasks['spoolOffset'],
+): number {
+  return byRef(db, session, effect)
+    .filter(({ type }) => streamTypes.includes(type))
+    .map(parseStream)
+    .reduce(
+      (highest, data) =>
+        (data.attempt ?? 1) === attempt ? Math.max(highest, data.offset ?? 0) : highest,
+      0,
+    );
+}
+
+function parseStream(row: EventRow): { readonly attempt?: number; readonly offset?: number } {
+  // The schemas of both types have these fields as numbers; they were applied at the append.
+  return JSON.parse(row.data) as { attempt?: number; offset?: number };
+}
+
+/** The first event of the append that claimed the key, as JSON with the claim's digest. */
+export function findClaim(db: Database, { scope, key }: ReaderTasks['claim']): string {
+  const claim = db.get<{ digest: string; session: string; seq: number }>(
+    'SELECT digest, session, seq FROM uniques WHERE scope = ? AND key = ?',
+    scope,
+    key,
+  );
+  const row =
+    claim &&
+    db.get<EventRow>(
+      'SELECT * FROM events WHERE session = ? AND seq = ?',
+      claim.session,
+      claim.seq,
+    );
+  if (claim === undefined || row === undefined) return 'null';
+  checkRow(row);
+  return `{"event":${toEnvelopeJson(row)},"digest":${JSON.stringify(claim.digest)}}`;
+}
+
+export function readInput(db: Database, session: string, input: string): string {
+  const row = byRef(db, session, input).find(({ type }) => type === 'input.accepted');
+  if (row === undefined) {
+    throw new PrxError('NOT_FOUND', `session ${session} has no input ${input}`, {
+      data: { session, input },
+    });
+  }
+  return toEnvelopeJson(row);
+}
+
+function byRef(db: Database, session: string, ref: string): readonly EventRow[] {
+  const rows = db.all<EventRow>(
+    'SELECT * FROM events WHERE session = ? AND ref = ? ORDER BY seq',
+    session,
+    ref,
+  );
+  for (const row of rows) checkRow(row);
+  return rows;
+}
+
+/** The folded conversation. Reads from the turn in which the last compaction's boundary lies. */
+export function readHistory(db: Database, session: string): string {
+  const record = findSession(db, session);
+  if (record === undefined) throw sessionNotFound(session);
+  const start = findStart(db, session, record.open_turn?.turn ?? 0);
+  const rows = db.all<EventRow>(
+    'SELECT * FROM events WHERE session = ? AND seq >= ? AND type IN ' +
+      '(SELECT value FROM json_each(?)) ORDER BY seq',
+    session,
+    start,
+    JSON.stringify(historyTypes),
+  );
+  for (const row of rows) checkRow(row);
+  const events = rows.map(toEvent);
+  return JSON.stringify(foldHistory([...readEarlierInputs(db, session, events), ...events]));
+}
+
+/** Where the turn of the boundary starts; 1 when nothing was compacted. A compaction in the open
+ *  turn does not count: see fold-history.ts. */
+function findStart(db: Database, session: string, openTurn: number): number {
+  const compaction = byRef(db, session, 'compaction').findLast(({ turn }) => turn !== openTurn);
+  if (compaction === undefined) return 1;
+  const event = toEvent(compaction);
+  if (event.type !== 'context.compacted') return 1;
+  const [start] = byRef(db, session, `turn:${event.data.from_turn}`);
+  return start?.seq ?? 1;
+}
+
+/** Inputs that were accepted before the start and taken up after it. */
+function readEarlierInputs(
+  db: Database,
+  session: string,
+  events: readonly KnownEvent[],
+): readonly EventEnvelope[] {
+  const present = new Set<string>();
+  const missing = new Set<string>();
+  for (const event of events) {
+    if (event.type === 'input.accepted') present.add(event.data.input_id);
+    if (event.type !== 'turn.started' && event.type !== 'input.steered') continue;
+    if (!present.has(event.data.input_id)) missing.add(event.data.input_id);
+  }
+  return [...missing].flatMap((input) =>
+    byRef(db, session, input)
+      .filter(({ type }) => type === 'input.accepted')
+      .map(toEvent),
+  );
+}
+
+function toEvent(row: EventRow): KnownEvent {
+  // What was journaled was validated then, and its checksum holds.
+  return JSON.parse(toEnvelopeJson(row)) as KnownEvent;
+}

@@ -1,0 +1,250 @@
+/** The store as the supervisor sees it: appends go to the writer through the queue, questions to
+ *  the readers, and no answer shows a power-durable event before it is synced. */
+
+import type { Clock } from '../base/clock.ts';
+import { PrxError } from '../base/errors.ts';
+import type { SessionHistory } from '../protocol/content.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
+import type { EventPage } from '../protocol/resources.ts';
+import type { AppendQueue } from './append-queue.ts';
+import type { Condition } from './condition.ts';
+import type {
+  AppendRequest,
+  AppendResult,
+  GlobalPage,
+  JournalKey,
+  ProcessRecord,
+  ReadOptions,
+  SessionFilter,
+  SessionRecord,
+  Store,
+  StoreHealth,
+  VerifyReport,
+} from './contract.ts';
+import type { Lock } from './lock.ts';
+import type { SafeMark } from './safe-mark.ts';
+import {
+  fromReply,
+  type ReaderTasks,
+  type StepReport,
+  type WriterTasks,
+} from './thread-protocol.ts';
+import type { ReaderPool, WriterThread } from './threads.ts';
+import type { Upkeep } from './upkeep.ts';
+
+export interface StoreParts {
+  readonly epoch: number;
+  readonly clock: Clock;
+  readonly lock: Lock;
+  readonly writer: WriterThread;
+  readonly readers: () => ReaderPool;
+  readonly stopReaders: () => Promise<void>;
+  readonly queue: AppendQueue;
+  readonly mark: SafeMark;
+  readonly condition: Condition;
+  readonly upkeep: Upkeep;
+}
+
+interface Claim {
+  readonly event: EventEnvelope;
+  readonly digest: string;
+}
+
+interface ProcessRow {
+  readonly pid: number;
+  readonly start_ticks: number;
+  readonly boot_id: string;
+  readonly kind: ProcessRecord['kind'];
+  readonly session: SessionId | null;
+  readonly started_at: string;
+}
+
+export class JournalStore implements Store {
+  readonly epoch: number;
+  readonly #parts: StoreParts;
+  #closing: Promise<void> | undefined;
+
+  constructor(parts: StoreParts) {
+    this.epoch = parts.epoch;
+    this.#parts = parts;
+  }
+
+  async append(request: AppendRequest): Promise<AppendResult> {
+    this.#assertWritable();
+    return this.#parts.queue.append(request);
+  }
+
+  readEvents(session: JournalKey, options: ReadOptions): Promise<EventPage> {
+    const { since, limit, types, epoch } = options;
+    return this.#read('events', {
+      session,
+      since,
+      limit,
+      types: types ?? null,
+      epoch: epoch ?? null,
+    });
+  }
+
+  readAll(cursor: string | undefined, limit: number): Promise<GlobalPage> {
+    return this.#read('all', { cursor: cursor ?? null, limit });
+  }
+
+  readHistory(session: SessionId): Promise<SessionHistory> {
+    return this.#read('history', session);
+  }
+
+  readEffect(session: SessionId, effect: EffectId): Promise<readonly EventEnvelope[]> {
+    return this.#read('effect', { session, effect });
+  }
+
+  async findClaim(scope: string, key: string): Promise<Claim | undefined> {
+    return (await this.#read<Claim | null>('claim', { scope, key })) ?? undefined;
+  }
+
+  readSpoolOffset(session: SessionId, effect: EffectId, attempt: number): Promise<number> {
+    return this.#read('spoolOffset', { session, effect, attempt });
+  }
+
+  readInput(session: SessionId, input: InputId): Promise<EventEnvelope> {
+    return this.#read('input', { session, input });
+  }
+
+  async getSession(id: SessionId): Promise<SessionRecord | undefined> {
+    return (await this.#read<SessionRecord | null>('session', id)) ?? undefined;
+  }
+
+  listSessions(filter: SessionFilter = {}): Promise<readonly SessionRecord[]> {
+    return this.#read('sessions', { states: filter.states ?? null, labels: filter.labels ?? {} });
+  }
+
+  resolveSession(ref: string): Promise<SessionRecord> {
+    return this.#read('resolve', ref);
+  }
+
+  listUnfinished(): Promise<readonly SessionRecord[]> {
+    return this.#read('unfinished', null);
+  }
+
+  async deleteSession(id: SessionId): Promise<void> {
+    this.#assertWritable();
+    await this.#runSteps<null>(() => this.#inOrder('delete', id));
+    // What was overwritten in the database still stands in the WAL until then.
+    await this.#sync();
+    await this.#parts.upkeep.checkpoint('TRUNCATE');
+  }
+
+  async forkSession(
+    from: SessionId,
+    seq: number,
+    to: SessionId,
+    name?: string,
+  ): Promise<SessionRecord> {
+    this.#assertWritable();
+    const timeMs = this.#parts.clock.wallMs();
+    const record = await this.#runSteps<SessionRecord>((before) =>
+      this.#inOrder('fork', { from, to, seq, name: name ?? null, timeMs, record: before ?? null }),
+    );
+    await this.#sync();
+    return record;
+  }
+
+  async putProcess(record: ProcessRecord): Promise<void> {
+    this.#assertWritable();
+    const { pid, startTicks, bootId, kind, session, started_at } = record;
+    const row = [pid, startTicks, bootId, kind, session ?? null, started_at];
+    await this.#inOrder('putProcess', row);
+  }
+
+  async removeProcess({
+    pid,
+    startTicks,
+  }: Pick<ProcessRecord, 'pid' | 'startTicks'>): Promise<void> {
+    this.#assertWritable();
+    await this.#inOrder('removeProcess', [pid, startTicks]);
+  }
+
+  async listProcesses(): Promise<readonly ProcessRecord[]> {
+    const rows = await this.#read<readonly ProcessRow[]>('processes', null);
+    return rows.map(({ pid, start_ticks, boot_id, kind, session, started_at }) => ({
+      pid,
+      startTicks: start_ticks,
+      bootId: boot_id,
+      kind,
+      session: session ?? undefined,
+      started_at,
+    }));
+  }
+
+  verify(session?: SessionId): Promise<VerifyReport> {
+    return this.#parts.upkeep.verify(session, false);
+  }
+
+  health(): StoreHealth {
+    return { degraded: this.#parts.condition.reason };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { lock, writer, stopReaders, condition, upkeep, queue } = this.#parts;
+    upkeep.close();
+    condition.close();
+    try {
+      await stopReaders();
+      // A writer that failed cannot mark the stop as clean; it was told so already.
+      const reply = await queue.runInOrder(() => writer.run('close', null));
+      if (!condition.isFailed) fromReply(reply);
+    } finally {
+      await writer.stop();
+      lock.release();
+    }
+  }
+
+  /** Asks a reader, and holds the answer back until all it shows is synced. */
+  async #read<T>(kind: keyof ReaderTasks, input: ReaderTasks[keyof ReaderTasks]): Promise<T> {
+    if (this.#closing !== undefined) throw closedError();
+    const { readers, mark } = this.#parts;
+    const { json, powerId } = fromReply(await readers().run(kind, input, mark.id));
+    await mark.whenSafe(powerId);
+    // The reader answers each kind with what the caller's type says; see reader-main.ts.
+    return JSON.parse(json) as T;
+  }
+
+  /** Runs a task of the writer in its place among the appends. */
+  async #inOrder<K extends keyof WriterTasks>(
+    kind: K,
+    input: WriterTasks[K][0],
+  ): Promise<WriterTasks[K][1]> {
+    const { queue, writer, condition } = this.#parts;
+    const reply = await queue.runInOrder(() => writer.run(kind, input));
+    if (!reply.ok) condition.report(reply.error);
+    return fromReply(reply);
+  }
+
+  /** Repeats a task until it is done, each time with what it returned. */
+  async #runSteps<T>(step: (before: T | undefined) => Promise<StepReport<T>>): Promise<T> {
+    let report = await step(undefined);
+    while (!report.done) report = await step(report.value);
+    return report.value;
+  }
+
+  async #sync(): Promise<void> {
+    this.#parts.mark.advance(await this.#inOrder('sync', null));
+  }
+
+  #assertWritable(): void {
+    if (this.#closing !== undefined) throw closedError();
+    const { condition } = this.#parts;
+    if (condition.isFailed) {
+      throw new PrxError('STORE_DEGRADED', condition.reason ?? 'the journal failed');
+    }
+  }
+}
+
+function closedError(): PrxError {
+  return new PrxError('SHUTTING_DOWN', 'the journal is closed');
+}

@@ -1,0 +1,120 @@
+/** The writer thread: the entry that the pool loads, once. Owns the only connection that writes
+ *  events, and the order of commits: tasks are taken one after the other as they were posted; a
+ *  `sync` waits without holding up what comes behind it. */
+import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { assert, unreachable } from '../base/assert.ts';
+import { openJournalFile, writeMeta } from './journal-file.ts';
+import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
+import { checkTails } from './tails.ts';
+import {
+  type OpenReport,
+  type Reply,
+  type Task,
+  toReply,
+  type WriterOptions,
+  type WriterTasks,
+} from './thread-protocol.ts';
+import { WalSync } from './wal-sync.ts';
+import { Writer } from './writer.ts';
+
+interface OpenJournal {
+  readonly writer: Writer;
+  readonly sync: WalSync;
+}
+
+/** The state of this thread: set by `open`, unset by `close`. */
+const thread: { journal: OpenJournal | undefined } = { journal: undefined };
+
+/** Enough to tell a disk with room from one that is full to the last page. */
+const PROBE_BYTES = 256 * 1024;
+
+/** Called by the pool for each task. */
+export function run(task: Task<WriterTasks>): Promise<Reply<unknown>> {
+  return toReply<unknown>(() => {
+    if (task.kind === 'open') return open(task.input);
+    assert(thread.journal !== undefined, `the writer is open before the task ${task.kind}`);
+    return answer(thread.journal, task);
+  });
+}
+
+async function open(options: WriterOptions): Promise<OpenReport> {
+  assert(thread.journal === undefined, 'the writer is opened once');
+  const file = openJournalFile(options.path, options.bootId);
+  const writer = new Writer(file);
+  removeUnlisted(writer);
+  const { pagesMax } = options.faults;
+  if (pagesMax !== undefined) writer.db.pragma(`max_page_count = ${pagesMax}`);
+  const sync = new WalSync(`${options.path}-wal`, () => writer.lastId, options.faults);
+  // What an earlier process left written but unsynced is visible from now on.
+  const safeId = await sync.run();
+  syncFolder(dirname(options.path));
+  thread.journal = { writer, sync };
+  return { epoch: file.epoch, safeId, wasClean: file.wasClean, problems: checkTails(writer) };
+}
+
+function answer(
+  { writer, sync }: OpenJournal,
+  task: Exclude<Task<WriterTasks>, { kind: 'open' }>,
+): unknown {
+  switch (task.kind) {
+    case 'commit':
+      sync.assertUsable();
+      return writer.commit(task.input, sync.syncedId);
+    case 'sync':
+      return sync.run();
+    case 'probe':
+      return probe(writer, sync);
+    case 'delete':
+      sync.assertUsable();
+      return deleteStep(writer, task.input);
+    case 'fork':
+      sync.assertUsable();
+      return forkStep(writer, task.input);
+    case 'putProcess':
+      writer.db.run(
+        'INSERT OR REPLACE INTO processes (pid, start_ticks, boot_id, kind, session, started_at) ' +
+          'VALUES (?, ?, ?, ?, ?, ?)',
+        ...task.input,
+      );
+      return null;
+    case 'removeProcess':
+      writer.db.run('DELETE FROM processes WHERE pid = ? AND start_ticks = ?', ...task.input);
+      return null;
+    case 'close':
+      return close(writer, sync);
+    default:
+      return unreachable(task);
+  }
+}
+
+/** Throws as long as the disk takes no more. */
+async function probe(writer: Writer, sync: WalSync): Promise<null> {
+  writer.write(() => writeMeta(writer.db, 'probe', 'x'.repeat(PROBE_BYTES)));
+  writer.write(() => writeMeta(writer.db, 'probe', ''));
+  await sync.run();
+  return null;
+}
+
+/** A journal that could not be synced is not marked as cleanly stopped. */
+async function close(writer: Writer, sync: WalSync): Promise<null> {
+  thread.journal = undefined;
+  try {
+    sync.assertUsable();
+    writer.write(() => writeMeta(writer.db, 'clean', '1'));
+    await sync.run();
+  } finally {
+    await sync.close();
+    writer.db.close();
+  }
+  return null;
+}
+
+function syncFolder(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
