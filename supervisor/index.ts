@@ -21,6 +21,9 @@ export interface ListFilter {
 
 export interface FollowOptions {
   readonly since: number;
+  /** Epoch of the event at `since`, when the client remembers it: without it, a client whose
+   *  newest events a power loss withdrew cannot be told once others took their numbers. */
+  readonly epoch?: number;
   readonly types?: readonly string[];
   readonly signal: AbortSignal;
 }
@@ -29,7 +32,10 @@ export interface FollowOptions {
  *  throws SESSION_NOT_FOUND or SESSION_AMBIGUOUS. `by` names who asks, for the journal. */
 export interface Supervisor {
   /** Durable when it resolves. @throws AT_CAPACITY, WORKSPACE_REFUSED, IDEMPOTENCY_CONFLICT. */
-  createSession(params: CreateSession, by: string): Promise<{ view: SessionView; created: boolean }>;
+  createSession(
+    params: CreateSession,
+    by: string,
+  ): Promise<{ view: SessionView; created: boolean }>;
   listSessions(filter: ListFilter): Promise<readonly SessionView[]>;
   getSession(ref: string): Promise<SessionView>;
   /** Closes the session first when it is open; removes its journal and private workspace. */
@@ -48,13 +54,20 @@ export interface Supervisor {
   /** @throws CURSOR_SUPERSEDED, CURSOR_GONE. */
   readEvents(
     ref: string,
-    options: { since: number; limit: number; types?: readonly string[] },
+    options: { since: number; limit: number; epoch?: number; types?: readonly string[] },
   ): Promise<EventPage>;
   /** Replays from `since`, then goes live: no gap, no duplicate. A slow consumer holds no memory
    *  of ours: it is served from the journal. Ends when the signal aborts or the session is
    *  deleted. `last_seq` of the moment of the call comes first, so that a client knows when it
    *  has caught up. */
   followEvents(ref: string, options: FollowOptions): Promise<AsyncIterable<EventEnvelope>>;
+  /** One page of all sessions' events, in commit order, without waiting for new ones; `cursor`
+   *  of the answer is where the next page starts (the given one when nothing is new).
+   *  @throws CURSOR_SUPERSEDED, CURSOR_GONE, INVALID_REQUEST for a cursor that is not ours. */
+  readAllEvents(
+    cursor: string | undefined,
+    limit: number,
+  ): Promise<{ events: readonly EventEnvelope[]; cursor: string }>;
   /** All sessions, in commit order; the cursor after each event is opaque. */
   followAll(
     cursor: string | undefined,

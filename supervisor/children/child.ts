@@ -1,0 +1,238 @@
+/** A child process of ours with a JSON-RPC connection on its stdio: start, readiness, one exit
+ *  with one cause. Dead means the process exited and its pipes had a moment to drain; it never
+ *  means "the pipes closed" (a grandchild may hold them). The first cause of death wins. */
+import { assert } from '../../base/assert.ts';
+import type { Clock } from '../../base/clock.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import {
+  findIdentity,
+  type ProcessIdentity,
+  type ProcessPort,
+  type ProcessSpec,
+  type RunningProcess,
+} from '../../base/process.ts';
+import {
+  type Connection,
+  createConnection,
+  type NotificationHandlers,
+  type RequestHandlers,
+  type Side,
+} from '../../protocol/connection.ts';
+import { createStreamTransport } from '../../protocol/transport.ts';
+
+export type ChildKind = 'worker' | 'gateway' | 'sandbox';
+
+export type ExitCause =
+  | 'completed'
+  | 'stopped'
+  | 'crashed'
+  | 'memory'
+  | 'timeout'
+  | 'unresponsive'
+  | 'protocol';
+
+export interface ChildExit {
+  readonly cause: ExitCause;
+  readonly code: number | undefined;
+  readonly signal: NodeJS.Signals | undefined;
+  /** The last lines it wrote to stderr, at most STDERR_TAIL_CHARS. */
+  readonly stderrTail: string;
+  readonly uptimeMs: number;
+}
+
+/** How to start and stop one child: plain data. */
+export interface ChildSpec {
+  readonly kind: ChildKind;
+  readonly process: ProcessSpec;
+  /** Silence this long after the start is a failed start, ms. */
+  readonly readyTimeoutMs: number;
+  /** After EOF on its stdin: this long until SIGTERM, ms; then again until SIGKILL. */
+  readonly stopGraceMs: number;
+}
+
+export interface Child<Remote extends Side> {
+  readonly kind: ChildKind;
+  readonly pid: number;
+  readonly identity: ProcessIdentity;
+  readonly connection: Connection<Remote>;
+  /** Never rejects. */
+  readonly exited: Promise<ChildExit>;
+  isAlive(): boolean;
+  /** Names the cause and kills at once. */
+  kill(cause: ExitCause): void;
+  /** EOF, SIGTERM, SIGKILL, each after the grace. Idempotent. */
+  stop(): Promise<ChildExit>;
+}
+
+export interface ChildDeps {
+  readonly clock: Clock;
+  readonly processes: ProcessPort;
+  readonly logger: Logger;
+}
+
+export interface StartChild<Local extends Side, Remote extends Side> extends ChildDeps {
+  readonly spec: ChildSpec;
+  readonly local: Local;
+  readonly remote: Remote;
+  readonly requests: RequestHandlers<Local['requests']>;
+  readonly notifications: NotificationHandlers<Local['notifications']>;
+  /** Settled by the child's own ready notification. */
+  readonly ready: Promise<unknown>;
+  readonly holdReading?: () => Promise<void> | undefined;
+  /** Called with the identity before anything else happens: the durable registry. */
+  readonly onStarted?: (identity: ProcessIdentity) => void;
+}
+
+const STDERR_TAIL_CHARS = 8192;
+/** After the exit, pipes may still hold the last frames. */
+const DRAIN_MS = 100;
+
+/** Starts a child and waits until it is ready. Throws SPAWN_FAILED, or WORKER_START_TIMEOUT when
+ *  it was silent or died first (it is killed then); the message carries its last stderr line. */
+export async function startChild<Local extends Side, Remote extends Side>(
+  options: StartChild<Local, Remote>,
+): Promise<Child<Remote>> {
+  const { spec, clock } = options;
+  const running = await options.processes.start(spec.process);
+  const child = adoptProcess(options, running);
+  const deadline = new AbortController();
+  const outcome = await Promise.race([
+    options.ready.then(() => 'ready' as const),
+    child.exited.then((exit) => exit),
+    clock.sleep(spec.readyTimeoutMs, deadline.signal).then(() => 'silent' as const),
+  ]);
+  deadline.abort();
+  if (outcome === 'ready') return child;
+  child.kill('timeout');
+  const exit = await child.exited;
+  const what =
+    outcome === 'silent'
+      ? `was not ready within ${spec.readyTimeoutMs} ms`
+      : `exited before it was ready (code ${exit.code}, signal ${exit.signal})`;
+  const tail = exit.stderrTail.trim().split('\n').slice(-4).join(' | ');
+  throw new PrxError(
+    'WORKER_START_TIMEOUT',
+    `the ${spec.kind} ${what}; stderr: ${tail || '(none)'}`,
+    {
+      data: { kind: spec.kind, command: spec.process.command },
+    },
+  );
+}
+
+function adoptProcess<Local extends Side, Remote extends Side>(
+  options: StartChild<Local, Remote>,
+  running: RunningProcess,
+): Child<Remote> {
+  const { spec, clock, logger } = options;
+  const startedMs = clock.nowMs();
+  const identity = findIdentity(running.pid) ?? { pid: running.pid, startTicks: 0, bootId: '' };
+  options.onStarted?.(identity);
+  const hold = options.holdReading;
+  const connection = createConnection({
+    transport: createStreamTransport(
+      running.stdout,
+      running.stdin,
+      hold === undefined ? {} : { holdReading: hold },
+    ),
+    clock,
+    peer: `the ${spec.kind} ${running.pid}`,
+    local: options.local,
+    remote: options.remote,
+    requests: options.requests,
+    notifications: options.notifications,
+  });
+  const tail = tailStderr(running, logger.child({ child: spec.kind, child_pid: running.pid }));
+  let cause: ExitCause | undefined;
+  let alive = true;
+  let stopping: Promise<ChildExit> | undefined;
+
+  function die(reason: ExitCause): void {
+    cause ??= reason;
+    if (!alive) return;
+    running.kill('SIGKILL');
+    if (spec.process.ownSession) running.killGroup('SIGKILL');
+  }
+
+  void connection.closed.then((reason) => {
+    if (reason.kind !== 'protocol') return;
+    logger.warn('child.protocol', { child: spec.kind, pid: running.pid, error: reason.error });
+    die('protocol');
+  });
+
+  const exited = running.exited.then(async ({ code, signal }): Promise<ChildExit> => {
+    alive = false;
+    const drained = new AbortController();
+    await Promise.race([connection.closed, clock.sleep(DRAIN_MS, drained.signal)]);
+    drained.abort();
+    connection.close();
+    running.stdout.destroy();
+    running.stderr.destroy();
+    const stderrTail = tail();
+    cause ??= classify(code, signal, stderrTail);
+    return { cause, code, signal, stderrTail, uptimeMs: clock.nowMs() - startedMs };
+  });
+
+  async function climbDown(): Promise<ChildExit> {
+    cause ??= 'stopped';
+    running.stdin.end();
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const waited = new AbortController();
+      await Promise.race([exited, clock.sleep(spec.stopGraceMs, waited.signal)]);
+      waited.abort();
+      if (!alive) break;
+      running.kill(signal);
+    }
+    return exited;
+  }
+
+  return {
+    kind: spec.kind,
+    pid: running.pid,
+    identity,
+    connection,
+    exited,
+    isAlive: () => alive,
+    kill: die,
+    stop() {
+      stopping ??= climbDown();
+      return stopping;
+    },
+  };
+}
+
+/** The cause of a death nobody here asked for. V8 says it is out of memory on stderr and aborts. */
+export function classify(
+  code: number | undefined,
+  signal: NodeJS.Signals | undefined,
+  stderrTail: string,
+): ExitCause {
+  const aborted = signal === 'SIGABRT' || signal === 'SIGTRAP' || code === 134 || code === 133;
+  if (aborted && /heap out of memory|invalid array length|Allocation failed/i.test(stderrTail)) {
+    return 'memory';
+  }
+  return code === 0 ? 'completed' : 'crashed';
+}
+
+/** Forwards stderr to the log, line by line and bounded, and keeps its tail. */
+function tailStderr(running: RunningProcess, logger: Logger): () => string {
+  let tail = '';
+  running.stderr.setEncoding('utf8');
+  running.stderr.on('data', (chunk: string) => {
+    assert(typeof chunk === 'string', 'stderr is decoded before it is kept');
+    tail = (tail + chunk).slice(-STDERR_TAIL_CHARS);
+    for (const line of chunk.slice(-STDERR_TAIL_CHARS).split('\n')) {
+      if (line.trim() !== '') logger.debug('child.stderr', { line: line.slice(0, 2000) });
+    }
+  });
+  return () => tail;
+}
+
+/** A failed start or a lost child as the error its asker gets. */
+export function childLost(kind: ChildKind, error: unknown): PrxError {
+  const code = ({ worker: 'WORKER_LOST', gateway: 'GATEWAY_LOST', sandbox: 'HOST_LOST' } as const)[
+    kind
+  ];
+  const known = toPrxError(error);
+  return new PrxError(code, `the ${kind} is gone: ${known.message}`, { cause: error });
+}

@@ -1,0 +1,220 @@
+/** Workers: started ahead (the warm pool), given to one session once, never reused. A spare knows
+ *  nothing of any session; `initialize` makes it one session's worker. Asks of a worker that is
+ *  not (or no longer) bound are refused: an older generation has no voice. */
+
+import type { z } from 'zod';
+import { PrxError } from '../../base/errors.ts';
+import { listDescendants } from '../../base/process.ts';
+import type { RequestHandlers } from '../../protocol/connection.ts';
+import type { AcceptedInput, SessionHistory } from '../../protocol/content.ts';
+import type { SessionId } from '../../protocol/ids.ts';
+import {
+  type AgentManifest,
+  askNotifications,
+  askRequests,
+  workerNotifications,
+  workerRequests,
+} from '../../protocol/worker-methods.ts';
+import {
+  type Child,
+  type ChildDeps,
+  type ChildExit,
+  type ChildSpec,
+  type ExitCause,
+  startChild,
+} from './child.ts';
+import type { Registry } from './registry.ts';
+import { backoffMs } from './restart.ts';
+
+const remote = { requests: workerRequests, notifications: workerNotifications };
+const local = { requests: askRequests, notifications: askNotifications };
+
+export type AskHandlers = RequestHandlers<typeof askRequests>;
+export type TurnResult = z.infer<(typeof workerRequests)['turn/run']['result']>;
+
+export interface Binding {
+  readonly sessionId: SessionId;
+  readonly generation: number;
+  readonly manifest: AgentManifest;
+  readonly history: SessionHistory;
+  readonly asks: AskHandlers;
+}
+
+export interface Worker {
+  /** The process that runs our code (under a launcher it is not the child we started). */
+  readonly pid: number;
+  readonly startedAtMs: number;
+  readonly exited: Promise<ChildExit>;
+  initialize(binding: Binding): Promise<void>;
+  /** Rejects with PEER_CLOSED when the worker dies. */
+  runTurn(turn: number, input: AcceptedInput): Promise<TurnResult>;
+  interrupt(turn: number): void;
+  /** Rejects with DEADLINE_EXCEEDED when the loop does not answer. */
+  ping(timeoutMs: number): Promise<{ loopLagMs: number; rssBytes: number }>;
+  kill(cause: ExitCause): void;
+  isAlive(): boolean;
+}
+
+export interface WorkerPool {
+  /** A spare that is ready, or a new one. Throws WORKER_START_TIMEOUT, SPAWN_FAILED. */
+  take(): Promise<{ readonly worker: Worker; readonly warm: boolean }>;
+  /** Fills the pool; called once at start. */
+  fill(): void;
+  warm(): number;
+  /** What confines a worker, as the first one said. */
+  confinement(): readonly string[];
+  resize(size: number): void;
+  stop(): void;
+  /** Every live worker: for the memory watch. */
+  live(): readonly Worker[];
+}
+
+export interface WorkerPoolDeps extends ChildDeps {
+  readonly spec: () => ChildSpec;
+  readonly registry: Registry;
+  readonly random: { next(): number };
+}
+
+const INITIALIZE_TIMEOUT_MS = 30_000;
+
+export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): WorkerPool {
+  const { clock, logger, registry } = deps;
+  const spares: Worker[] = [];
+  const live = new Set<Worker>();
+  let size = sizeAtStart;
+  let starting = 0;
+  let failures = 0;
+  let stopped = false;
+  let confinement: readonly string[] = [];
+
+  async function launch(): Promise<Worker> {
+    let asks: AskHandlers | undefined;
+    const bound = (): AskHandlers => {
+      if (asks === undefined)
+        throw new PrxError('STALE_GENERATION', 'this worker serves no session');
+      return asks;
+    };
+    let markReady: () => void = () => undefined;
+    const ready = new Promise<void>((resolve) => {
+      markReady = resolve;
+    });
+    const child: Child<typeof remote> = await startChild({
+      ...deps,
+      spec: deps.spec(),
+      local,
+      remote,
+      requests: {
+        'turn/step': (params, context) => bound()['turn/step'](params, context),
+        'model/generate': (params, context) => bound()['model/generate'](params, context),
+        'tool/call': (params, context) => bound()['tool/call'](params, context),
+        'context/compact': (params, context) => bound()['context/compact'](params, context),
+      },
+      notifications: {
+        'worker/ready': (params) => {
+          confinement = params.confinement;
+          markReady();
+        },
+      },
+      ready,
+      onStarted: (identity) => registry.add({ kind: 'worker', session: undefined, identity }),
+    });
+    const worker = wrap(child, clock.wallMs(), (handlers) => {
+      asks = handlers;
+    });
+    live.add(worker);
+    void child.exited.then(() => {
+      asks = undefined;
+      live.delete(worker);
+      registry.remove(child.identity);
+      const index = spares.indexOf(worker);
+      if (index >= 0) spares.splice(index, 1);
+    });
+    return worker;
+  }
+
+  async function addSpare(): Promise<void> {
+    starting += 1;
+    try {
+      if (failures > 0) await clock.sleep(backoffMs(failures, deps.random.next()));
+      const worker = stopped ? undefined : await launch();
+      failures = 0;
+      if (worker === undefined) return;
+      if (stopped) worker.kill('stopped');
+      else spares.push(worker);
+    } catch (error) {
+      failures += 1;
+      logger.warn('worker.spare_failed', { error, failures });
+    } finally {
+      starting -= 1;
+      fill();
+    }
+  }
+
+  /** Spares start one at a time: a storm of starts would slow the sessions that work. */
+  function fill(): void {
+    if (!stopped && starting === 0 && spares.length < size) void addSpare();
+  }
+
+  return {
+    fill,
+    warm: () => spares.length,
+    confinement: () => confinement,
+    live: () => [...live],
+    resize(next) {
+      size = next;
+      fill();
+    },
+    async take() {
+      const spare = spares.shift();
+      // After the session has its worker: a start costs processor time it can use better.
+      clock.setTimer(0, fill);
+      if (spare?.isAlive()) return { worker: spare, warm: true };
+      return { worker: await launch(), warm: false };
+    },
+    stop() {
+      stopped = true;
+      for (const worker of live) worker.kill('stopped');
+    },
+  };
+}
+
+function wrap(
+  child: Child<typeof remote>,
+  startedAtMs: number,
+  bind: (handlers: AskHandlers) => void,
+): Worker {
+  const { connection } = child;
+  // Under a launcher (namespaces) the worker proper is the last of the chain we started.
+  const pid = listDescendants(child.pid).at(-1) ?? child.pid;
+  return {
+    pid,
+    startedAtMs,
+    exited: child.exited.then(fromLauncher),
+    isAlive: child.isAlive,
+    kill: child.kill,
+    async initialize({ asks, ...params }) {
+      bind(asks);
+      await connection.request('worker/initialize', params, { timeoutMs: INITIALIZE_TIMEOUT_MS });
+    },
+    runTurn(turn, input) {
+      // No deadline of its own: the session's turn timer and the heartbeat cover this wait.
+      const timeoutMs = Number.POSITIVE_INFINITY;
+      return connection.request('turn/run', { turn, input }, { timeoutMs });
+    },
+    interrupt: (turn) => void connection.notify('turn/interrupt', { turn }),
+    ping: (timeoutMs) => connection.request('worker/ping', {}, { timeoutMs }),
+  };
+}
+
+const SIGNALS: Readonly<Record<number, NodeJS.Signals>> = {
+  134: 'SIGABRT',
+  137: 'SIGKILL',
+  139: 'SIGSEGV',
+  143: 'SIGTERM',
+};
+
+/** A launcher tells the death of its child by signal as exit code 128 + n. */
+function fromLauncher(exit: ChildExit): ChildExit {
+  const signal = exit.code === undefined ? undefined : SIGNALS[exit.code];
+  return signal === undefined ? exit : { ...exit, code: undefined, signal };
+}

@@ -1,0 +1,299 @@
+/** From config.toml, environment and flags to one frozen Config with units in its names.
+ *  Precedence: flag > environment > file > built-in default. A mistake names file, key, value,
+ *  rule and the nearest known key; nothing is guessed and nothing unknown is allowed. */
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parse, TomlError } from 'smol-toml';
+import { z } from 'zod';
+import { PrxError, systemCode } from '../base/errors.ts';
+import { findNearest } from '../base/nearest.ts';
+import type { ProviderSettings } from '../protocol/gateway-methods.ts';
+import { isToolName, toolTable } from '../protocol/tools.ts';
+import { configSchema, type RawConfig } from './config-schema.ts';
+
+export interface AgentConfig {
+  readonly name: string;
+  readonly model: string | undefined;
+  readonly instructions: string;
+  readonly maxTurns: number;
+  readonly maxToolCallsPerTurn: number;
+  readonly sessionTimeoutMs: number;
+  readonly restart: 'permanent' | 'transient' | 'temporary';
+  /** Names of the tools the agent may ask for. */
+  readonly tools: readonly string[];
+}
+
+export interface Config {
+  readonly file: string | undefined;
+  readonly stateDir: string;
+  readonly socketPath: string;
+  readonly agents: ReadonlyMap<string, AgentConfig>;
+  readonly raw: RawConfig;
+  readonly provider: ProviderSettings;
+  /** Why this provider: shown in the ready line and by doctor. */
+  readonly providerSource: string;
+  /** Model asked for by configuration; undefined: the provider's first. */
+  readonly model: string | undefined;
+}
+
+export interface ConfigValue {
+  readonly key: string;
+  readonly value: unknown;
+  readonly source: 'default' | 'file' | 'environment' | 'flag';
+}
+
+export interface ConfigFlags {
+  readonly config?: string | undefined;
+  readonly stateDir?: string | undefined;
+  readonly listen?: string | undefined;
+}
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface LoadedConfig {
+  readonly config: Config;
+  readonly values: readonly ConfigValue[];
+}
+
+export const DEFAULT_AGENT = 'default';
+
+const DEFAULT_INSTRUCTIONS =
+  'You are a careful agent working in a workspace on a server. Use the tools to look before you ' +
+  'act, check what you did, and say plainly what you found and what you could not do.';
+
+/** Reads and compiles the configuration. Throws CONFIG_INVALID. */
+export function loadConfig(flags: ConfigFlags, env: Environment): LoadedConfig {
+  const file = findConfigFile(flags, env);
+  const written = file === undefined ? {} : readToml(file);
+  const overlaid = overlay(written, flags, env);
+  const parsed = configSchema.safeParse(overlaid.tree);
+  if (!parsed.success) throw invalid(file, parsed.error, overlaid.tree);
+  const raw = parsed.data;
+  checkTools(file, raw);
+  const stateDir = resolve(raw.store.path ?? defaultStateDir(env));
+  const { settings, source } = compileProvider(raw, env);
+  const config: Config = Object.freeze({
+    file,
+    stateDir,
+    socketPath: raw.api.socket ?? join(stateDir, 'api.sock'),
+    agents: compileAgents(raw),
+    raw,
+    provider: settings,
+    providerSource: source,
+    model: env['PRX_MODEL'] || raw.agent.model,
+  });
+  return { config, values: listValues(raw, written, overlaid.sources) };
+}
+
+/** The agent of this name, or the default one. Throws INVALID_REQUEST with the known names. */
+export function findAgent(config: Config, name: string | undefined): AgentConfig {
+  const agent = config.agents.get(name ?? DEFAULT_AGENT);
+  if (agent !== undefined) return agent;
+  const known = [...config.agents.keys()];
+  const nearest = findNearest(name ?? '', known);
+  const hint = nearest === undefined ? '' : ` Did you mean '${nearest}'?`;
+  const message = `there is no agent '${name}'.${hint} Known: ${known.join(', ')}.`;
+  throw new PrxError('INVALID_REQUEST', message, { data: { agent: name, known } });
+}
+
+function findConfigFile(flags: ConfigFlags, env: Environment): string | undefined {
+  const asked = flags.config ?? env['PRX_CONFIG'];
+  if (asked !== undefined && asked !== '') return resolve(asked);
+  const home = env['HOME'] ?? homedir();
+  const fallback = join(
+    env['XDG_CONFIG_HOME'] || join(home, '.config'),
+    'prx-supervisor',
+    'config.toml',
+  );
+  return existsSync(fallback) ? fallback : undefined;
+}
+
+function defaultStateDir(env: Environment): string {
+  const home = env['HOME'] ?? homedir();
+  return join(env['XDG_STATE_HOME'] || join(home, '.local', 'state'), 'prx-supervisor');
+}
+
+function readToml(file: string): Record<string, unknown> {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    const reason = systemCode(error) ?? 'unknown error';
+    const message = `could not read the config file ${file}: ${reason}; check the path given by --config or PRX_CONFIG`;
+    throw new PrxError('CONFIG_INVALID', message, { data: { file }, cause: error });
+  }
+  try {
+    return parse(text) as Record<string, unknown>;
+  } catch (error) {
+    const where = error instanceof TomlError ? `:${error.line}:${error.column}` : '';
+    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+    const message = `${file}${where} is not valid TOML: ${reason}`;
+    throw new PrxError('CONFIG_INVALID', message, { data: { file }, cause: error });
+  }
+}
+
+interface Overlaid {
+  readonly tree: Record<string, unknown>;
+  readonly sources: ReadonlyMap<string, 'environment' | 'flag'>;
+}
+
+function overlay(written: Record<string, unknown>, flags: ConfigFlags, env: Environment): Overlaid {
+  const tree = structuredClone(written);
+  const sources = new Map<string, 'environment' | 'flag'>();
+  const set = (path: string, value: string | undefined, source: 'environment' | 'flag'): void => {
+    if (value === undefined || value === '') return;
+    const [table = '', key = ''] = path.split('.');
+    const existing = tree[table];
+    const isTable = typeof existing === 'object' && existing !== null && !Array.isArray(existing);
+    tree[table] = { ...(isTable ? existing : {}), [key]: value };
+    sources.set(path, source);
+  };
+  set('store.path', env['PRX_STATE_DIR'] && resolve(env['PRX_STATE_DIR']), 'environment');
+  set('agent.model', env['PRX_MODEL'], 'environment');
+  set('log.level', env['PRX_LOG'], 'environment');
+  set('store.path', flags.stateDir && resolve(flags.stateDir), 'flag');
+  set('api.listen', flags.listen, 'flag');
+  return { tree, sources };
+}
+
+function compileProvider(
+  raw: RawConfig,
+  env: Environment,
+): { settings: ProviderSettings; source: string } {
+  const { provider } = raw;
+  const baseUrl = provider.base_url ?? (env['OPENAI_BASE_URL'] || undefined);
+  const hasKey = Boolean(env[provider.api_key_env]);
+  const found = hasKey || baseUrl !== undefined;
+  const kind = provider.kind ?? (found ? 'openai' : 'offline');
+  const why = hasKey ? `${provider.api_key_env} is set` : 'a base URL is set';
+  const source =
+    provider.kind !== undefined ? 'provider.kind' : found ? why : 'no key and no base URL';
+  return {
+    source,
+    settings: {
+      kind,
+      ...(baseUrl === undefined ? {} : { baseUrl }),
+      api: provider.api,
+      apiKeyEnv: provider.api_key_env,
+      connectTimeoutMs: provider.connect_timeout_secs * 1000,
+      firstTokenTimeoutMs: provider.first_token_timeout_secs * 1000,
+      idleTimeoutMs: provider.idle_timeout_secs * 1000,
+      totalTimeoutMs: provider.total_timeout_secs * 1000,
+      maxRetries: provider.max_retries,
+      retryBaseMs: provider.retry_base_ms,
+      retryMaxMs: provider.retry_max_ms,
+      fallbacks: provider.fallbacks,
+      prices: provider.prices as ProviderSettings['prices'],
+    },
+  };
+}
+
+function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
+  const agents = new Map<string, AgentConfig>();
+  for (const [name, own] of Object.entries({ [DEFAULT_AGENT]: {}, ...raw.agents })) {
+    const merged = { ...raw.agent, ...own };
+    agents.set(name, {
+      name,
+      model: merged.model,
+      instructions: merged.instructions ?? DEFAULT_INSTRUCTIONS,
+      maxTurns: merged.max_turns ?? raw.agent.max_turns,
+      maxToolCallsPerTurn: merged.max_tool_calls_per_turn ?? raw.agent.max_tool_calls_per_turn,
+      sessionTimeoutMs: (merged.session_timeout_secs ?? raw.agent.session_timeout_secs) * 1000,
+      restart: merged.restart ?? raw.agent.restart,
+      tools: merged.tools ?? Object.keys(toolTable),
+    });
+  }
+  return agents;
+}
+
+function checkTools(file: string | undefined, raw: RawConfig): void {
+  const named: [string, string][] = [];
+  for (const name of Object.keys(raw.security.tool_policy.tools)) {
+    named.push([`security.tool_policy.tools.${name}`, name]);
+  }
+  for (const name of raw.agent.tools ?? []) named.push(['agent.tools', name]);
+  for (const [agent, own] of Object.entries(raw.agents)) {
+    for (const name of own.tools ?? []) named.push([`agents.${agent}.tools`, name]);
+  }
+  for (const [key, name] of named) {
+    if (!isToolName(name)) throw unknownName(file, key, name, Object.keys(toolTable));
+  }
+  const groups = [...new Set(Object.values(toolTable).map((tool) => tool.group))];
+  for (const name of Object.keys(raw.security.tool_policy.groups)) {
+    if (!groups.some((group) => group === name)) {
+      throw unknownName(file, `security.tool_policy.groups.${name}`, name, groups);
+    }
+  }
+}
+
+function unknownName(
+  file: string | undefined,
+  key: string,
+  name: string,
+  known: readonly string[],
+): PrxError {
+  const nearest = findNearest(name, known);
+  const hint = nearest === undefined ? '' : ` Did you mean '${nearest}'?`;
+  const message = `${file ?? 'config'}: ${key}: '${name}' is unknown.${hint} Known: ${known.join(', ')}.`;
+  return new PrxError('CONFIG_INVALID', message, { data: { file, key, nearest } });
+}
+
+function invalid(file: string | undefined, error: z.ZodError, tree: unknown): PrxError {
+  const lines = error.issues.map((issue) => describeIssue(issue, tree));
+  const where = file ?? 'the environment or a flag';
+  const message = `${where} is not valid:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+  return new PrxError('CONFIG_INVALID', message, { data: { file, problems: lines } });
+}
+
+function describeIssue(issue: z.core.$ZodIssue, tree: unknown): string {
+  const path = issue.path.map(String);
+  if (issue.code === 'unrecognized_keys') {
+    const known = knownKeysAt(path);
+    return issue.keys
+      .map((key) => {
+        const nearest = findNearest(key, known);
+        const hint = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+        return `${[...path, key].join('.')}: unknown key${hint} (known here: ${known.join(', ')})`;
+      })
+      .join('\n  ');
+  }
+  const value = path.reduce<unknown>((node, key) => childOf(node, key), tree);
+  return `${path.join('.')} = ${JSON.stringify(value)}: ${issue.message}`;
+}
+
+function childOf(node: unknown, key: string): unknown {
+  return typeof node === 'object' && node !== null ? Reflect.get(node, key) : undefined;
+}
+
+/** The keys the schema knows at a path, found by walking its JSON Schema. */
+function knownKeysAt(path: readonly string[]): readonly string[] {
+  let node: unknown = z.toJSONSchema(configSchema, { io: 'input' });
+  for (const key of path) {
+    const properties = childOf(node, 'properties');
+    node =
+      childOf(properties, key) ?? childOf(node, 'additionalProperties') ?? childOf(node, 'items');
+  }
+  const properties = childOf(node, 'properties');
+  return typeof properties === 'object' && properties !== null ? Object.keys(properties) : [];
+}
+
+function listValues(
+  raw: RawConfig,
+  written: unknown,
+  sources: ReadonlyMap<string, 'environment' | 'flag'>,
+): readonly ConfigValue[] {
+  const values: ConfigValue[] = [];
+  const visit = (node: unknown, path: readonly string[]): void => {
+    const key = path.join('.');
+    const isTable = typeof node === 'object' && node !== null && !Array.isArray(node);
+    if (isTable && Object.keys(node).length > 0) {
+      for (const [name, child] of Object.entries(node)) visit(child, [...path, name]);
+      return;
+    }
+    const inFile = path.reduce<unknown>((at, name) => childOf(at, name), written) !== undefined;
+    values.push({ key, value: node, source: sources.get(key) ?? (inFile ? 'file' : 'default') });
+  };
+  visit(raw, []);
+  return values;
+}

@@ -1,0 +1,42 @@
+/** The model's argument text, checked against the tool's schema before anyone is asked to approve
+ *  it. A problem is a sentence for the model. */
+import { toPrxError } from '../../base/errors.ts';
+import { isToolName, toolTable } from '../../protocol/tools.ts';
+
+export interface ParsedArguments {
+  /** As parsed; the text itself where it did not parse. */
+  readonly value: unknown;
+  readonly problem: string | undefined;
+}
+
+/** @param allowed the tools this agent may use. */
+export function parseArguments(
+  ask: { readonly name: string; readonly arguments: string },
+  allowed: readonly string[],
+): ParsedArguments {
+  if (!isToolName(ask.name) || !allowed.includes(ask.name)) {
+    const problem = `there is no tool '${ask.name}'; the tools are: ${allowed.join(', ')}`;
+    return { value: ask.arguments, problem };
+  }
+  let value: unknown;
+  try {
+    value = ask.arguments.trim() === '' ? {} : JSON.parse(ask.arguments);
+  } catch (error) {
+    const problem = `the arguments are not valid JSON (${toPrxError(error).message}); send one JSON object`;
+    return { value: ask.arguments, problem };
+  }
+  const problem = findArgumentProblem(ask.name, value);
+  return { value, problem };
+}
+
+/** What is wrong with a tool's arguments, as a sentence; undefined: nothing. */
+export function findArgumentProblem(tool: string, value: unknown): string | undefined {
+  if (!isToolName(tool)) return `there is no tool '${tool}'`;
+  const parsed = toolTable[tool].arguments.safeParse(value);
+  if (parsed.success) return undefined;
+  const issues = parsed.error.issues.map(
+    (each) => `${each.path.join('.') || 'arguments'}: ${each.message}`,
+  );
+  return `the arguments do not fit ${tool}: ${issues.slice(0, 5).join('; ')}`;
+}
+

@@ -1,0 +1,274 @@
+/** A model call through the gate: budget → reserve (model.started, synced) → one provider request
+ *  → commit → answer. A retry is a new attempt with its own reserve, so that requests the provider
+ *  sees equal attempts in the journal. An attempt whose end is in the spool is never repeated. */
+import { createHash } from 'node:crypto';
+import type { z } from 'zod';
+import { assert } from '../../base/assert.ts';
+import { isPrxError, toPrxError } from '../../base/errors.ts';
+import type { ModelOutcome } from '../../protocol/content.ts';
+import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
+import { type AttemptOutcome, modelSpoolRecordSchema } from '../../protocol/gateway-methods.ts';
+import { type EffectId, toModelEffectId } from '../../protocol/ids.ts';
+import type { askRequests } from '../../protocol/worker-methods.ts';
+import { draft } from '../sessions/journal.ts';
+import { findOverrun } from './budget.ts';
+import type { GateDeps } from './ports.ts';
+import { removeSpools, tailSpool, toSpoolPath } from './spool.ts';
+
+export type GenerateAsk = z.infer<(typeof askRequests)['model/generate']['params']>;
+
+interface Call {
+  readonly deps: GateDeps;
+  readonly ask: GenerateAsk;
+  readonly effect: EffectId;
+  /** Aborted when the turn is interrupted. */
+  readonly signal: AbortSignal;
+}
+
+/** Attempts over all models and gateway deaths; the provider's own retry limit is far below. */
+const ATTEMPTS_MAX = 100;
+
+/** What the journal already knows of this call. */
+interface Past {
+  readonly outcome: ModelOutcome | undefined;
+  readonly digest: string | undefined;
+  readonly attempts: number;
+  /** The newest attempt was reserved and has no end. */
+  readonly open: boolean;
+  readonly model: string | undefined;
+}
+
+/** Runs (or resumes, or looks up) one model call. `past` holds the effect's journaled events. */
+export async function runModelCall(
+  deps: GateDeps,
+  ask: GenerateAsk,
+  past: readonly EventEnvelope[],
+  signal: AbortSignal,
+): Promise<ModelOutcome> {
+  const effect = toModelEffectId(ask.turn, ask.step);
+  const call: Call = { deps, ask, effect, signal };
+  const known = readPast(past);
+  const digest = digestOf(ask);
+  if (known.digest !== undefined && known.digest !== digest) {
+    const data = { step: ask.step, expected: known.digest, actual: digest };
+    await deps.journal.append(draft('model.mismatched', data, at(call)));
+  }
+  if (known.outcome !== undefined) return known.outcome;
+  if (known.open) {
+    const outcome = await adoptAttempt(call, known.attempts);
+    const settled = await commitAttempt(call, known.attempts, outcome);
+    if (settled !== undefined) return settled;
+  }
+  return runAttempts(call, digest, known);
+}
+
+/** Brings a reserved call of a cancelled turn to its end without anyone asking for it. */
+export async function settleModelCall(
+  deps: GateDeps,
+  address: { readonly turn: number; readonly step: number },
+  past: readonly EventEnvelope[],
+  signal: AbortSignal,
+): Promise<void> {
+  const known = readPast(past);
+  if (!known.open) return;
+  const ask: GenerateAsk = { ...address, purpose: 'step', messages: [], tools: [] };
+  const call: Call = { deps, ask, effect: toModelEffectId(address.turn, address.step), signal };
+  await commitAttempt(call, known.attempts, await adoptAttempt(call, known.attempts));
+}
+
+async function runAttempts(call: Call, digest: string, known: Past): Promise<ModelOutcome> {
+  const { deps, ask } = call;
+  let model = known.model ?? '';
+  try {
+    model ||= await deps.model();
+  } catch (error) {
+    const { code, message } = toPrxError(error);
+    return { kind: 'failed', code, message };
+  }
+  for (let attempt = known.attempts + 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
+    if ((await deps.permission()) === 'stop' || call.signal.aborted) return { kind: 'cancelled' };
+    const refusal = await refuseOverBudget(call);
+    if (refusal !== undefined) return refusal;
+    const started = {
+      step: ask.step,
+      attempt,
+      model,
+      request_digest: digest,
+      ...(ask.purpose === 'compaction' ? { purpose: ask.purpose } : {}),
+    };
+    await deps.journal.append(draft('model.started', started, at(call)));
+    const outcome = await requestAttempt(call, attempt, model);
+    const settled = await commitAttempt(call, attempt, outcome);
+    if (settled !== undefined) return settled;
+    assert(outcome.kind === 'failed', 'only a failed attempt is followed by another');
+    model = outcome.next_model ?? model;
+    await deps.clock.sleep(outcome.retry_in_ms ?? 0, call.signal);
+  }
+  const message = `gave up after ${ATTEMPTS_MAX} attempts`;
+  return { kind: 'failed', code: 'PROVIDER_UNREACHABLE', message };
+}
+
+async function refuseOverBudget(call: Call): Promise<ModelOutcome | undefined> {
+  const { journal, budget } = call.deps;
+  const record = journal.record();
+  const open = record.open_turn;
+  const overrun = findOverrun(budget(), {
+    usage: {
+      input_tokens: record.usage.input_tokens + (open?.usage.input_tokens ?? 0),
+      output_tokens: record.usage.output_tokens + (open?.usage.output_tokens ?? 0),
+    },
+    costUsd: record.cost_usd + (open?.cost_usd ?? 0),
+  });
+  if (overrun === undefined) return undefined;
+  await journal.append(draft('limit.exceeded', overrun, at(call)));
+  const { limit, value, max } = overrun;
+  const message = `budget.${limit} is used up: ${value} of ${max}; raise it in [budget] or start a new session`;
+  return { kind: 'budget', message };
+}
+
+/** One provider request. The death of the gateway is a failed attempt, unless its spool has the
+ *  end. */
+async function requestAttempt(call: Call, attempt: number, model: string): Promise<AttemptOutcome> {
+  const { deps, ask, effect } = call;
+  const { session, journal, gateway } = deps;
+  const onAbort = (): void => gateway.cancel(session, effect);
+  call.signal.addEventListener('abort', onAbort, { once: true });
+  const onDelta = async (delta: {
+    kind: 'text' | 'reasoning' | 'tool_call';
+    text: string;
+    offset: number;
+  }): Promise<void> => {
+    const { kind, text, offset } = delta;
+    const data = { step: ask.step, attempt, kind, text, offset };
+    await journal.append(draft('model.delta', data, at(call)));
+  };
+  try {
+    const spoolPath = toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt });
+    const { messages, tools } = ask;
+    const { parallelToolCalls } = deps;
+    const request = {
+      session,
+      effect,
+      attempt,
+      spoolPath,
+      model,
+      messages,
+      tools,
+      parallelToolCalls,
+    };
+    return await gateway.generate(request, onDelta);
+  } catch (error) {
+    if (isPrxError(error, 'GATEWAY_LOST')) return await adoptAttempt(call, attempt);
+    const { code, message } = toPrxError(error);
+    return { kind: 'failed', code, message, retry_in_ms: null };
+  } finally {
+    call.signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Reads an attempt's end from its spool, waiting for an orphaned gateway that still streams;
+ *  where there is none, the attempt failed with its gateway. */
+async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome> {
+  const { deps, ask, effect } = call;
+  const { session, store, journal } = deps;
+  const offset = await store.readSpoolOffset(session, effect, attempt);
+  const outcome = await tailSpool({
+    path: toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt }),
+    offset,
+    classify(value) {
+      const parsed = modelSpoolRecordSchema.safeParse(value);
+      if (!parsed.success) return undefined;
+      return parsed.data.kind === 'end' ? { end: parsed.data.outcome } : { progress: parsed.data };
+    },
+    onProgress(record, behind) {
+      const data = {
+        step: ask.step,
+        attempt,
+        kind: record.delta,
+        text: record.text,
+        offset: behind,
+      };
+      void journal.append(draft('model.delta', data, at(call)));
+    },
+    isWriterAlive: () => deps.hasOrphanWriter(effect),
+    clock: deps.clock,
+    signal: call.signal,
+  });
+  if (outcome !== undefined) {
+    await journal.append(draft('effect.adopted', { id: effect, how: 'spool' }, at(call)));
+    return outcome;
+  }
+  const message = 'the gateway died before this attempt ended';
+  return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
+}
+
+/** Journals the end of an attempt. Undefined: another attempt follows. */
+async function commitAttempt(
+  call: Call,
+  attempt: number,
+  outcome: AttemptOutcome,
+): Promise<ModelOutcome | undefined> {
+  const { deps, ask, effect } = call;
+  const { step } = ask;
+  if (outcome.kind === 'completed') {
+    const { kind: _, ...completed } = outcome;
+    await deps.journal.append(draft('model.completed', { step, attempt, ...completed }, at(call)));
+    removeSpools(deps.stateDir, deps.session, effect);
+    const { message, finish_reason, usage } = outcome;
+    if (finish_reason === 'cancelled') return { kind: 'cancelled' };
+    return { kind: 'completed', message, finish_reason, usage };
+  }
+  const { code, message } = outcome;
+  const stop = call.signal.aborted ? null : outcome.retry_in_ms;
+  const failed = { step, attempt, error: { code, message }, retry_in_ms: stop };
+  await deps.journal.append(draft('model.failed', failed, at(call)));
+  if (stop !== null) return undefined;
+  removeSpools(deps.stateDir, deps.session, effect);
+  return call.signal.aborted ? { kind: 'cancelled' } : { kind: 'failed', code, message };
+}
+
+function readPast(events: readonly EventEnvelope[]): Past {
+  let past: Past = {
+    outcome: undefined,
+    digest: undefined,
+    attempts: 0,
+    open: false,
+    model: undefined,
+  };
+  for (const envelope of events) {
+    const event = parseEvent(envelope);
+    if (event?.type === 'model.started') {
+      const { attempt, request_digest, model } = event.data;
+      past = {
+        ...past,
+        digest: past.digest ?? request_digest,
+        attempts: attempt,
+        open: true,
+        model,
+      };
+    } else if (event?.type === 'model.failed') {
+      const { error, retry_in_ms } = event.data;
+      const outcome = retry_in_ms === null ? { kind: 'failed' as const, ...error } : undefined;
+      past = { ...past, open: false, outcome };
+    } else if (event?.type === 'model.completed') {
+      const { message, finish_reason, usage } = event.data;
+      const outcome: ModelOutcome =
+        finish_reason === 'cancelled'
+          ? { kind: 'cancelled' }
+          : { kind: 'completed', message, finish_reason, usage };
+      past = { ...past, open: false, outcome };
+    }
+  }
+  return past;
+}
+
+/** The request as a short digest: what a restarted worker asks must be the same. */
+function digestOf(ask: GenerateAsk): string {
+  const { messages, tools, purpose } = ask;
+  const json = JSON.stringify({ messages, tools, purpose });
+  return createHash('sha256').update(json).digest('hex').slice(0, 32);
+}
+
+function at(call: Call): { turn: number; effect: EffectId } {
+  return { turn: call.ask.turn, effect: call.effect };
+}

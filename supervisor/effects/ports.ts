@@ -1,0 +1,82 @@
+/** What the gate needs from the rest of the supervisor, for one session. */
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { ProviderMessage, ToolOutcome } from '../../protocol/content.ts';
+import type { AttemptOutcome, ModelDelta } from '../../protocol/gateway-methods.ts';
+import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import type { ToolOutput } from '../../protocol/sandbox-methods.ts';
+import type { ToolSpec } from '../../protocol/tools.ts';
+import type { Store } from '../../store/contract.ts';
+import type { SessionJournal } from '../sessions/journal.ts';
+import type { BudgetLimits } from './budget.ts';
+import type { ToolPolicy } from './policy.ts';
+
+export interface ModelAttempt {
+  readonly session: SessionId;
+  readonly effect: EffectId;
+  readonly attempt: number;
+  readonly spoolPath: string;
+  readonly model: string;
+  readonly messages: readonly ProviderMessage[];
+  readonly tools: readonly ToolSpec[];
+  readonly parallelToolCalls: boolean;
+}
+
+export interface GatewayPort {
+  /** One attempt. Rejects with GATEWAY_LOST when the gateway died under it. */
+  generate(
+    attempt: ModelAttempt,
+    onDelta: (delta: ModelDelta) => Promise<void>,
+  ): Promise<AttemptOutcome>;
+  cancel(session: SessionId, effect: EffectId): void;
+}
+
+export interface ToolRun {
+  readonly effect: EffectId;
+  readonly tool: string;
+  readonly arguments: unknown;
+  readonly spoolPath: string;
+}
+
+export interface HostPort {
+  /** Runs one call. Rejects with HOST_LOST when the host died under it, with
+   *  SANDBOX_UNAVAILABLE when the sandbox could not be set up (nothing ran then). */
+  run(run: ToolRun, onOutput: (output: ToolOutput) => Promise<void>): Promise<ToolOutcome>;
+  cancel(effect: EffectId): void;
+}
+
+export interface SandboxStanding {
+  /** bubblewrap or none. */
+  readonly level: string;
+  /** Set: every tool call is refused with this sentence. */
+  readonly refusal: string | undefined;
+}
+
+/** May a new effect of the open turn start? `go`; or `stop`: the turn is interrupted or closing. */
+export type Permission = 'go' | 'stop';
+
+export interface GateDeps {
+  readonly session: SessionId;
+  readonly stateDir: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly store: Store;
+  readonly journal: SessionJournal;
+  readonly gateway: GatewayPort;
+  readonly host: HostPort;
+  /** Is a process alive that may still write this effect's spool (an orphan of an earlier
+   *  supervisor)? */
+  readonly hasOrphanWriter: (effect: EffectId) => boolean;
+  /** Waits while the session is suspended. */
+  readonly permission: () => Promise<Permission>;
+  readonly policy: () => ToolPolicy;
+  readonly budget: () => BudgetLimits;
+  readonly sandbox: () => SandboxStanding;
+  /** The model to ask; throws a PrxError when none is configured and none can be found. */
+  readonly model: () => Promise<string>;
+  readonly parallelToolCalls: boolean;
+  readonly approvalTimeoutMs: () => number;
+  readonly toolLimits: () => Readonly<Record<string, number>>;
+  /** Names the agent may use. */
+  readonly tools: readonly string[];
+}

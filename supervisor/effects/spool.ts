@@ -1,0 +1,75 @@
+/** Outcomes that outlive us: where an effect's own process writes what happens, and how we read
+ *  it back when that process, or we, died in between. */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { readAppendLog } from '../../base/append-log.ts';
+import type { Clock } from '../../base/clock.ts';
+import { systemCode } from '../../base/errors.ts';
+import type { EffectId, SessionId } from '../../protocol/ids.ts';
+
+export interface SpoolPlace {
+  readonly stateDir: string;
+  readonly session: SessionId;
+  readonly effect: EffectId;
+  /** Model attempts and re-runs of a tool call are numbered from 1. */
+  readonly attempt: number;
+}
+
+export function toSpoolPath(place: SpoolPlace): string {
+  const { stateDir, session, effect, attempt } = place;
+  return join(stateDir, 'spool', session, `${effect}-${attempt}.log`);
+}
+
+/** Removes the spools of one effect, once its outcome is committed. */
+export function removeSpools(stateDir: string, session: SessionId, effect: EffectId): void {
+  const dir = join(stateDir, 'spool', session);
+  if (!existsSync(dir)) return;
+  for (const name of readdirSync(dir)) {
+    if (name.startsWith(`${effect}-`)) rmSync(join(dir, name), { force: true });
+  }
+}
+
+export interface SpoolTail<R, T> {
+  readonly path: string;
+  /** Where reading starts, bytes: behind what the journal already has. */
+  readonly offset: number;
+  /** Turns one record into either progress or the terminal value; undefined: not of this shape. */
+  readonly classify: (value: unknown) => { progress: R } | { end: T } | undefined;
+  readonly onProgress: (progress: R, offset: number) => void;
+  /** While true, more may come; when false, what is there is all. */
+  readonly isWriterAlive: () => boolean;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+const POLL_MS = 20;
+
+/** Reads a spool to its terminal record, waiting for a writer that still lives. Undefined: the
+ *  writer is gone (or the signal aborted) and left none. */
+export async function tailSpool<R, T>(tail: SpoolTail<R, T>): Promise<T | undefined> {
+  let offset = tail.offset;
+  for (;;) {
+    // Asked before reading: a writer that dies after its last record is read to the end once more.
+    const mayGrow = tail.isWriterAlive();
+    const slice = readSlice(tail.path, offset);
+    for (const record of slice.records) {
+      const seen = tail.classify(record.value);
+      if (seen === undefined) continue;
+      if ('end' in seen) return seen.end;
+      tail.onProgress(seen.progress, record.offset);
+    }
+    offset = slice.nextOffset;
+    if (!mayGrow || tail.signal.aborted) return undefined;
+    await tail.clock.sleep(POLL_MS, tail.signal);
+  }
+}
+
+function readSlice(path: string, offset: number): ReturnType<typeof readAppendLog> {
+  try {
+    return readAppendLog(path, offset);
+  } catch (error) {
+    // Not created yet: the writer died, or lives, before its first record.
+    if (systemCode(error) === 'ENOENT') return { records: [], nextOffset: offset, tail: 'clean' };
+    throw error;
+  }
+}

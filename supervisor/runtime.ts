@@ -1,0 +1,358 @@
+/** What runs: the composition of store, bus, children and sessions, with start, recovery, status,
+ *  reload and stop. Its face for doors is supervisor.ts. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { background } from '../base/background.ts';
+import { type Clock, toTimestamp } from '../base/clock.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { ProcessPort } from '../base/process.ts';
+import type { Random } from '../base/random.ts';
+import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
+import type { SessionId } from '../protocol/ids.ts';
+import type { ProcessView, StatusView } from '../protocol/resources.ts';
+import type { SessionRecord, Store } from '../store/contract.ts';
+import { createGateway, type Gateway } from './children/gateway.ts';
+import { createHost } from './children/hosts.ts';
+import { startMemoryWatch } from './children/memory.ts';
+import { createRegistry, type Registry } from './children/registry.ts';
+import { createWorkerPool, type WorkerPool } from './children/workers.ts';
+import type { Config, ConfigValue, Environment } from './config.ts';
+import { type Programs, toGatewaySpec, toHostSpec, toWorkerSpec, type WorkerWrap } from './launch.ts';
+import { toMetrics } from './metrics.ts';
+import { createModelChoice } from './model-choice.ts';
+import { type Admission, createAdmission } from './sessions/admission.ts';
+import { type Bus, createBus } from './sessions/bus.ts';
+import { createDirectory, type Directory } from './sessions/directory.ts';
+import type { SessionDeps } from './sessions/session-deps.ts';
+import {
+  agentOf,
+  createToolSpecs,
+  type Probe,
+  toBudget,
+  toManifest,
+  toRestartPolicy,
+  toSandboxPolicy,
+  toStanding,
+  toToolLimits,
+} from './settings.ts';
+
+export interface RuntimeOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly processes: ProcessPort;
+  readonly store: Store;
+  readonly config: Config;
+  readonly values: readonly ConfigValue[];
+  readonly loadConfig: () => { config: Config; values: readonly ConfigValue[] };
+  readonly env: Environment;
+  readonly programs: Programs;
+  readonly version: string;
+  readonly probe: () => Promise<Probe>;
+  readonly workerWrap: () => WorkerWrap | undefined;
+  readonly onStopped: () => void;
+}
+
+export interface Runtime {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly directory: Directory;
+  readonly random: Random;
+  config(): Config;
+  /** @throws SHUTTING_DOWN. */
+  assertOpen(): void;
+  shownModel(record: SessionRecord): string;
+  /** Something was appended outside a session's own journal. */
+  hearChange(): void;
+  followAll(
+    cursor: string | undefined,
+    signal: AbortSignal,
+  ): AsyncIterable<{ event: EventEnvelope; cursor: string }>;
+  listProcesses(session: SessionId | undefined): readonly ProcessView[];
+  findArtifact(session: SessionId, artifactId: string): string;
+  status(deep: boolean): Promise<StatusView>;
+  reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
+  requestStop(drainMs: number, by: string): Promise<void>;
+  metrics(): Promise<string>;
+  /** Starts children, resumes what an earlier supervisor left, opens the doors; resolves when
+   *  ready. */
+  start(listen: () => Promise<string | undefined>): Promise<void>;
+}
+
+const STOP_CHILD_MS = 300;
+
+export function createRuntime(options: RuntimeOptions): Runtime {
+  const { clock, logger, store, programs, env } = options;
+  let { config, values } = options;
+  let probe: Probe = { level: 'none', reason: 'not probed yet' };
+  let stopping: Promise<void> | undefined;
+  let listenUrl: string | undefined;
+  const startedAt = toTimestamp(clock.wallMs());
+  const bus = createBus(config.raw.agent.stream_buffer_size);
+  const specs = createToolSpecs();
+  const registry: Registry = createRegistry(store, clock, logger);
+  const child = { clock, logger, processes: options.processes, random: options.random, registry };
+  const gateway: Gateway = createGateway(
+    { ...child, spec: toGatewaySpec(programs, config.provider.apiKeyEnv, env) },
+    config.provider,
+  );
+  const models = createModelChoice(gateway, () => config);
+  const memoryLimit = (): number => config.raw.agent.limits.max_memory_mb * 2 ** 20;
+  const workers: WorkerPool = createWorkerPool(
+    { ...child, spec: () => toWorkerSpec(programs, memoryLimit(), options.workerWrap()) },
+    config.raw.agent.worker.warm_pool,
+  );
+  const memory = startMemoryWatch({
+    clock,
+    logger,
+    workers: workers.live,
+    limitBytes: memoryLimit,
+    onExceeded(worker, bytes) {
+      logger.warn('worker.over_memory', { pid: worker.pid, bytes, limit: memoryLimit() });
+      worker.kill('memory');
+    },
+  });
+  const admission: Admission = createAdmission(
+    config.raw.agent.limits.max_concurrent_sessions,
+    () => directory.reclaimIdle(),
+  );
+  const directory: Directory = createDirectory({ store, bus, clock }, () => sessionDeps);
+  const sessionDeps = createSessionDeps();
+
+  function createSessionDeps(): SessionDeps {
+    return {
+      store,
+      bus,
+      clock,
+      logger,
+      random: options.random,
+      gateDeps: {
+        stateDir: config.stateDir,
+        clock,
+        logger,
+        store,
+        gateway,
+        policy: () => config.raw.security.tool_policy,
+        sandbox: () => toStanding(config, probe),
+        parallelToolCalls: config.raw.agent.loop.parallel_tool_calls,
+        approvalTimeoutMs: () => config.raw.security.approval.timeout_secs * 1000,
+        toolLimits: () => toToolLimits(config),
+      },
+      residentDeps: {
+        clock,
+        logger,
+        random: options.random,
+        workers,
+        admission,
+        heartbeatMs: () => config.raw.agent.worker.heartbeat_interval_secs * 1000,
+        peakRssBytes: memory.peakOf,
+      },
+      createHost: (session, record) =>
+        createHost({
+          ...child,
+          session,
+          spec: toHostSpec(programs, env),
+          policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),
+          artifactDir: join(config.stateDir, 'artifacts', session),
+        }),
+      hasOrphanWriter(session, effect) {
+        const isTool = effect.split('.').length === 3;
+        return registry.orphans().some((orphan) =>
+          isTool ? orphan.kind === 'sandbox' && orphan.session === session : orphan.kind === 'gateway',
+        );
+      },
+      agent: (name) => agentOf(config, name),
+      model: (record) => models.choose(record),
+      manifest: (record) => toManifest(config, specs, record, models.shown(record)),
+      restartPolicy: (agent) => toRestartPolicy(config, agent),
+      budget: (limits) => toBudget(config, limits),
+      maxQueuedInputs: () => config.raw.agent.limits.max_queued_inputs,
+      idleHibernateMs: () => config.raw.agent.worker.idle_hibernate_secs * 1000,
+      isContended: () => admission.counts().waiting > 0,
+    };
+  }
+
+  function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
+    const views: ProcessView[] = [];
+    if (session === undefined) {
+      views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt });
+      const own = gateway.child();
+      if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
+    }
+    for (const each of directory.all()) {
+      if (session !== undefined && each.id !== session) continue;
+      const worker = each.resident.worker();
+      const { generation } = each.record();
+      if (worker !== undefined) {
+        const started_at = toTimestamp(worker.startedAtMs);
+        const rss = memory.peakOf(worker.pid);
+        const rssField = rss === undefined ? {} : { rss_bytes: rss };
+        views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
+      }
+      const host = each.host.child();
+      if (host !== undefined) views.push({ kind: 'sandbox', pid: host.pid, started_at: startedAt });
+    }
+    return views;
+  }
+
+  async function status(deep: boolean): Promise<StatusView> {
+    const sessions: Record<string, number> = {};
+    const records = await store.listSessions();
+    for (const record of records) {
+      const { state } = directory.refresh(record);
+      sessions[state] = (sessions[state] ?? 0) + 1;
+    }
+    const { degraded } = store.health();
+    const standing = toStanding(config, probe);
+    const { held, waiting } = admission.counts();
+    const isStopping = stopping !== undefined;
+    return {
+      status: isStopping ? 'stopping' : degraded === undefined ? 'ok' : 'degraded',
+      reasons: degraded === undefined ? [] : [degraded],
+      version: options.version,
+      pid: process.pid,
+      started_at: startedAt,
+      state_dir: config.stateDir,
+      ...(config.file === undefined ? {} : { config_file: config.file }),
+      socket: config.socketPath,
+      ...(listenUrl === undefined ? {} : { listen: listenUrl }),
+      epoch: store.epoch,
+      model: models.shown(undefined),
+      provider: `${config.provider.kind} (${config.providerSource})`,
+      sandbox: {
+        level: standing.level,
+        ...(probe.reason === undefined ? {} : { reason: probe.reason }),
+        ...(probe.mend === undefined ? {} : { mend: probe.mend }),
+      },
+      worker_confinement: [...workers.confinement()],
+      capacity: {
+        max_concurrent_sessions: config.raw.agent.limits.max_concurrent_sessions,
+        resident: held,
+        queued: waiting,
+        warm: workers.warm(),
+      },
+      sessions,
+      ...(deep ? { deep: await describeDeep() } : {}),
+    };
+  }
+
+  async function describeDeep(): Promise<Record<string, unknown>> {
+    const { sessions, events, problems } = await store.verify();
+    return {
+      node: process.version,
+      sqlite: process.versions['sqlite'],
+      processes: listProcesses(undefined),
+      journal: { sessions, events, problems },
+    };
+  }
+
+  async function reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }> {
+    const next = options.loadConfig();
+    const before = new Map(values.map((each) => [each.key, JSON.stringify(each.value)]));
+    const changed = next.values
+      .filter((each) => before.get(each.key) !== JSON.stringify(each.value))
+      .map((each) => each.key);
+    const fixed = /^(store|api|log)\.|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
+    const needsRestart = changed.filter((key) => fixed.test(key));
+    const { stateDir, socketPath } = config;
+    config = { ...next.config, stateDir, socketPath };
+    values = next.values;
+    admission.setCapacity(config.raw.agent.limits.max_concurrent_sessions);
+    workers.resize(config.raw.agent.worker.warm_pool);
+    await gateway.configure(config.provider);
+    logger.info('config.reloaded', { changed });
+    return { changed, needs_restart: needsRestart };
+  }
+
+  async function stop(drainMs: number, by: string): Promise<void> {
+    logger.info('supervisor.stopping', { by, drain_ms: drainMs });
+    const deadlineMs = clock.nowMs() + drainMs;
+    const isBusy = (): boolean =>
+      directory.all().some((session) => session.record().open_turn !== undefined);
+    while (isBusy() && clock.nowMs() < deadlineMs) await clock.sleep(50);
+    memory.stop();
+    const halted = directory.halt();
+    workers.stop();
+    for (const session of directory.all()) session.host.release();
+    await Promise.all([halted, gateway.release(STOP_CHILD_MS)]);
+    await store.append({
+      events: [
+        {
+          session: SYSTEM_SESSION,
+          type: 'supervisor.stopped',
+          data: { pid: process.pid, reason: by },
+        },
+      ],
+    });
+    await store.close();
+    options.onStopped();
+  }
+
+  async function* followAll(
+    cursorAtStart: string | undefined,
+    signal: AbortSignal,
+  ): AsyncGenerator<{ event: EventEnvelope; cursor: string }> {
+    let cursor = cursorAtStart;
+    while (!signal.aborted) {
+      const changed = bus.nextChange(signal);
+      const page = await store.readAll(cursor, 500);
+      for (const event of page.events) yield { event, cursor: page.cursor };
+      cursor = page.cursor;
+      if (page.events.length === 0) await changed;
+    }
+  }
+
+  return {
+    store,
+    bus,
+    directory,
+    random: options.random,
+    config: () => config,
+    assertOpen() {
+      if (stopping !== undefined) throw new PrxError('SHUTTING_DOWN', 'the supervisor is stopping');
+      const { degraded } = store.health();
+      if (degraded === undefined) return;
+      throw new PrxError('STORE_DEGRADED', `nothing new is accepted: ${degraded}`);
+    },
+    shownModel: (record) => models.shown(record),
+    hearChange: () => bus.touch(),
+    followAll,
+    listProcesses,
+    findArtifact(session, artifactId) {
+      const path = join(config.stateDir, 'artifacts', session, artifactId);
+      if (!/^[A-Za-z0-9._-]{1,128}$/.test(artifactId) || artifactId.startsWith('.') || !existsSync(path)) {
+        throw new PrxError('NOT_FOUND', `session ${session} has no artifact '${artifactId}'`);
+      }
+      return path;
+    },
+    status,
+    reload,
+    requestStop(drainMs, by) {
+      stopping ??= stop(drainMs, by);
+      background(stopping, 'supervisor.stop', logger);
+      return Promise.resolve();
+    },
+    metrics: async () => toMetrics(await status(false), await store.listSessions()),
+    async start(listen) {
+      await registry.sweep();
+      const gatewayStarted = gateway.start().catch((error: unknown) => {
+        logger.error('gateway.start_failed', { error: toPrxError(error) });
+      });
+      [probe] = await Promise.all([options.probe(), gatewayStarted]);
+      await models.discover();
+      await store.append({
+        events: [
+          {
+            session: SYSTEM_SESSION,
+            type: 'supervisor.started',
+            data: { pid: process.pid, version: options.version, epoch: store.epoch, level: probe.level },
+          },
+        ],
+      });
+      for (const record of await store.listUnfinished()) directory.openRecord(record);
+      listenUrl = await listen();
+      workers.fill();
+    },
+  };
+}

@@ -1,0 +1,84 @@
+/** Which sessions are open in this process. A session is opened from the journal when somebody
+ *  touches it and forgotten when it is quiet, so that thousands of idle ones cost nothing. */
+import type { Clock, Timer } from '../../base/clock.ts';
+import type { SessionId } from '../../protocol/ids.ts';
+import type { SessionRecord, Store } from '../../store/contract.ts';
+import type { Bus } from './bus.ts';
+import { openSession, type Session } from './session.ts';
+import type { SessionDeps } from './session-deps.ts';
+
+export interface Directory {
+  /** Opens (or finds) the session a reference means. @throws SESSION_NOT_FOUND … */
+  open(ref: string): Promise<Session>;
+  openRecord(record: SessionRecord): Session;
+  find(id: SessionId): Session | undefined;
+  /** The freshest record: the live one where there is one. */
+  refresh(record: SessionRecord): SessionRecord;
+  all(): readonly Session[];
+  /** Asks the least recently used idle session to give its worker back. */
+  reclaimIdle(): boolean;
+  drop(id: SessionId): void;
+  /** Ends every loop; effects go on in their hosts. */
+  halt(): Promise<void>;
+}
+
+const SWEEP_MS = 2000;
+
+export function createDirectory(
+  deps: { readonly store: Store; readonly bus: Bus; readonly clock: Clock },
+  sessionDeps: () => SessionDeps,
+): Directory {
+  const { store, bus, clock } = deps;
+  const open = new Map<SessionId, Session>();
+  let timer: Timer = scheduleSweep();
+  let halted = false;
+
+  function scheduleSweep(): Timer {
+    return clock.setTimer(SWEEP_MS, () => {
+      for (const session of open.values()) if (session.isQuiet()) forget(session);
+      if (!halted) timer = scheduleSweep();
+    });
+  }
+
+  function forget(session: Session): void {
+    open.delete(session.id);
+    void session.halt();
+    bus.close(session.id);
+  }
+
+  function openRecord(record: SessionRecord): Session {
+    const existing = open.get(record.id);
+    if (existing !== undefined) return existing;
+    const session = openSession(sessionDeps(), record);
+    open.set(record.id, session);
+    return session;
+  }
+
+  return {
+    openRecord,
+    find: (id) => open.get(id),
+    all: () => [...open.values()],
+    refresh: (record) => open.get(record.id)?.record() ?? record,
+    async open(ref) {
+      const record = await store.resolveSession(ref);
+      return openRecord(record);
+    },
+    reclaimIdle() {
+      const idle = [...open.values()].filter((session) => session.driver.isIdle());
+      idle.sort((a, b) => a.driver.idleSinceMs() - b.driver.idleSinceMs());
+      idle[0]?.driver.hibernate('another session waits for the slot');
+      return idle.length > 0;
+    },
+    drop(id) {
+      const session = open.get(id);
+      open.delete(id);
+      void session?.halt();
+      bus.drop(id);
+    },
+    async halt() {
+      halted = true;
+      timer.cancel();
+      await Promise.all([...open.values()].map((session) => session.halt()));
+    },
+  };
+}

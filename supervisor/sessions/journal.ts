@@ -1,0 +1,94 @@
+/** One session's pen: appends to the store, folds what was committed into the record in memory,
+ *  and publishes it. The order is the invariant: durable, then folded, then visible, then
+ *  answered. */
+import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
+import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import type {
+  AppendRequest,
+  AppendResult,
+  NewEvent,
+  SessionRecord,
+  Store,
+} from '../../store/contract.ts';
+import { foldSession } from '../../store/index.ts';
+import type { Bus } from './bus.ts';
+
+export interface Draft<T extends EventType = EventType> {
+  readonly type: T;
+  readonly data: EventData<T>;
+  readonly turn?: number;
+  readonly effect?: EffectId;
+}
+
+export interface SessionJournal {
+  /** The projection as published so far. */
+  record(): SessionRecord;
+  /** Appends in one transaction; resolves with the envelopes when they are published. */
+  append(...drafts: readonly Draft[]): Promise<readonly EventEnvelope[]>;
+  /** As append, with a claim on a key (see the store's contract). */
+  appendUnique(
+    unique: NonNullable<AppendRequest['unique']>,
+    ...drafts: readonly Draft[]
+  ): Promise<AppendResult>;
+  /** Appends not yet published: the measure for back-pressure. */
+  outstanding(): number;
+}
+
+/** A typed draft of one event. */
+export function draft<T extends EventType>(
+  type: T,
+  data: EventData<T>,
+  at: { readonly turn?: number; readonly effect?: EffectId } = {},
+): Draft<T> {
+  return { type, data, ...at };
+}
+
+export interface JournalDeps {
+  readonly store: Store;
+  readonly bus: Bus;
+}
+
+/** The journal of one open session. `onRecord` hears every change of the projection. */
+export function openSessionJournal(
+  deps: JournalDeps,
+  initial: SessionRecord,
+  onRecord: (record: SessionRecord, event: EventEnvelope) => void,
+): SessionJournal {
+  const { store, bus } = deps;
+  const session: SessionId = initial.id;
+  let record = initial;
+  let outstanding = 0;
+  bus.open(session, initial.last_seq);
+
+  function apply(event: EventEnvelope): void {
+    record = foldSession(record, event);
+    onRecord(record, event);
+  }
+
+  async function send(request: AppendRequest): Promise<AppendResult> {
+    outstanding += 1;
+    try {
+      const result = await store.append(request);
+      if (result.kind === 'duplicate') return result;
+      bus.commit(result.events, apply);
+      const last = result.events.at(-1);
+      if (last !== undefined) await bus.reached(session, last.seq);
+      return result;
+    } finally {
+      outstanding -= 1;
+    }
+  }
+
+  const toEvents = (drafts: readonly Draft[]): NewEvent[] =>
+    drafts.map((each) => ({ session, ...each }));
+
+  return {
+    record: () => record,
+    outstanding: () => outstanding,
+    async append(...drafts) {
+      const result = await send({ events: toEvents(drafts) });
+      return result.kind === 'appended' ? result.events : [];
+    },
+    appendUnique: (unique, ...drafts) => send({ events: toEvents(drafts), unique }),
+  };
+}

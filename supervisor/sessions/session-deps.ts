@@ -1,0 +1,45 @@
+/** What a session is given by the composition: ports, settings as functions (a reload changes what
+ *  they return), nothing it could use to reach another session. */
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Random } from '../../base/random.ts';
+import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import type { AgentManifest } from '../../protocol/worker-methods.ts';
+import type { SessionRecord, Store } from '../../store/contract.ts';
+import type { Host } from '../children/hosts.ts';
+import type { RestartPolicy } from '../children/restart.ts';
+import type { AgentConfig } from '../config.ts';
+import type { BudgetLimits } from '../effects/budget.ts';
+import type { GateDeps } from '../effects/ports.ts';
+import type { Bus } from './bus.ts';
+import type { ResidentDeps } from './resident.ts';
+
+type GateSettings = Omit<
+  GateDeps,
+  'session' | 'journal' | 'host' | 'hasOrphanWriter' | 'permission' | 'model' | 'tools' | 'budget'
+>;
+type ResidentSettings = Omit<
+  ResidentDeps,
+  'session' | 'journal' | 'asks' | 'manifest' | 'readHistory' | 'restart'
+>;
+
+export interface SessionDeps {
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly gateDeps: GateSettings;
+  readonly residentDeps: ResidentSettings;
+  readonly createHost: (session: SessionId, record: () => SessionRecord) => Host;
+  readonly hasOrphanWriter: (session: SessionId, effect: EffectId) => boolean;
+  /** The agent's settings; the default agent's when it is no longer configured. */
+  readonly agent: (name: string) => AgentConfig;
+  readonly model: (record: SessionRecord) => Promise<string>;
+  readonly manifest: (record: SessionRecord) => AgentManifest;
+  readonly restartPolicy: (agent: AgentConfig) => RestartPolicy;
+  readonly budget: (limits: Readonly<Record<string, number>>) => BudgetLimits;
+  readonly maxQueuedInputs: () => number;
+  readonly idleHibernateMs: () => number;
+  readonly isContended: () => boolean;
+}

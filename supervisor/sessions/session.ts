@@ -1,0 +1,285 @@
+/** One open session: its commands (input, interrupt, suspend, resume, restart, close, approvals)
+ *  and its view. Commands check the state, write the journal, and wake the driver; the driver
+ *  does the work. Commands of one session run one after the other. */
+import { createHash } from 'node:crypto';
+import { PrxError } from '../../base/errors.ts';
+import type { ContentPart } from '../../protocol/content.ts';
+import type { EventEnvelope } from '../../protocol/events.ts';
+import { createInputId, type EffectId, type SessionId } from '../../protocol/ids.ts';
+import type { InputAccepted, ResolveApproval, SendInput } from '../../protocol/resources.ts';
+import { assertTransition, type SessionState } from '../../protocol/states.ts';
+import type { SessionRecord } from '../../store/contract.ts';
+import type { Host } from '../children/hosts.ts';
+import { type Approvals, createApprovals } from '../effects/approvals.ts';
+import { createGate, type Gate } from '../effects/gate.ts';
+import type { Permission } from '../effects/ports.ts';
+import { type Driver, startDriver } from './driver.ts';
+import { type Draft, draft, openSessionJournal, type SessionJournal } from './journal.ts';
+import { createResident, type Resident } from './resident.ts';
+import type { SessionDeps } from './session-deps.ts';
+
+export interface Session {
+  readonly id: SessionId;
+  record(): SessionRecord;
+  readonly resident: Resident;
+  readonly driver: Driver;
+  readonly host: Host;
+  acceptInput(params: SendInput, by: string): Promise<InputAccepted>;
+  interrupt(by: string): Promise<void>;
+  suspend(by: string): Promise<void>;
+  resume(by: string): Promise<void>;
+  restart(by: string): Promise<void>;
+  close(by: string): Promise<void>;
+  rename(name: string): Promise<void>;
+  resolveApproval(effect: EffectId, params: ResolveApproval, by: string): Promise<void>;
+  /** Nothing runs, nothing waits: the object may be forgotten and rebuilt from the journal. */
+  isQuiet(): boolean;
+  /** The supervisor stops: the loop ends, effects are left to their hosts. */
+  halt(): Promise<void>;
+}
+
+/** States in which an input is accepted. */
+const OPEN_STATES: readonly SessionState[] = [
+  'created',
+  'starting',
+  'running',
+  'awaiting',
+  'suspended',
+];
+
+export function openSession(deps: SessionDeps, initial: SessionRecord): Session {
+  const { store, bus, clock } = deps;
+  const id = initial.id;
+  let commands: Promise<unknown> = Promise.resolve();
+  let stateWaiters: (() => void)[] = [];
+  const journal: SessionJournal = openSessionJournal({ store, bus }, initial, onRecord);
+  const approvals: Approvals = createApprovals(journal, clock);
+  const host = deps.createHost(id, () => journal.record());
+  const agent = deps.agent(initial.agent);
+  const limits = initial.limits;
+  const gate: Gate = createGate(
+    {
+      ...deps.gateDeps,
+      session: id,
+      journal,
+      host,
+      hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
+      permission,
+      model: () => deps.model(journal.record()),
+      tools: agent.tools,
+      budget: () => deps.budget(limits),
+    },
+    approvals,
+  );
+  const resident = createResident({
+    session: id,
+    ...deps.residentDeps,
+    journal,
+    asks: {
+      'turn/step': ({ turn, step }) => gate.nextStep(turn, step),
+      'model/generate': (ask) => gate.generate(ask),
+      'tool/call': (ask) => gate.callTool(ask),
+      'context/compact': async (record) => {
+        await gate.compact(record.turn, record);
+        return {};
+      },
+    },
+    manifest: () => deps.manifest(journal.record()),
+    readHistory: () => store.readHistory(id),
+    restart: () => deps.restartPolicy(agent),
+  });
+  const driver: Driver = startDriver({
+    session: id,
+    clock,
+    logger: deps.logger,
+    store,
+    journal,
+    gate,
+    resident,
+    turnTimeoutMs: () => toTimeoutMs(limits, agent.sessionTimeoutMs),
+    idleHibernateMs: deps.idleHibernateMs,
+    isContended: deps.isContended,
+    releaseHost: () => host.release(),
+  });
+
+  function onRecord(record: SessionRecord, event: EventEnvelope): void {
+    approvals.onEvent(event);
+    if (event.type !== 'session.state') return;
+    if (record.state === 'awaiting') driver.turnClock()?.pause();
+    else if (record.state === 'running' && record.open_turn !== undefined)
+      driver.turnClock()?.run();
+    const waiters = stateWaiters;
+    stateWaiters = [];
+    for (const resolve of waiters) resolve();
+    driver.wake();
+  }
+
+  async function permission(): Promise<Permission> {
+    for (;;) {
+      const { state, open_turn: open } = journal.record();
+      if (open?.interrupted) return 'stop';
+      if (state === 'running' || state === 'awaiting') return 'go';
+      if (state === 'stopping' || state === 'stopped') return 'stop';
+      await new Promise<void>((resolve) => stateWaiters.push(resolve));
+    }
+  }
+
+  function serialize<T>(command: () => Promise<T>): Promise<T> {
+    const result = commands.then(command);
+    commands = result.catch(() => undefined);
+    return result;
+  }
+
+  function transition(to: SessionState, reason: string): Draft {
+    const from = journal.record().state;
+    assertTransition(from, to);
+    return draft('session.state', { from, to, reason });
+  }
+
+  /** The tombstone, before anything is signalled. */
+  function tombstone(source: string): Draft[] {
+    const open = journal.record().open_turn;
+    if (open === undefined || open.interrupted) return [];
+    return [draft('interrupt.accepted', { source }, { turn: open.turn })];
+  }
+
+  async function stopTurn(by: string, before: readonly Draft[], reason: string): Promise<void> {
+    const drafts = [...before, ...tombstone(by)];
+    if (drafts.length === 0) return;
+    await journal.append(...drafts);
+    for (const waiter of stateWaiters.splice(0)) waiter();
+    driver.stopTurn('interrupted', reason);
+  }
+
+  async function accept(params: SendInput, by: string): Promise<InputAccepted> {
+    const content: ContentPart[] = params.content ?? [{ type: 'text', text: params.text ?? '' }];
+    const key = params.idempotency_key;
+    const digest = createHash('sha256').update(JSON.stringify(content)).digest('hex');
+    const scope = `input:${id}`;
+    const claimed = key === undefined ? undefined : await store.findClaim(scope, key);
+    if (claimed !== undefined)
+      return toDuplicate(claimed.event, claimed.digest === digest, key ?? '');
+    checkAcceptance(params);
+    const input_id = createInputId(deps.random);
+    const event = draft('input.accepted', {
+      input_id,
+      source: by,
+      content,
+      on_busy: params.on_busy ?? 'enqueue',
+      ...(key === undefined ? {} : { idempotency_key: key }),
+    });
+    const result =
+      key === undefined
+        ? { kind: 'appended' as const, events: await journal.append(event) }
+        : await journal.appendUnique({ scope, key, digest }, event);
+    if (result.kind === 'duplicate') return toDuplicate(result.event, result.sameDigest, key ?? '');
+    if (params.on_busy === 'interrupt') await stopTurn(by, [], 'a new input interrupted it');
+    driver.wake();
+    return { input_id, seq: result.events[0]?.seq ?? 0, duplicate: false };
+  }
+
+  function checkAcceptance(params: SendInput): void {
+    const { state, open_turn: open, queued } = journal.record();
+    if (!OPEN_STATES.includes(state)) {
+      const mend = `'prx-supervisor restart ${id}' opens it again`;
+      throw new PrxError('SESSION_NOT_OPEN', `session ${id} is ${state}; ${mend}`, {
+        data: { state },
+      });
+    }
+    const isBusy = open !== undefined || queued.length > 0;
+    if (isBusy && (params.if_idle === true || params.on_busy === 'reject')) {
+      const doing = open === undefined ? `${queued.length} inputs wait` : `turn ${open.turn} runs`;
+      throw new PrxError('SESSION_BUSY', `session ${id} is busy: ${doing}`);
+    }
+    const max = deps.maxQueuedInputs();
+    if (queued.length >= max) {
+      const message = `session ${id} has ${queued.length} waiting inputs; the limit agent.limits.max_queued_inputs is ${max}`;
+      throw new PrxError('QUEUE_FULL', message);
+    }
+  }
+
+  async function closeNow(by: string): Promise<void> {
+    const { state } = journal.record();
+    if (state === 'created') {
+      await journal.append(transition('stopped', `closed by ${by}`));
+      return;
+    }
+    if (state !== 'stopping')
+      await stopTurn(by, [transition('stopping', `closed by ${by}`)], 'closed');
+    driver.wake();
+    while (journal.record().open_turn !== undefined) {
+      await bus.reached(id, journal.record().last_seq + 1);
+    }
+    host.release();
+    await resident.leave('closed');
+    await journal.append(transition('stopped', `closed by ${by}`));
+  }
+
+  return {
+    id,
+    record: () => journal.record(),
+    resident,
+    driver,
+    host,
+    acceptInput: (params, by) => serialize(() => accept(params, by)),
+    interrupt: (by) => serialize(() => stopTurn(by, [], `interrupted by ${by}`)),
+    suspend: (by) =>
+      serialize(async () => {
+        if (journal.record().state === 'suspended') return;
+        await journal.append(transition('suspended', `suspended by ${by}`));
+        driver.stepBack();
+      }),
+    resume: (by) =>
+      serialize(async () => {
+        if (journal.record().state === 'running') return;
+        await journal.append(transition('running', `resumed by ${by}`));
+      }),
+    restart: (by) =>
+      serialize(async () => {
+        resident.forgive();
+        const { state } = journal.record();
+        if (state === 'running' || state === 'awaiting') return resident.recycle();
+        await journal.append(transition('starting', `restarted by ${by}`));
+      }),
+    close: (by) =>
+      serialize(async () => {
+        if (journal.record().state !== 'stopped') await closeNow(by);
+      }),
+    rename: (name) =>
+      serialize(async () => {
+        await journal.append(draft('session.renamed', { name }));
+      }),
+    resolveApproval: (effect, params, by) => approvals.resolve(effect, params, by),
+    isQuiet() {
+      const { open_turn: open, queued, state } = journal.record();
+      const isSettled = state !== 'starting' && state !== 'stopping';
+      const hasNone = resident.residency() === 'hibernated' && gate.running().length === 0;
+      return (
+        isSettled &&
+        hasNone &&
+        journal.outstanding() === 0 &&
+        (!open || state !== 'running') &&
+        queued.length === 0
+      );
+    },
+    async halt() {
+      driver.halt();
+      approvals.close();
+      await resident.settled();
+    },
+  };
+}
+
+function toTimeoutMs(limits: Readonly<Record<string, number>>, configuredMs: number): number {
+  const own = limits['session_timeout_secs'];
+  return own === undefined ? configuredMs : own * 1000;
+}
+
+function toDuplicate(event: EventEnvelope, sameDigest: boolean, key: string): InputAccepted {
+  if (!sameDigest) {
+    const message = `the idempotency key '${key}' was used for another content (seq ${event.seq}); use a new key`;
+    throw new PrxError('IDEMPOTENCY_CONFLICT', message, { data: { seq: event.seq } });
+  }
+  const { input_id } = event.data as InputAccepted;
+  return { input_id, seq: event.seq, duplicate: true };
+}

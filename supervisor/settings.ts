@@ -1,0 +1,139 @@
+/** From the compiled configuration to what each room is told. Pure. */
+import { homedir } from 'node:os';
+import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
+import { type ToolSpec, toolTable, toToolSpec } from '../protocol/tools.ts';
+import type { AgentManifest } from '../protocol/worker-methods.ts';
+import type { SessionRecord } from '../store/contract.ts';
+import type { RestartPolicy } from './children/restart.ts';
+import { type AgentConfig, type Config, DEFAULT_AGENT, type Environment } from './config.ts';
+import type { BudgetLimits } from './effects/budget.ts';
+import type { SandboxStanding } from './effects/ports.ts';
+
+export interface Probe {
+  readonly level: string;
+  readonly reason?: string | undefined;
+  readonly mend?: string | undefined;
+}
+
+/** The agent of a session; when the config no longer names it, the default one. */
+export function agentOf(config: Config, name: string): AgentConfig {
+  const agent = config.agents.get(name) ?? config.agents.get(DEFAULT_AGENT);
+  if (agent === undefined) throw new RangeError('the default agent always exists');
+  return agent;
+}
+
+export function toManifest(
+  config: Config,
+  specs: ToolSpecs,
+  record: SessionRecord,
+  model: string,
+): AgentManifest {
+  const agent = agentOf(config, record.agent);
+  const { loop } = config.raw.agent;
+  const own = record.limits;
+  return {
+    agent: agent.name,
+    model,
+    instructions: agent.instructions,
+    workspace: record.workspace,
+    maxTurns: own['max_turns'] ?? agent.maxTurns,
+    maxToolCallsPerTurn: own['max_tool_calls_per_turn'] ?? agent.maxToolCallsPerTurn,
+    parallelToolCalls: loop.parallel_tool_calls,
+    compactionThresholdTokens: loop.compaction_threshold_tokens,
+    compactionStrategy: loop.compaction_strategy,
+    tools: agent.tools.map((name) => toSpec(specs, name)),
+  };
+}
+
+export type ToolSpecs = ReadonlyMap<string, ToolSpec>;
+
+/** Converted once: the JSON Schema of a tool never changes while we run. */
+export function createToolSpecs(): ToolSpecs {
+  return new Map(Object.values(toolTable).map((tool) => [tool.name, toToolSpec(tool)]));
+}
+
+function toSpec(specs: ToolSpecs, name: string): ToolSpec {
+  const spec = specs.get(name);
+  if (spec === undefined) throw new RangeError(`tool ${name} was checked when the config was read`);
+  return spec;
+}
+
+export function toRestartPolicy(config: Config, agent: AgentConfig): RestartPolicy {
+  const { worker } = config.raw.agent;
+  return {
+    type: agent.restart,
+    intensity: worker.max_restart_attempts,
+    periodMs: worker.restart_window_secs * 1000,
+  };
+}
+
+export function toBudget(config: Config, own: Readonly<Record<string, number>>): BudgetLimits {
+  const { budget } = config.raw;
+  return {
+    maxCostUsd: own['max_cost_usd'] ?? budget.max_cost_usd,
+    maxTokens: own['max_tokens'] ?? budget.max_tokens,
+  };
+}
+
+/** The level in force, and whether tools are refused. Nothing falls back silently: without a
+ *  sandbox, tools run only where the config says backend = "none". */
+export function toStanding(config: Config, probe: Probe): SandboxStanding {
+  const { backend, minimum_level: minimum } = config.raw.security.sandbox;
+  if (backend === 'none') {
+    const refusal =
+      minimum === 'bubblewrap'
+        ? 'tool calls are refused: security.sandbox.minimum_level is "bubblewrap", but backend is "none"'
+        : undefined;
+    return { level: 'none', refusal };
+  }
+  if (probe.level === 'bubblewrap') return { level: 'bubblewrap', refusal: undefined };
+  const why = probe.reason ?? 'bubblewrap does not work here';
+  const mend = probe.mend ?? 'run prx-supervisor doctor';
+  const refusal = `tool calls are refused: no sandbox (${why}). Mend: ${mend}. Or write security.sandbox.backend = "none" to run tools without isolation.`;
+  return { level: 'none', refusal };
+}
+
+export interface PolicyPlaces {
+  readonly installation: string;
+  readonly env: Environment;
+}
+
+export function toSandboxPolicy(
+  config: Config,
+  record: SessionRecord,
+  places: PolicyPlaces,
+): SandboxPolicy {
+  const { sandbox } = config.raw.security;
+  const env: Record<string, string> = {};
+  for (const name of sandbox.env_allowlist) {
+    const value = places.env[name];
+    if (value !== undefined) env[name] = value;
+  }
+  const configFile = config.file === undefined ? [] : [config.file];
+  return {
+    backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
+    workspace: record.workspace,
+    readOnlyPaths: sandbox.read_only_paths,
+    writablePaths: sandbox.writable_paths,
+    hiddenPaths: [config.stateDir, homedir()],
+    protectedPaths: [places.installation, ...configFile],
+    envAllowlist: sandbox.env_allowlist,
+    env,
+    timeoutMs: sandbox.timeout_secs * 1000,
+    memoryLimitBytes: sandbox.memory_limit_mb * 2 ** 20,
+    maxPids: sandbox.max_pids,
+    maxOutputBytes: sandbox.max_output_bytes,
+    tmpBytes: sandbox.max_disk_mb * 2 ** 20,
+  };
+}
+
+/** The limits of one tool call as tool.started shows them. */
+export function toToolLimits(config: Config): Readonly<Record<string, number>> {
+  const { sandbox } = config.raw.security;
+  return {
+    timeout_secs: sandbox.timeout_secs,
+    memory_limit_mb: sandbox.memory_limit_mb,
+    max_pids: sandbox.max_pids,
+    max_output_bytes: sandbox.max_output_bytes,
+  };
+}

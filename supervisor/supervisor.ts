@@ -1,0 +1,206 @@
+/** The supervisor put together: sessions, gate, children and store behind one face. This file
+ *  wires and maps; decisions live in the rooms it wires. */
+import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { assert } from '../base/assert.ts';
+import { PrxError } from '../base/errors.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import { createSessionId, type SessionId } from '../protocol/ids.ts';
+import type { CreateSession, SessionView } from '../protocol/resources.ts';
+import type { SessionRecord } from '../store/contract.ts';
+import { findAgent } from './config.ts';
+import type { FollowOptions, Supervisor } from './index.ts';
+import type { Runtime } from './runtime.ts';
+import type { Session } from './sessions/session.ts';
+import {
+  checkWorkspace,
+  createPrivateWorkspace,
+  listHomes,
+  privateWorkspacePath,
+} from './sessions/workspace.ts';
+import { toApprovalViews, toSessionView } from './views.ts';
+
+/** The face over a running composition. */
+export function createSupervisor(runtime: Runtime): Supervisor {
+  const { store, directory, bus } = runtime;
+
+  const view = (record: SessionRecord): SessionView => {
+    const fresh = directory.refresh(record);
+    return toSessionView(fresh, directory.find(record.id), runtime.shownModel(fresh));
+  };
+
+  async function command(
+    ref: string,
+    act: (session: Session) => Promise<unknown>,
+  ): Promise<SessionView> {
+    runtime.assertOpen();
+    const session = await directory.open(ref);
+    await act(session);
+    return view(session.record());
+  }
+
+  async function create(params: CreateSession, by: string): Promise<{ view: SessionView; created: boolean }> {
+    runtime.assertOpen();
+    const config = runtime.config();
+    const agent = findAgent(config, params.agent);
+    const id = createSessionId(runtime.random);
+    const isPrivate = params.workspace === undefined;
+    const workspace = isPrivate
+      ? privateWorkspacePath(config.stateDir, id)
+      : checkWorkspace(params.workspace ?? '', {
+          stateDir: config.stateDir,
+          roots: config.raw.security.sandbox.workspace_roots,
+          homes: listHomes(),
+        });
+    const { idempotency_key: key, ...meaning } = params;
+    const digest = createHash('sha256').update(JSON.stringify(meaning)).digest('hex');
+    const events = creationEvents(id, { ...params, agent: agent.name, workspace }, isPrivate, by);
+    const result = await store.append(
+      key === undefined ? { events } : { events, unique: { scope: 'session', key, digest } },
+    );
+    if (result.kind === 'duplicate') {
+      if (!result.sameDigest) {
+        const message = `the idempotency key '${key}' was used for another session; use a new key`;
+        throw new PrxError('IDEMPOTENCY_CONFLICT', message);
+      }
+      const earlier = await store.resolveSession(result.event.session);
+      return { view: view(earlier), created: false };
+    }
+    if (isPrivate) createPrivateWorkspace(config.stateDir, id);
+    const record = await store.getSession(id);
+    assert(record !== undefined, 'a session that was appended is there');
+    runtime.hearChange();
+    directory.openRecord(record);
+    return { view: view(record), created: true };
+  }
+
+  async function remove(ref: string, by: string): Promise<void> {
+    runtime.assertOpen();
+    const session = await directory.open(ref);
+    const { state } = session.record();
+    if (state !== 'stopped' && state !== 'failed') await session.close(by);
+    const { id } = session;
+    session.host.release();
+    directory.drop(id);
+    await store.deleteSession(id);
+    const { stateDir } = runtime.config();
+    for (const path of [
+      privateWorkspacePath(stateDir, id),
+      join(stateDir, 'artifacts', id),
+      join(stateDir, 'spool', id),
+    ]) {
+      rmSync(path, { recursive: true, force: true });
+    }
+  }
+
+  /** A page, up to what is published. */
+  async function readPage(
+    id: SessionId,
+    options: { since: number; limit: number; types?: readonly string[] },
+  ) {
+    const page = await store.readEvents(id, options);
+    const published = bus.publishedSeq(id) ?? page.last_seq;
+    if (page.last_seq <= published) return page;
+    const events = page.events.filter((event) => event.seq <= published);
+    return { events, next: events.at(-1)?.seq ?? options.since, last_seq: published };
+  }
+
+  async function follow(ref: string, options: FollowOptions): Promise<AsyncIterable<EventEnvelope>> {
+    const record = await store.resolveSession(ref);
+    const { since, types, signal } = options;
+    // Checked before the stream starts, so that a bad cursor is an answer and not a broken stream.
+    await readPage(record.id, { since, limit: 1 });
+    const source = { read: (from: number, limit: number) => readPage(record.id, { since: from, limit }) };
+    const events = bus.follow(record.id, since, source, signal);
+    return types === undefined ? events : filterTypes(events, types);
+  }
+
+  return {
+    createSession: create,
+    async listSessions({ state, labels }) {
+      const filter = { ...(state ? { states: state } : {}), ...(labels ? { labels } : {}) };
+      return (await store.listSessions(filter)).map(view);
+    },
+    getSession: async (ref) => view(await store.resolveSession(ref)),
+    deleteSession: remove,
+    renameSession: (ref, name) => command(ref, (session) => session.rename(name)),
+    async acceptInput(ref, params, by) {
+      runtime.assertOpen();
+      return (await directory.open(ref)).acceptInput(params, by);
+    },
+    interrupt: (ref, by) => command(ref, (session) => session.interrupt(by)),
+    suspend: (ref, by) => command(ref, (session) => session.suspend(by)),
+    resume: (ref, by) => command(ref, (session) => session.resume(by)),
+    restart: (ref, by) => command(ref, (session) => session.restart(by)),
+    close: (ref, by) => command(ref, (session) => session.close(by)),
+    async fork(ref, at, name) {
+      runtime.assertOpen();
+      const source = directory.refresh(await store.resolveSession(ref));
+      const id = createSessionId(runtime.random);
+      const record = await store.forkSession(source.id, at ?? source.last_seq, id, name);
+      if (record.private_workspace) createPrivateWorkspace(runtime.config().stateDir, id);
+      runtime.hearChange();
+      return view(record);
+    },
+    async readEvents(ref, options) {
+      return readPage((await store.resolveSession(ref)).id, options);
+    },
+    followEvents: follow,
+    readAllEvents: (cursor, limit) => store.readAll(cursor, limit),
+    followAll: (cursor, signal) => runtime.followAll(cursor, signal),
+    async listApprovals() {
+      const records = await store.listSessions();
+      return records.flatMap((record) => toApprovalViews(directory.refresh(record)));
+    },
+    async resolveApproval(ref, callId, params, by) {
+      runtime.assertOpen();
+      await (await directory.open(ref)).resolveApproval(callId, params, by);
+    },
+    async listProcesses(ref) {
+      const id = ref === undefined ? undefined : (await store.resolveSession(ref)).id;
+      return runtime.listProcesses(id);
+    },
+    async findArtifact(ref, artifactId) {
+      const { id } = await store.resolveSession(ref);
+      return { path: runtime.findArtifact(id, artifactId), session: id };
+    },
+    status: (deep) => runtime.status(deep),
+    reload: () => runtime.reload(),
+    requestStop: (drainMs, by) => runtime.requestStop(drainMs, by),
+    metrics: () => runtime.metrics(),
+  };
+}
+
+function creationEvents(
+  session: SessionId,
+  params: CreateSession & { agent: string; workspace: string },
+  isPrivate: boolean,
+  by: string,
+) {
+  const { name, model, labels, limits, approve } = params;
+  const own = Object.entries(limits ?? {}).filter((entry) => entry[1] !== undefined);
+  const created = {
+    ...(name === undefined ? {} : { name }),
+    agent: params.agent,
+    ...(model === undefined ? {} : { model }),
+    workspace: params.workspace,
+    private_workspace: isPrivate,
+    labels: labels ?? {},
+    limits: Object.fromEntries(own),
+    approve: approve ?? 'ask',
+    source: by,
+  };
+  return [
+    { session, type: 'session.created' as const, data: created },
+    { session, type: 'session.state' as const, data: { from: 'created', to: 'starting', reason: `created by ${by}` } },
+    { session, type: 'session.state' as const, data: { from: 'starting', to: 'running', reason: 'open for work' } },
+  ];
+}
+
+async function* filterTypes(
+  events: AsyncIterable<EventEnvelope>,
+  types: readonly string[],
+): AsyncGenerator<EventEnvelope> {
+  for await (const event of events) if (types.includes(event.type)) yield event;
+}
