@@ -1,0 +1,110 @@
+/** Writes the answers of handlers to the connection: the one place that knows both. */
+import type { FastifyReply } from 'fastify';
+import type { Clock } from '../base/clock.ts';
+import { openFile } from './file.ts';
+import { HttpError } from './problem.ts';
+import type { Answer, Route } from './route.ts';
+import { writeEventStream } from './sse.ts';
+import type { StreamSlot, Streams } from './streams.ts';
+import { acceptUpgrade, serveSocket, type Upgrade } from './websocket.ts';
+
+export interface AnswerDeps {
+  readonly clock: Clock;
+  readonly streams: Streams;
+  /** The problem a client is told of, and the log if it is ours. */
+  toProblem(error: unknown): unknown;
+}
+
+export interface Exchange {
+  readonly route: Route;
+  readonly reply: FastifyReply;
+  /** Present when the request asks to become a WebSocket. */
+  readonly upgrade: Upgrade | undefined;
+}
+
+export async function writeAnswer(
+  deps: AnswerDeps,
+  exchange: Exchange,
+  answer: Answer,
+): Promise<void> {
+  const { reply, route } = exchange;
+  switch (answer.kind) {
+    case 'json': {
+      reply.code(answer.status ?? route.status).headers(answer.headers ?? {});
+      reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.value));
+      return;
+    }
+    case 'text':
+      reply.code(route.status).type(answer.contentType).send(answer.text);
+      return;
+    case 'empty':
+      reply.code(route.status).send();
+      return;
+    case 'file': {
+      const file = await openFile(answer.path, answer.name, reply.request.headers);
+      reply.code(file.status).headers(file.headers).send(file.stream);
+      return;
+    }
+    case 'stream':
+      return runStream(deps, exchange, answer);
+    case 'socket':
+      return runSocket(deps, exchange, answer);
+  }
+}
+
+type AnswerOf<K extends Answer['kind']> = Extract<Answer, { kind: K }>;
+
+async function runStream(
+  deps: AnswerDeps,
+  { reply }: Exchange,
+  answer: AnswerOf<'stream'>,
+): Promise<void> {
+  const { clock, toProblem } = deps;
+  const response = reply.raw;
+  const slot = deps.streams.take();
+  response.once('close', slot.release);
+  const frames = await openOrRelease(slot, () => answer.open(slot.signal));
+  reply.hijack();
+  const headers = { ...toPlain(reply.getHeaders()), ...answer.headers };
+  const stream = { response, headers, clock, signal: slot.signal };
+  await writeEventStream(stream, frames, (error) => JSON.stringify(toProblem(error)));
+  slot.release();
+}
+
+async function runSocket(
+  deps: AnswerDeps,
+  { reply, upgrade }: Exchange,
+  answer: AnswerOf<'socket'>,
+): Promise<void> {
+  if (upgrade === undefined) {
+    throw new HttpError(426, 'this endpoint speaks WebSocket: send Upgrade: websocket', {
+      headers: { upgrade: 'websocket' },
+    });
+  }
+  const slot = deps.streams.take();
+  upgrade.socket.once('close', slot.release);
+  const events = await openOrRelease(slot, () => answer.open(slot.signal));
+  reply.hijack();
+  reply.raw.detachSocket(reply.raw.socket ?? upgrade.request.socket);
+  const ws = await acceptUpgrade(upgrade);
+  if (ws === undefined) return slot.release();
+  const { clock, toProblem } = deps;
+  const { onMessage } = answer;
+  await serveSocket(ws, { clock, signal: slot.signal, events, onMessage, toProblem });
+  slot.release();
+}
+
+async function openOrRelease<T>(slot: StreamSlot, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (error) {
+    slot.release();
+    throw error;
+  }
+}
+
+/** The headers set so far, as `writeHead` takes them. */
+function toPlain(headers: ReturnType<FastifyReply['getHeaders']>): Record<string, string> {
+  const entries = Object.entries(headers).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries.map(([name, value]) => [name, String(value)]));
+}

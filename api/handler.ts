@@ -1,0 +1,196 @@
+/** The request handler behind every listener: fastify's router over the route table, with the
+ *  checks of auth.ts before a body is read and problem documents for whatever fails. No schema is
+ *  given to fastify: routes validate with zod themselves, and no compiler is loaded. */
+import { createServer, type IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { assert } from '../base/assert.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Random } from '../base/random.ts';
+import type { Supervisor } from '../supervisor/index.ts';
+import { writeAnswer } from './answers.ts';
+import { type ApiToken, authorize, type Caller, checkAddress, type Door } from './auth.ts';
+import { BODY_BYTES_MAX, parseBody } from './body.ts';
+import { createOpenapi } from './openapi.ts';
+import { HttpError, logFailure, PROBLEM_TYPE, toRefusal } from './problem.ts';
+import type { Route } from './route.ts';
+import { routeTable } from './routes/index.ts';
+import type { Streams } from './streams.ts';
+import type { Upgrade } from './websocket.ts';
+
+export interface HandlerDeps {
+  readonly supervisor: Supervisor;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly version: string;
+  readonly streams: Streams;
+  tokens(): readonly ApiToken[];
+}
+
+export interface Handler {
+  ready(): Promise<void>;
+  serve(exchange: { request: IncomingMessage; response: ServerResponse; door: Door }): void;
+  serveUpgrade(upgrade: Upgrade & { socket: Socket; door: Door }): void;
+  close(): Promise<void>;
+}
+
+/** What is known of a request besides its bytes. */
+interface Facts {
+  readonly door: Door;
+  readonly upgrade: Upgrade | undefined;
+  caller: Caller | undefined;
+}
+
+type FactsOf = WeakMap<IncomingMessage, Facts>;
+
+export function createHandler(deps: HandlerDeps): Handler {
+  const factsOf: FactsOf = new WeakMap();
+  const app = createApp(deps, factsOf);
+  for (const route of routeTable) addRoute(app, { deps, route, factsOf });
+  return {
+    ready: async () => {
+      await app.ready();
+    },
+    serve({ request, response, door }) {
+      factsOf.set(request, { door, upgrade: undefined, caller: undefined });
+      app.routing(request, response);
+    },
+    serveUpgrade({ request, socket, head, door }) {
+      // Between node letting go of the socket and the library taking it, an error has no
+      // listener; the close that follows it is what ends the request.
+      socket.on('error', () => socket.destroy());
+      const upgrade = { request, socket, head };
+      factsOf.set(request, { door, upgrade, caller: undefined });
+      const response = new ServerResponse(request);
+      response.shouldKeepAlive = false;
+      response.assignSocket(socket);
+      response.once('finish', () => socket.end());
+      app.routing(request, response);
+    },
+    close: async () => {
+      await app.close();
+    },
+  };
+}
+
+const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/;
+
+function createApp(deps: HandlerDeps, factsOf: FactsOf): FastifyInstance {
+  const app = fastify({
+    // The listeners are ours (two doors, one router); fastify's own server never listens.
+    serverFactory: () => createServer(),
+    logger: false,
+    bodyLimit: BODY_BYTES_MAX,
+    exposeHeadRoutes: false,
+    requestIdHeader: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id'];
+      return typeof given === 'string' && REQUEST_ID.test(given) ? given : deps.random.uuid();
+    },
+    routerOptions: { maxParamLength: 512 },
+    schemaController: { compilersFactory: { buildValidator: never, buildSerializer: never } },
+    frameworkErrors: (error, request, reply) => refuse(deps, request, reply, error),
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    /^application\/json\s*(;|$)/i,
+    { parseAs: 'buffer' },
+    async (_request: FastifyRequest, bytes: Buffer) => parseBody(bytes),
+  );
+  app.addHook('onRequest', async (request, reply) => {
+    reply.headers({
+      'x-request-id': request.id,
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+    });
+    const { door } = getFacts(factsOf, request);
+    checkAddress(door, request.headers, request.raw.socket.localAddress);
+  });
+  app.setErrorHandler((error, request, reply) => refuse(deps, request, reply, error));
+  app.setNotFoundHandler((request, reply) => refuse(deps, request, reply, toNotFound(request)));
+  return app;
+}
+
+function never(): never {
+  assert(false, 'no schema is given to fastify');
+}
+
+function addRoute(
+  app: FastifyInstance,
+  args: { deps: HandlerDeps; route: Route; factsOf: FactsOf },
+): void {
+  const { deps, route, factsOf } = args;
+  const { supervisor, clock, streams } = deps;
+  app.route({
+    method: route.method,
+    url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
+    // Load balancers probe with HEAD.
+    exposeHeadRoute: route.method === 'GET' && route.scope === 'none',
+    onRequest: async (request) => {
+      const facts = getFacts(factsOf, request);
+      const { headers } = request;
+      facts.caller = authorize(facts.door, route, { headers, tokens: deps.tokens() });
+    },
+    handler: async (request, reply) => {
+      const { caller, upgrade } = getFacts(factsOf, request);
+      assert(caller !== undefined, 'a handler runs after authorization');
+      const { params, query, body, headers } = request;
+      const describe = (): unknown => createOpenapi(routeTable, deps.version);
+      const answer = await route.handler({
+        supervisor,
+        params,
+        query,
+        body,
+        headers,
+        by: caller.by,
+        hasScope: caller.hasScope,
+        describe,
+      });
+      const toProblem = (error: unknown): unknown => {
+        logFailure(deps.logger, error, { requestId: request.id, route: route.id });
+        return toRefusal(error, request.id).problem;
+      };
+      await writeAnswer({ clock, streams, toProblem }, { route, reply, upgrade }, answer);
+      return reply;
+    },
+  });
+}
+
+function getFacts(factsOf: FactsOf, request: FastifyRequest): Facts {
+  const facts = factsOf.get(request.raw);
+  assert(facts !== undefined, 'every request comes through a door');
+  return facts;
+}
+
+function refuse(
+  deps: HandlerDeps,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  error: unknown,
+): void {
+  logFailure(deps.logger, error, {
+    requestId: request.id,
+    route: `${request.method} ${request.routeOptions.url ?? 'unknown'}`,
+  });
+  const { problem, headers } = toRefusal(error, request.id);
+  reply.code(problem.status).headers(headers).header('x-request-id', request.id);
+  reply.type(PROBLEM_TYPE).send(JSON.stringify(problem));
+}
+
+/** 405 for a path that other methods have, 404 for one that none has. */
+function toNotFound(request: FastifyRequest): HttpError {
+  const path = request.url.split('?')[0] ?? '';
+  const here = routeTable.filter((route) => toPattern(route.path).test(path));
+  const what = `${request.method} ${path.slice(0, 200)}`;
+  if (here.length === 0) {
+    return new HttpError(404, `there is no ${what}; see /openapi.json`, { code: 'NOT_FOUND' });
+  }
+  const allow = [...new Set(here.map((route) => route.method))].join(', ');
+  return new HttpError(405, `there is no ${what}; allowed here: ${allow}`, { headers: { allow } });
+}
+
+function toPattern(path: string): RegExp {
+  return new RegExp(`^${path.replaceAll('.', '\\.').replaceAll(/\{\w+\}/g, '[^/]+')}$`);
+}

@@ -1,0 +1,142 @@
+/** What a route is: plain data from which both the server and the OpenAPI document are made, and a
+ *  handler that maps a validated request to one call of the supervisor and an answer. A handler
+ *  never touches the connection: writing answers is the business of answers.ts. */
+import type { IncomingHttpHeaders } from 'node:http';
+import { z } from 'zod';
+import { PrxError } from '../base/errors.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import type { Supervisor } from '../supervisor/index.ts';
+
+export type Scope = 'read' | 'operate' | 'admin';
+export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
+
+/** One frame of an event stream; `id` is where a client goes on after it. */
+export interface StreamFrame {
+  readonly id: string;
+  readonly event: EventEnvelope;
+}
+
+export type Answer =
+  | {
+      readonly kind: 'json';
+      readonly value: unknown;
+      /** Absent: the route's status. */
+      readonly status?: number;
+      readonly headers?: Readonly<Record<string, string>>;
+    }
+  | { readonly kind: 'text'; readonly text: string; readonly contentType: string }
+  | { readonly kind: 'empty' }
+  | { readonly kind: 'file'; readonly path: string; readonly name: string }
+  | {
+      readonly kind: 'stream';
+      readonly headers?: Readonly<Record<string, string>>;
+      open(signal: AbortSignal): Promise<AsyncIterable<StreamFrame>>;
+    }
+  | {
+      readonly kind: 'socket';
+      open(signal: AbortSignal): Promise<AsyncIterable<EventEnvelope>>;
+      /** Answers one message of the client's; a throw becomes a problem frame. */
+      onMessage(message: unknown): Promise<unknown>;
+    };
+
+export interface RouteContext<P, Q, B> {
+  readonly supervisor: Supervisor;
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly headers: IncomingHttpHeaders;
+  /** Who asks, for the journal: `socket`, or `token:<name>`. */
+  readonly by: string;
+  hasScope(scope: Scope): boolean;
+  /** The OpenAPI document of this server. */
+  describe(): unknown;
+}
+
+export type RawContext = RouteContext<unknown, unknown, unknown>;
+
+interface RouteFacts {
+  /** Unique, stable: the operationId of the OpenAPI document. */
+  readonly id: string;
+  readonly method: Method;
+  /** With parameters as `{name}`. */
+  readonly path: string;
+  /** What the caller's token must allow; `none` needs no token. */
+  readonly scope: Scope | 'none';
+  /** Status of the usual answer. */
+  readonly status: number;
+  readonly summary: string;
+  /** Media type of the usual answer; absent: JSON. */
+  readonly contentType?: string;
+  /** Schema of a JSON answer. */
+  readonly response?: z.ZodType;
+}
+
+export interface Route extends RouteFacts {
+  readonly params: z.ZodType;
+  readonly query: z.ZodType;
+  readonly body: z.ZodType | undefined;
+  /** Validates, then maps. @throws INVALID_REQUEST with data.issues, and what the call throws. */
+  handler(raw: RawContext): Promise<Answer>;
+}
+
+interface RouteSpec<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>
+  extends RouteFacts {
+  /** Absent: none are taken, and any given is refused. */
+  readonly params?: P;
+  readonly query?: Q;
+  readonly body?: B;
+  handle(context: RouteContext<z.output<P>, z.output<Q>, z.output<B>>): Promise<Answer>;
+}
+
+const nothingSchema = z.strictObject({});
+/** A request without a body, or with an empty object, which some clients cannot leave out. */
+const noBodySchema = nothingSchema.nullish();
+
+export function defineRoute<P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType>(
+  spec: RouteSpec<P, Q, B>,
+): Route {
+  const { handle, params = nothingSchema, query = nothingSchema, body, ...facts } = spec;
+  return {
+    ...facts,
+    params,
+    query,
+    body,
+    handler: async (raw) =>
+      handle({
+        ...raw,
+        // An absent schema stands for a type that the handler cannot use: `unknown`.
+        params: parseInput(params, raw.params, 'path') as z.output<P>,
+        query: parseInput(query, raw.query, 'query') as z.output<Q>,
+        body: parseInput(body ?? noBodySchema, raw.body, 'body') as z.output<B>,
+      }),
+  };
+}
+
+/** Issues named in one problem; the first ones are what a person mends. */
+const ISSUES_MAX = 20;
+
+/** `value` as the schema says. @throws INVALID_REQUEST, every issue with its path. */
+export function parseInput<T extends z.ZodType>(
+  schema: T,
+  value: unknown,
+  where: string,
+): z.output<T> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issues = result.error.issues.slice(0, ISSUES_MAX).map((issue) => ({
+    path: [where, ...issue.path.map(String)].join('.'),
+    message: issue.message,
+  }));
+  const [first] = issues;
+  const rest = issues.length > 1 ? ` (and ${issues.length - 1} more, see data.issues)` : '';
+  throw new PrxError('INVALID_REQUEST', `${first?.path}: ${first?.message}${rest}`, {
+    data: { issues },
+  });
+}
+
+export function toJsonAnswer(
+  value: unknown,
+  rest: { status?: number; headers?: Readonly<Record<string, string>> } = {},
+): Answer {
+  return { kind: 'json', value, ...rest };
+}

@@ -1,0 +1,19 @@
+/** The one list of routes: the server and the OpenAPI document are made from it. */
+import type { Route } from '../route.ts';
+import { actionRoutes } from './actions.ts';
+import { approvalRoutes } from './approvals.ts';
+import { eventRoutes } from './events.ts';
+import { sessionRoutes } from './sessions.ts';
+import { socketRoutes } from './socket.ts';
+import { supervisorRoutes } from './supervisor.ts';
+import { workRoutes } from './work.ts';
+
+export const routeTable: readonly Route[] = [
+  ...supervisorRoutes,
+  ...sessionRoutes,
+  ...actionRoutes,
+  ...approvalRoutes,
+  ...eventRoutes,
+  ...socketRoutes,
+  ...workRoutes,
+];

@@ -1,0 +1,102 @@
+/** The OpenAPI document: every route is in it, every reference leads somewhere, and its schemas
+ *  say of real answers that they are valid. */
+import { describe, expect, test } from '@jest/globals';
+import { createOpenapi } from '../../api/openapi.ts';
+import { routeTable } from '../../api/routes/index.ts';
+
+interface Operation {
+  readonly operationId: string;
+  readonly parameters?: readonly { name: string; in: string; required: boolean; schema: object }[];
+  readonly requestBody?: { required: boolean; content: Record<string, { schema: object }> };
+  readonly responses: Record<string, object>;
+  readonly security?: readonly unknown[];
+}
+
+const json = JSON.stringify(createOpenapi(routeTable, '1.2.3'));
+const document = JSON.parse(json) as {
+  openapi: string;
+  info: { title: string; version: string };
+  paths: Record<string, Record<string, Operation>>;
+  components: { schemas: Record<string, object> };
+};
+
+describe('the document', () => {
+  test('is OpenAPI 3.1 of this version', () => {
+    expect([document.openapi, document.info.title, document.info.version]).toEqual([
+      '3.1.0',
+      'prx-supervisor',
+      '1.2.3',
+    ]);
+  });
+
+  test('has exactly the routes of the table', () => {
+    const documented = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.entries(methods).map(([method, { operationId }]) => [operationId, method, path]),
+    );
+    const routes = routeTable.map(({ id, method, path }) => [id, method.toLowerCase(), path]);
+    expect(documented.sort()).toEqual(routes.sort());
+    expect(new Set(routeTable.map(({ id }) => id)).size).toBe(routeTable.length);
+  });
+
+  test('names only references that exist', () => {
+    const references = [...json.matchAll(/"\$ref":"#\/([^"]+)"/g)].map(([, path]) => path ?? '');
+    const missing = references.filter((path) => {
+      let value: unknown = document;
+      for (const key of path.split('/')) value = (value as Record<string, unknown>)?.[key];
+      return value === undefined;
+    });
+    expect([references.length > 20, missing]).toEqual([true, []]);
+  });
+
+  test('has every parameter of a path, and none else', () => {
+    for (const [path, methods] of Object.entries(document.paths)) {
+      const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name);
+      for (const operation of Object.values(methods)) {
+        const inPath = (operation.parameters ?? []).filter((one) => one.in === 'path');
+        expect(inPath.map(({ name }) => name)).toEqual(names);
+        expect(inPath.every(({ required }) => required)).toBe(true);
+      }
+    }
+  });
+
+  test('has a success and a problem for every operation', () => {
+    for (const { id, status, path, method } of routeTable) {
+      const responses = document.paths[path]?.[method.toLowerCase()]?.responses ?? {};
+      expect({ id, keys: Object.keys(responses) }).toEqual({ id, keys: [`${status}`, 'default'] });
+    }
+  });
+
+  test('asks for no token at the probes only', () => {
+    const open = Object.values(document.paths)
+      .flatMap((methods) => Object.values(methods))
+      .filter(({ security }) => security?.length === 0)
+      .map(({ operationId }) => operationId);
+    expect(open).toEqual(['getHealth', 'getReadiness']);
+  });
+
+  test('says what a body must be, and when it may be absent', () => {
+    const bodyOf = (path: string) => document.paths[path]?.['post']?.requestBody;
+    expect(bodyOf('/api/v1/sessions/{id}/input')).toEqual({
+      required: true,
+      content: { 'application/json': { schema: { $ref: '#/components/schemas/SendInput' } } },
+    });
+    expect(bodyOf('/api/v1/sessions')?.required).toBe(false);
+    expect(bodyOf('/api/v1/reload')).toBeUndefined();
+  });
+
+  test('leaves answers open to new fields, and closes requests', () => {
+    const { Session, CreateSession } = document.components.schemas;
+    expect(Session).not.toHaveProperty('additionalProperties');
+    expect(CreateSession).toHaveProperty('additionalProperties', false);
+  });
+
+  test('writes numbers of a query as numbers', () => {
+    const events = document.paths['/api/v1/sessions/{id}/events']?.['get'];
+    const since = events?.parameters?.find(({ name }) => name === 'since');
+    expect(since).toMatchObject({ in: 'query', required: false, schema: { type: 'integer' } });
+  });
+
+  test('describes the data of every event', () => {
+    expect(document.components.schemas).toHaveProperty(['EventData.turn.completed']);
+  });
+});
