@@ -1,0 +1,104 @@
+/** The sandbox host of one session: serves the supervisor, owns the backend and the calls. When
+ *  the supervisor is gone it takes nothing new, lets what runs come to its end within its
+ *  deadline, spools it, and ends. */
+import type { Clock } from '../base/clock.ts';
+import { PrxError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { createConnection, type Transport } from '../protocol/connection.ts';
+import {
+  type SandboxPolicy,
+  sandboxNotifications,
+  sandboxReports,
+  sandboxRequests,
+} from '../protocol/sandbox-methods.ts';
+import { type Calls, createCalls } from './calls.ts';
+import type { Backend } from './launch/backend.ts';
+import { createFileTools, type FileTools } from './tools/files.ts';
+
+export interface HostSpec {
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly pid: number;
+  readonly createBackend: (policy: SandboxPolicy, artifactDir: string) => Promise<Backend>;
+}
+
+export interface Host {
+  /** Resolves when everything has ended and was given back. */
+  readonly ended: Promise<void>;
+  /** Cancels what runs and ends. Idempotent. */
+  stop(): void;
+}
+
+interface Room {
+  readonly backend: Backend;
+  readonly fileTools: FileTools;
+  readonly calls: Calls;
+}
+
+export function serveHost(spec: HostSpec): Host {
+  const { transport, clock, logger, createBackend } = spec;
+  let room: Room | undefined;
+  let initializing = false;
+  let closing = false;
+
+  const connection = createConnection({
+    transport,
+    clock,
+    peer: 'the supervisor',
+    local: { requests: sandboxRequests, notifications: sandboxNotifications },
+    remote: { requests: {}, notifications: sandboxReports },
+    requests: {
+      async 'sandbox/initialize'({ policy, artifactDir }) {
+        if (initializing) throw new PrxError('INVALID_REQUEST', 'the sandbox is initialized once');
+        initializing = true;
+        const backend = await createBackend(policy, artifactDir);
+        room = openRoom(backend, policy, artifactDir);
+        if (closing) backend.close();
+        const { level, uid, workspaceAccess, notice } = backend;
+        logger.info('sandbox.initialized', { level, uid, workspaceAccess });
+        return { level, uid, workspaceAccess, ...(notice === undefined ? {} : { notice }) };
+      },
+      async 'tool/run'(params) {
+        if (closing) throw new PrxError('SHUTTING_DOWN', 'the sandbox host is ending');
+        if (room === undefined) {
+          const message = `tool/run before sandbox/initialize succeeded (effect ${params.effect})`;
+          throw new PrxError('SANDBOX_UNAVAILABLE', message);
+        }
+        return await room.calls.run({ ...params, arguments: params.arguments });
+      },
+      'sandbox/ping': async () => ({ running: room?.calls.count() ?? 0 }),
+    },
+    notifications: {
+      'tool/cancel': ({ effect }) => room?.calls.cancel(effect),
+    },
+  });
+
+  function openRoom(backend: Backend, policy: SandboxPolicy, artifactDir: string): Room {
+    const { workspace } = policy;
+    const fileTools = createFileTools({ backend, workspace, clock, logger });
+    const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
+      connection.notify('tool/output', output);
+    const calls = createCalls({ backend, fileTools, policy, artifactDir, clock, logger, report });
+    return { backend, fileTools, calls };
+  }
+
+  async function end(): Promise<void> {
+    const reason = await connection.closed;
+    closing = true;
+    if (reason.kind === 'protocol') logger.error('sandbox.protocol', { error: reason.error });
+    await room?.calls.settled();
+    room?.fileTools.close();
+    room?.backend.close();
+  }
+
+  void connection.notify('sandbox/ready', { pid: spec.pid });
+  return {
+    ended: end(),
+    stop() {
+      closing = true;
+      room?.calls.cancelAll();
+      connection.close();
+    },
+  };
+}

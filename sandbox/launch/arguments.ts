@@ -1,0 +1,230 @@
+/** From policy to bubblewrap arguments, by pure functions: what a sandbox may see is data here and
+ *  tested as data. The root is built up from nothing (an allow-list): what is not named does not
+ *  exist inside. Paths keep their own names, so that a path in a tool's output means the same
+ *  outside. Never: a bind of `/`, a value of the host's environment that was not allowed. */
+import { dirname, sep } from 'node:path';
+import { assert } from '../../base/assert.ts';
+
+export type PathKind = 'folder' | 'file';
+
+/** A path of the host that may be shown inside. */
+export interface PathFact {
+  /** The name it has inside: as the policy wrote it, normalised, absolute. */
+  readonly path: string;
+  /** Where the cell finds it: the real path, or its place on the stage. */
+  readonly source: string;
+  readonly kind: PathKind;
+}
+
+/** A name in the root folder of a merged-/usr system is a link, elsewhere a folder of its own. */
+export type SystemEntry =
+  | { readonly kind: 'link'; readonly path: string; readonly target: string }
+  | { readonly kind: 'bind'; readonly path: string };
+
+/** What stands in /run/prx: the host's own files, never the user's. */
+export interface RuntimeMount {
+  readonly source: string;
+  readonly target: string;
+}
+
+export interface View {
+  readonly workspace: PathFact;
+  readonly workspaceAccess: 'write' | 'read-only';
+  readonly readOnly: readonly PathFact[];
+  readonly writable: readonly PathFact[];
+  readonly hidden: readonly PathFact[];
+  readonly protected: readonly PathFact[];
+  readonly system: readonly SystemEntry[];
+  readonly runtime: readonly RuntimeMount[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly tmpBytes: number;
+}
+
+/** Where bubblewrap finds its side channels among its descriptors. */
+export const descriptors = { args: 3, block: 4, status: 5, seccomp: 6 } as const;
+
+export const SANDBOX_HOME = '/home/agent';
+export const RUNTIME_DIR = '/run/prx';
+const HOME_BYTES = 64 * 1024 * 1024;
+const SHM_BYTES = 64 * 1024 * 1024;
+const MASK_BYTES = 4096;
+
+interface Mount {
+  readonly target: string;
+  /** Among equal targets the higher rank is mounted later and wins. */
+  readonly rank: number;
+  readonly args: readonly string[];
+  /** Emitted after every mount: what must stay writable until all mount points exist. */
+  readonly seal?: readonly string[];
+}
+
+/** All arguments up to the command, without the program's name. Pure. */
+export function toSandboxArguments(view: View, options: { readonly parked: boolean }): string[] {
+  assert(view.workspace.path.startsWith('/'), 'a workspace path is absolute');
+  assert(view.tmpBytes > 0, 'a sandbox has room in /tmp');
+  const mounts = orderMounts(planMounts(view));
+  return [
+    ...['--unshare-user', '--unshare-ipc', '--unshare-pid', '--unshare-net'],
+    ...['--unshare-uts', '--unshare-cgroup', '--hostname', 'sandbox'],
+    ...baseMounts(view),
+    ...mounts.flatMap((mount) => mount.args),
+    ...mounts.flatMap((mount) => mount.seal ?? []),
+    ...['--remount-ro', '/dev', '--remount-ro', '/proc', '--remount-ro', '/'],
+    ...['--chdir', view.workspace.path, '--clearenv'],
+    ...Object.entries(view.env).flatMap(([name, value]) => ['--setenv', name, value]),
+    ...['--new-session', '--die-with-parent', '--cap-drop', 'ALL', '--disable-userns'],
+    ...['--json-status-fd', String(descriptors.status)],
+    ...(options.parked ? ['--block-fd', String(descriptors.block)] : []),
+  ];
+}
+
+/** The system, read-only, and the places every sandbox has anew. */
+function baseMounts(view: View): string[] {
+  const system = view.system.flatMap((entry) =>
+    entry.kind === 'link'
+      ? ['--symlink', entry.target, entry.path]
+      : ['--ro-bind-try', entry.path, entry.path],
+  );
+  return [
+    ...system,
+    ...['--proc', '/proc', '--dev', '/dev'],
+    ...['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
+    ...['--perms', '1777', '--size', String(view.tmpBytes), '--tmpfs', '/tmp'],
+    ...['--size', String(HOME_BYTES), '--tmpfs', SANDBOX_HOME],
+    ...view.runtime.flatMap(({ source, target }) => ['--ro-bind', source, target]),
+  ];
+}
+
+function planMounts(view: View): Mount[] {
+  const shown: Mount[] = [
+    ...view.readOnly.map((fact) => bind('--ro-bind-try', fact, 1)),
+    ...view.writable.map((fact) => bind('--bind-try', fact, 2)),
+    bind(view.workspaceAccess === 'write' ? '--bind' : '--ro-bind', view.workspace, 3),
+  ];
+  const visible = [...shown.map((mount) => mount.target), ...systemRoots(view.system)];
+  const covers = view.hidden
+    .filter((fact) => visible.some((root) => isInside(fact.path, root)))
+    .filter((fact) => fact.path !== view.workspace.path)
+    .map(cover);
+  const guards = view.protected
+    .filter((fact) => isInside(fact.path, view.workspace.path))
+    .filter((fact) => fact.path !== view.workspace.path)
+    .map((fact) => bind('--ro-bind-try', fact, 4));
+  return [...shown, ...guards, ...covers];
+}
+
+/** Parents before children, so that the deeper rule wins. */
+function orderMounts(mounts: readonly Mount[]): Mount[] {
+  return [...mounts].sort((a, b) => depth(a.target) - depth(b.target) || a.rank - b.rank);
+}
+
+function bind(option: string, fact: PathFact, rank: number): Mount {
+  return { target: fact.path, rank, args: [option, fact.source, fact.path] };
+}
+
+/** An empty read-only folder, or a file that cannot be opened, in place of what is hidden. */
+function cover(fact: PathFact): Mount {
+  const { path, kind } = fact;
+  if (kind === 'file') return { target: path, rank: 5, args: ['--ro-bind', '/dev/null', path] };
+  return {
+    target: path,
+    rank: 5,
+    args: ['--perms', '0555', '--size', String(MASK_BYTES), '--tmpfs', path],
+    seal: ['--remount-ro', path],
+  };
+}
+
+function systemRoots(system: readonly SystemEntry[]): string[] {
+  return system.filter((entry) => entry.kind === 'bind').map((entry) => entry.path);
+}
+
+/** True for the folder itself and everything below it. Pure; both are absolute and normalised. */
+export function isInside(path: string, folder: string): boolean {
+  return path === folder || folder === sep || path.startsWith(`${folder}${sep}`);
+}
+
+function depth(path: string): number {
+  return path === sep ? 0 : path.split(sep).length;
+}
+
+/** The first of `hidden` that holds `path`, which then may not be shown. A listed path that is an
+ *  ancestor of something hidden stays; the hidden part of it is covered. */
+export function findHider(path: string, hidden: readonly string[]): string | undefined {
+  return hidden.find((folder) => isInside(path, folder));
+}
+
+export interface EnvironmentInput {
+  readonly allowlist: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** The whole environment of a tool: fixed names, then what the allow-list lets through. HOME and
+ *  TMPDIR are the sandbox's own whatever is listed, because the host's do not exist inside. */
+export function toEnvironment(input: EnvironmentInput): Record<string, string> {
+  const allowed = Object.fromEntries(
+    Object.entries(input.env).filter(
+      ([name, value]) => input.allowlist.includes(name) && !value.includes('\0'),
+    ),
+  );
+  return {
+    LANG: 'C.UTF-8',
+    TERM: 'dumb',
+    USER: 'agent',
+    LOGNAME: 'agent',
+    ...allowed,
+    HOME: SANDBOX_HOME,
+    TMPDIR: '/tmp',
+    PATH: `${allowed.PATH ?? DEFAULT_PATH}:${RUNTIME_DIR}/bin`,
+  };
+}
+
+export interface Rlimits {
+  readonly processes: number;
+  readonly fileBytes: number;
+  readonly openFiles: number;
+  /** Private writable memory of one process; 0: no limit of ours. */
+  readonly dataBytes: number;
+}
+
+/** The command prefix that sets the limits inside, where the process limit is the sandbox's own. */
+export function toLimitCommand(prlimit: string, limits: Rlimits): string[] {
+  const flags = ['--core=0:0', `--fsize=${limits.fileBytes}:${limits.fileBytes}`];
+  flags.push(`--nofile=${limits.openFiles}:${limits.openFiles}`);
+  if (limits.processes > 0) flags.push(`--nproc=${limits.processes}:${limits.processes}`);
+  if (limits.dataBytes > 0) flags.push(`--data=${limits.dataBytes}:${limits.dataBytes}`);
+  return [prlimit, ...flags, '--'];
+}
+
+/** The outer pid namespace of a session: no policy of its own, only a common death. */
+export function toCellArguments(options: { readonly stage: string; readonly staged: boolean }) {
+  const { stage, staged } = options;
+  const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
+  return [
+    ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--die-with-parent', '--new-session'],
+    ...['--dev-bind', '/', '/', '--proc', '/proc'],
+    // A staged cell was given its stage by the prelude, before the user was dropped.
+    ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),
+    ...['--json-status-fd', '3'],
+  ];
+}
+
+/** Folders on the stage: command slots, the lines of /etc, unborn pipes. */
+export const stageFolders = ['slots', 'etc', 'pipes', 'void'] as const;
+export const STAGE_BYTES = 16 * 1024 * 1024;
+
+/** Where /etc/passwd and its like come from: two lines of our own, never the host's accounts. */
+export function toAccountFiles(uid: number, gid: number): Readonly<Record<string, string>> {
+  assert(Number.isSafeInteger(uid) && uid >= 0, 'a uid is a whole number');
+  return {
+    passwd: `agent:x:${uid}:${gid}:agent:${SANDBOX_HOME}:/bin/sh\nnobody:x:65534:65534:::\n`,
+    group: `agent:x:${gid}:\nnogroup:x:65534:\n`,
+    hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
+  };
+}
+
+/** The folder that must exist before something can be mounted at `path`. */
+export function parentOf(path: string): string {
+  return dirname(path);
+}

@@ -1,0 +1,156 @@
+/** The level `none`: no isolation but another user where that is possible, a session of its own,
+ *  limits and the clock. Only by explicit configuration, and named on every result. What a command
+ *  leaves behind is found by a mark in its environment, which a hostile one can remove. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { assert } from '../../base/assert.ts';
+import { PrxError, systemCode } from '../../base/errors.ts';
+import { type QuickProcess, spawnQuick } from '../../base/process.ts';
+import type { Random } from '../../base/random.ts';
+import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
+import { toReadOnlyNotice } from './advice.ts';
+import { toEnvironment, toLimitCommand } from './arguments.ts';
+import type { Backend, CommandEnd, RunningCommand } from './backend.ts';
+import { decideIdentity, type Identity } from './identity.ts';
+import { decideRlimits } from './limits.ts';
+import { createPipeSource } from './pipes.ts';
+import { killProcess, listProcesses } from './process-tree.ts';
+import type { RuntimeFiles } from './runtime-files.ts';
+import { findPath, findProgram, readHardLimits } from './survey.ts';
+
+export interface NoneSpec {
+  readonly policy: SandboxPolicy;
+  readonly files: RuntimeFiles;
+  /** Where pipes are made; ours alone. */
+  readonly scratchDir: string;
+  readonly random: Random;
+}
+
+const MARK = 'PRX_CALL';
+/** The kernel's limit for one argument is 128 KiB. */
+const SCRIPT_BYTES_MAX = 120_000;
+
+interface Place {
+  readonly workspace: string;
+  readonly identity: Identity;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Throws WORKSPACE_REFUSED, SANDBOX_UNAVAILABLE. */
+export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
+  const { policy, files, scratchDir, random } = spec;
+  const found = findPath(policy.workspace);
+  if (found?.kind !== 'folder') {
+    throw new PrxError('WORKSPACE_REFUSED', `the workspace ${policy.workspace} is no folder`);
+  }
+  const host = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const identity = decideIdentity(host, found.owner);
+  const isForeign = identity.drops && found.owner.uid !== identity.uid;
+  const env = toEnvironment({ allowlist: policy.envAllowlist, env: policy.env });
+  const place = { workspace: found.realPath, identity, env: { ...env, HOME: '/tmp' } };
+  mkdirSync(scratchDir, { recursive: true, mode: 0o700 });
+  const mkfifo = findProgram('mkfifo') ?? 'mkfifo';
+  const pipes = createPipeSource({ folder: scratchDir, mkfifo, random, batch: 2 });
+  const prlimit = findProgram('prlimit');
+  // Without a user namespace the process limit counts all processes of the user: not set.
+  const limits = { ...decideRlimits(policy, readHardLimits()), processes: 0 };
+  const limitCommand = prlimit === undefined ? [] : toLimitCommand(prlimit, limits);
+  const running = new Set<() => void>();
+  return {
+    level: 'none',
+    uid: identity.uid,
+    workspaceAccess: isForeign ? 'read-only' : 'write',
+    notice: isForeign ? toReadOnlyNotice(found.realPath, 'level none mounts nothing') : undefined,
+    searchProgram: files.search?.path,
+    async run(script) {
+      const [stdout, stderr] = [await pipes.take(), await pipes.take()];
+      const mark = random.hex(8);
+      try {
+        const stdio = ['ignore' as const, stdout.writerFd, stderr.writerFd];
+        const args = [...limitCommand, '/bin/sh', '-c', checkScript(script)];
+        const quick = await start({ ...place, env: { ...place.env, [MARK]: mark } }, args, stdio);
+        const command = toCommand(quick, mark, { stdout: stdout.output, stderr: stderr.output });
+        running.add(command.kill);
+        void command.ended.then(() => running.delete(command.kill));
+        return command;
+      } finally {
+        stdout.closeWriter();
+        stderr.closeWriter();
+      }
+    },
+    async startFileHost() {
+      const quick = await start(place, files.bareFileHostCommand, ['pipe', 'pipe', 'pipe']);
+      const { stdin, stdout, stderr } = quick.child;
+      assert(stdin !== null && stdout !== null && stderr !== null, 'the file host has pipes');
+      for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
+      const kill = (): void => void quick.child.kill('SIGKILL');
+      return { stdin, stdout, stderr, exited: quick.exited, kill };
+    },
+    close() {
+      for (const kill of running) kill();
+    },
+  };
+}
+
+function checkScript(script: string): string {
+  if (Buffer.byteLength(script) <= SCRIPT_BYTES_MAX) return script;
+  const message = `the command is longer than ${SCRIPT_BYTES_MAX} bytes; write it to a file first`;
+  throw new PrxError('LIMIT_EXCEEDED', message);
+}
+
+async function start(
+  place: Place,
+  commandLine: readonly string[],
+  stdio: readonly ('ignore' | 'pipe' | number)[],
+): Promise<QuickProcess> {
+  const [command = '', ...args] = commandLine;
+  const { uid, gid, drops } = place.identity;
+  return await spawnQuick({
+    command,
+    args,
+    cwd: place.workspace,
+    env: place.env,
+    ownSession: true,
+    stdio: [...stdio],
+    ...(drops ? { uid, gid } : {}),
+  });
+}
+
+function toCommand(
+  quick: QuickProcess,
+  mark: string,
+  streams: Pick<RunningCommand, 'stdout' | 'stderr'>,
+): RunningCommand {
+  const kill = (): void => {
+    killGroup(quick.pid);
+    for (const pid of findMarked(mark)) killProcess(pid);
+  };
+  const ended = quick.exited.then(({ code, signal }): CommandEnd => {
+    kill();
+    if (code !== undefined) return { kind: 'exited', code };
+    return { kind: 'lost', detail: signal ?? 'no exit code' };
+  });
+  return { ...streams, ended, kill };
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    // The whole group is gone already.
+    if (systemCode(error) !== 'ESRCH') throw error;
+  }
+}
+
+function findMarked(mark: string): number[] {
+  const wanted = `${MARK}=${mark}`;
+  return listProcesses().filter((pid) => readEnvironment(pid).includes(wanted));
+}
+
+function readEnvironment(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0');
+  } catch {
+    // Another user's, or gone since: not ours to kill in either case.
+    return [];
+  }
+}

@@ -1,0 +1,63 @@
+/** Finds and kills what a process started, through /proc. The killing that matters is one signal:
+ *  SIGKILL of a sandbox's first process ends its whole pid namespace at once. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { findIdentity, signalIdentity } from '../../base/process.ts';
+
+/** More than any tree of ours; a bound for the walk, not a promise. */
+const DESCENDANTS_MAX = 4096;
+
+/** Children of a live process, by the kernel's own list; by a scan where it has none. */
+export function listChildren(pid: number): number[] {
+  try {
+    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    return text === '' ? [] : text.split(' ').map(Number);
+  } catch {
+    // Gone, or a kernel without CONFIG_PROC_CHILDREN: the scan answers both.
+    return scanChildren(pid);
+  }
+}
+
+function scanChildren(pid: number): number[] {
+  return listProcesses().filter((candidate) => readParent(candidate) === pid);
+}
+
+export function listProcesses(): number[] {
+  try {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number);
+  } catch {
+    // No /proc here: nothing can be found.
+    return [];
+  }
+}
+
+function readParent(pid: number): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    // It ended between the listing and the look.
+    return undefined;
+  }
+}
+
+/** The process and all below it, parents first. */
+export function listTree(pid: number): number[] {
+  const found = [pid];
+  for (let index = 0; index < found.length && found.length < DESCENDANTS_MAX; index += 1) {
+    found.push(...listChildren(found[index] ?? 0));
+  }
+  return found;
+}
+
+/** Kills the process and all below it that still belong to it. Deepest last, so that nobody is
+ *  left to start anything; a pid namespace in the tree dies with its first process. */
+export function killTree(pid: number): void {
+  for (const member of listTree(pid)) killProcess(member);
+}
+
+export function killProcess(pid: number): void {
+  const identity = findIdentity(pid);
+  if (identity !== undefined) signalIdentity(identity, 'SIGKILL');
+}

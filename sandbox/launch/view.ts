@@ -1,0 +1,219 @@
+/** What the policy's paths are on this machine, who the tools are, and what must be staged for
+ *  them. Reads the disk once, at the start of a session. */
+import { PrxError } from '../../base/errors.ts';
+import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
+import { toForeignNotice, toReadOnlyNotice } from './advice.ts';
+import {
+  findHider,
+  isInside,
+  type PathFact,
+  type RuntimeMount,
+  toEnvironment,
+  type View,
+} from './arguments.ts';
+import { decideIdentity, decideStageKind, type Identity } from './identity.ts';
+import { type PreludeReport, STAGE, type StageItem } from './prelude.ts';
+import type { RuntimeFiles } from './runtime-files.ts';
+import { findPath, isWritable, type SurveyedPath, surveySystem } from './survey.ts';
+
+export interface ViewPlan {
+  readonly identity: Identity;
+  /** What the prelude stages; empty when nothing is to be staged. */
+  readonly items: readonly StageItem[];
+  readonly searchProgram: string | undefined;
+  /** The view, once the prelude has said what it could map. */
+  toViews(report: PreludeReport): Views;
+  toNotices(report: PreludeReport): string[];
+}
+
+export interface Views {
+  readonly view: View;
+  /** The same, with the file host's own program in it. */
+  readonly fileHostView: View;
+}
+
+export interface ViewInput {
+  readonly policy: SandboxPolicy;
+  readonly files: RuntimeFiles;
+  /** Whether root can prepare a stage here. */
+  readonly canStage: boolean;
+}
+
+interface Shown {
+  readonly surveyed: SurveyedPath;
+  readonly access: 'write' | 'read-only' | 'tool' | 'file-host';
+  readonly name: string;
+  readonly target: string;
+}
+
+const WORKSPACE = 'workspace';
+
+/** Throws WORKSPACE_REFUSED when the workspace is no folder, SANDBOX_UNAVAILABLE when root has no
+ *  way to become another user with it. */
+export function planView(input: ViewInput): ViewPlan {
+  const { policy, files, canStage } = input;
+  const workspace = findWorkspace(policy.workspace);
+  const host = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const identity = decideIdentity(host, workspace.owner);
+  if (identity.drops && !canStage) throw noStage();
+  const listed = surveyListed(policy);
+  const shown: Shown[] = [
+    { surveyed: workspace, access: 'write', name: WORKSPACE, target: workspace.realPath },
+    ...listed.writable.map((fact, i) => toShown(fact, 'write', `writable-${i}`)),
+    ...listed.readOnly.map((fact, i) => toShown(fact, 'read-only', `read-only-${i}`)),
+    ...surveyRuntime(files),
+  ];
+  const sourceOf = (item: Shown): string =>
+    identity.drops ? `${STAGE}/${item.name}` : item.surveyed.realPath;
+  return {
+    identity,
+    items: identity.drops ? shown.map(toStageItem) : [],
+    searchProgram: files.search?.target,
+    toViews: (report) => {
+      const refusal = findRefusal(report, identity, workspace);
+      return toViews({ policy, workspace, shown, report, refusal, sourceOf });
+    },
+    toNotices: (report) => {
+      const refusal = findRefusal(report, identity, workspace);
+      return [...(refusal === undefined ? [] : [refusal]), ...listed.refused];
+    },
+  };
+}
+
+/** Why the workspace cannot be written, with the mend. */
+function findRefusal(
+  report: PreludeReport,
+  identity: Identity,
+  workspace: SurveyedPath,
+): string | undefined {
+  const unmapped = report.unmapped.find(({ name }) => name === WORKSPACE);
+  if (unmapped !== undefined) return toReadOnlyNotice(workspace.realPath, unmapped.reason);
+  if (identity.drops || isWritable(workspace.realPath)) return undefined;
+  return toForeignNotice(workspace.realPath, identity.uid);
+}
+
+function findWorkspace(path: string): SurveyedPath {
+  const found = findPath(path);
+  if (found?.kind === 'folder') return found;
+  const what = found === undefined ? 'does not exist or cannot be reached' : 'is not a folder';
+  throw new PrxError('WORKSPACE_REFUSED', `the workspace ${path} ${what}; create it first`);
+}
+
+interface Listed {
+  readonly readOnly: readonly SurveyedPath[];
+  readonly writable: readonly SurveyedPath[];
+  readonly refused: readonly string[];
+}
+
+function surveyListed(policy: SandboxPolicy): Listed {
+  const hidden = surveyHidden(policy).map((fact) => fact.path);
+  const refused: string[] = [];
+  const survey = (paths: readonly string[]): SurveyedPath[] =>
+    paths.flatMap((path) => {
+      const found = findPath(path);
+      if (found === undefined) return [];
+      const hider = findHider(found.realPath, hidden) ?? findHider(found.path, hidden);
+      if (hider === undefined) return [found];
+      refused.push(`The listed path ${path} is not shown: it lies in ${hider}, which is hidden.`);
+      return [];
+    });
+  return {
+    readOnly: survey(policy.readOnlyPaths),
+    writable: survey(policy.writablePaths),
+    refused,
+  };
+}
+
+/** Under both its names, as listed and as it really is. */
+function surveyHidden(policy: SandboxPolicy): PathFact[] {
+  return policy.hiddenPaths.flatMap((path) => {
+    const found = findPath(path);
+    if (found === undefined) return [];
+    const names = new Set([found.path, found.realPath]);
+    return [...names].map((name) => ({ path: name, source: found.realPath, kind: found.kind }));
+  });
+}
+
+function toShown(surveyed: SurveyedPath, access: Shown['access'], name: string): Shown {
+  return { surveyed, access, name, target: surveyed.path };
+}
+
+function surveyRuntime(files: RuntimeFiles): Shown[] {
+  const tools = files.search === undefined ? [] : [files.search];
+  return [
+    ...tools.map((file) => ({ file, access: 'tool' as const })),
+    ...files.fileHost.map((file) => ({ file, access: 'file-host' as const })),
+  ].flatMap(({ file, access }, index) => {
+    const surveyed = findPath(file.path);
+    if (surveyed === undefined) return [];
+    return [{ surveyed, access, name: `runtime-${index}`, target: file.target }];
+  });
+}
+
+function toStageItem(item: Shown): StageItem {
+  const kind = decideStageKind(item.surveyed.owner.uid, item.access);
+  return { kind, source: item.surveyed.realPath, name: item.name };
+}
+
+interface ViewParts {
+  readonly policy: SandboxPolicy;
+  readonly workspace: SurveyedPath;
+  readonly shown: readonly Shown[];
+  readonly report: PreludeReport;
+  /** Why the workspace is read-only; undefined: it is not. */
+  readonly refusal: string | undefined;
+  readonly sourceOf: (item: Shown) => string;
+}
+
+function toViews(parts: ViewParts): Views {
+  const { policy, workspace, shown, report, refusal, sourceOf } = parts;
+  const facts = (access: Shown['access']): PathFact[] =>
+    shown
+      .filter((item) => item.access === access && item.name !== WORKSPACE)
+      .filter((item) => !report.missing.includes(item.name))
+      .map((item) => ({ path: item.target, source: sourceOf(item), kind: item.surveyed.kind }));
+  const [source = workspace.realPath] = shown
+    .filter((item) => item.name === WORKSPACE)
+    .map(sourceOf);
+  const tools = [...accountMounts, ...facts('tool').map(toRuntimeMount)];
+  const view: View = {
+    workspace: { path: workspace.realPath, source, kind: 'folder' },
+    workspaceAccess: refusal === undefined ? 'write' : 'read-only',
+    readOnly: facts('read-only'),
+    writable: facts('write'),
+    hidden: surveyHidden(policy),
+    protected: surveyProtected(policy, workspace.realPath, source),
+    system: surveySystem(),
+    runtime: tools,
+    env: toEnvironment({ allowlist: policy.envAllowlist, env: policy.env }),
+    tmpBytes: policy.tmpBytes,
+  };
+  const own = [...tools, ...facts('file-host').map(toRuntimeMount)];
+  return { view, fileHostView: { ...view, runtime: own } };
+}
+
+function toRuntimeMount(fact: PathFact): RuntimeMount {
+  return { source: fact.source, target: fact.path };
+}
+
+const accountMounts: readonly RuntimeMount[] = ['passwd', 'group', 'hosts'].map((name) => ({
+  source: `${STAGE}/etc/${name}`,
+  target: `/etc/${name}`,
+}));
+
+/** Protected paths of the workspace, found through the workspace's own source. */
+function surveyProtected(policy: SandboxPolicy, workspace: string, source: string): PathFact[] {
+  return policy.protectedPaths.flatMap((path) => {
+    const found = findPath(path);
+    if (found === undefined || !isInside(found.realPath, workspace)) return [];
+    const inner = `${source}${found.realPath.slice(workspace.length)}`;
+    return [{ path: found.realPath, source: inner, kind: found.kind }];
+  });
+}
+
+function noStage(): PrxError {
+  const reason = 'the supervisor is root, tools never run as root, and perl is not installed here';
+  const mend = 'install perl, or run the supervisor as the user who owns the workspace';
+  const message = `no sandbox: ${reason}; mend: ${mend}`;
+  return new PrxError('SANDBOX_UNAVAILABLE', message, { data: { reason, mend } });
+}

@@ -1,0 +1,64 @@
+/** The sandbox host's process: one per session that uses tools. Standard input and output are the
+ *  protocol; logs go to standard error. `--probe` prints what this machine can give and ends. */
+import { realClock } from '../base/clock.ts';
+import { createLogger, type Logger, silentLogger } from '../base/logger.ts';
+import { realRandom } from '../base/random.ts';
+import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
+import type { Backend } from './launch/backend.ts';
+import { createBubblewrapBackend } from './launch/bubblewrap.ts';
+import { createNoneBackend } from './launch/none.ts';
+import { PARKED_COUNT } from './launch/one-shot.ts';
+import { probe, probePolicy } from './launch/probe.ts';
+import { findRuntimeFiles } from './launch/runtime-files.ts';
+
+interface BackendOptions {
+  readonly policy: SandboxPolicy;
+  readonly scratchDir: string;
+  readonly parkedCount: number;
+  readonly logger: Logger;
+}
+
+async function createBackend(options: BackendOptions): Promise<Backend> {
+  const { policy, scratchDir, parkedCount, logger } = options;
+  const files = findRuntimeFiles({
+    mainPath: process.argv[1] ?? '',
+    nodePath: process.execPath,
+  });
+  if (policy.backend === 'none') {
+    return await createNoneBackend({ policy, files, scratchDir, random: realRandom });
+  }
+  const ports = { clock: realClock, random: realRandom, logger };
+  return await createBubblewrapBackend({ ...ports, policy, files, parkedCount });
+}
+
+async function runProbe(): Promise<void> {
+  const options = { policy: probePolicy, scratchDir: '', parkedCount: 0, logger: silentLogger };
+  const result = await probe(() => createBackend(options), process.getuid?.() ?? 0);
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
+}
+
+async function runHost(): Promise<void> {
+  // Loaded here, because the probe, which a start waits for, needs none of it.
+  const { serveHost } = await import('./host.ts');
+  const { createStreamTransport } = await import('../protocol/transport.ts');
+  const logger = createLogger('sandbox', 'info');
+  const host = serveHost({
+    transport: createStreamTransport(process.stdin, process.stdout),
+    clock: realClock,
+    logger,
+    pid: process.pid,
+    createBackend: (policy, scratchDir) =>
+      createBackend({ policy, scratchDir, parkedCount: PARKED_COUNT, logger }),
+  });
+  process.on('SIGTERM', () => host.stop());
+  // The terminal's interrupt is the supervisor's business; it tells us what it decided.
+  process.on('SIGINT', () => undefined);
+  await host.ended;
+  process.exit(0);
+}
+
+// What a tool creates has the modes its user expects, whatever the supervisor keeps for itself;
+// and what is bound into a sandbox must be readable there. Our own files name their modes.
+process.umask(0o022);
+if (process.argv.includes('--probe')) void runProbe();
+else void runHost();

@@ -1,0 +1,86 @@
+/** Runs one shell script in a sandbox to whatever end it comes to: by itself, by the clock, by a
+ *  cancel, by its own flood. The first cause wins. The run is over when the first process is gone
+ *  and what stood in the pipes was read, not when everybody has closed them. */
+import type { Readable } from 'node:stream';
+import type { Clock } from '../base/clock.ts';
+import type { Backend, CommandEnd } from './launch/backend.ts';
+import type { StreamName } from './streamer.ts';
+
+export type StopCause = 'timeout' | 'cancelled' | 'flood' | 'enough';
+
+export type ScriptEnd = CommandEnd | { readonly kind: StopCause };
+
+export interface ScriptSpec {
+  readonly backend: Pick<Backend, 'run'>;
+  readonly clock: Clock;
+  readonly script: string;
+  readonly timeoutMs: number;
+  /** Aborted: the call was cancelled. */
+  readonly signal: AbortSignal;
+  /** Takes a piece of output; its promise holds the reading. `stop` ends the run. */
+  readonly onOutput: (
+    stream: StreamName,
+    bytes: Buffer,
+    stop: (cause: StopCause) => void,
+  ) => Promise<void>;
+}
+
+/** After the end, how long a pipe that somebody still holds is read. */
+const DRAIN_MS = 60;
+/** A kill is one signal to one process; asked again only if it was not there yet. */
+const KILL_AGAIN_MS = 250;
+const KILLS_MAX = 40;
+
+/** Throws SANDBOX_UNAVAILABLE when there is no sandbox to run it in. */
+export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
+  const { backend, clock, script, timeoutMs, signal, onOutput } = spec;
+  if (signal.aborted) return { kind: 'cancelled' };
+  const command = await backend.run(script);
+  const draining = new AbortController();
+  let cause: StopCause | undefined;
+  let over = false;
+
+  function kill(count: number): void {
+    if (over || count > KILLS_MAX) return;
+    command.kill();
+    clock.setTimer(KILL_AGAIN_MS, () => kill(count + 1));
+  }
+  function stop(reason: StopCause): void {
+    if (over || cause !== undefined) return;
+    cause = reason;
+    kill(1);
+  }
+  const cancel = (): void => stop('cancelled');
+  signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
+  const timer = clock.setTimer(timeoutMs, () => stop('timeout'));
+  const pump = (stream: Readable, name: StreamName): Promise<void> =>
+    readInto(stream, (bytes) => onOutput(name, bytes, stop), draining.signal);
+  const readers = Promise.all([pump(command.stdout, 'stdout'), pump(command.stderr, 'stderr')]);
+  const end = await command.ended;
+  over = true;
+  timer.cancel();
+  signal.removeEventListener('abort', cancel);
+  draining.abort();
+  await Promise.race([readers, clock.sleep(DRAIN_MS)]);
+  command.stdout.destroy();
+  command.stderr.destroy();
+  await readers;
+  return cause === undefined ? end : { kind: cause };
+}
+
+/** Reads to the end; waits for the taker of each piece, until `draining` says not to. */
+async function readInto(
+  stream: Readable,
+  take: (bytes: Buffer) => Promise<void>,
+  draining: AbortSignal,
+): Promise<void> {
+  const released = new Promise<void>((resolve) => {
+    draining.addEventListener('abort', () => resolve(), { once: true });
+  });
+  try {
+    for await (const chunk of stream) await Promise.race([take(chunk as Buffer), released]);
+  } catch {
+    // Destroyed after the drain, or reset: either way there is no more.
+  }
+}

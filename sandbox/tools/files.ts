@@ -1,0 +1,149 @@
+/** The host's side of the file tools: one sandboxed file host per session, started at the first
+ *  use, ended when idle, started again after a death. Paths are resolved by the kernel in there. */
+import { background } from '../../base/background.ts';
+import type { Clock } from '../../base/clock.ts';
+import { isPrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type Connection, createConnection } from '../../protocol/connection.ts';
+import { createStreamTransport } from '../../protocol/transport.ts';
+import { type FileToolName, fileHostReports, fileRequests } from '../inside/methods.ts';
+import type { Backend, FileHostProcess } from '../launch/backend.ts';
+import { type ToolResult, toFailure } from '../outcome.ts';
+
+export interface FileCall {
+  readonly tool: FileToolName;
+  readonly arguments: unknown;
+  readonly limits: { readonly timeoutMs: number; readonly maxOutputBytes: number };
+  readonly signal: AbortSignal;
+}
+
+export interface FileTools {
+  /** Throws SANDBOX_UNAVAILABLE; every other end is a result. */
+  run(call: FileCall): Promise<ToolResult>;
+  close(): void;
+}
+
+export interface FileToolsSpec {
+  readonly backend: Backend;
+  readonly workspace: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+const remoteSide = { requests: fileRequests, notifications: {} };
+const localSide = { requests: {}, notifications: fileHostReports };
+type FileConnection = Connection<typeof remoteSide>;
+
+interface FileHost {
+  readonly connection: FileConnection;
+  readonly process: FileHostProcess;
+}
+
+/** A file host holds about 40 MB; an agent that thinks for longer starts it anew in 60 ms. */
+const IDLE_MS = 300_000;
+const STDERR_CHARS_MAX = 4000;
+
+export function createFileTools(spec: FileToolsSpec): FileTools {
+  const { backend, workspace, clock, logger } = spec;
+  let host: Promise<FileHost> | undefined;
+  let running = 0;
+  let lastUsedMs = 0;
+
+  async function start(): Promise<FileHost> {
+    const child = await backend.startFileHost();
+    const connection = createConnection({
+      transport: createStreamTransport(child.stdout, child.stdin),
+      clock,
+      peer: 'the file host',
+      local: localSide,
+      remote: remoteSide,
+      requests: {},
+      notifications: { 'file/ready': () => undefined },
+    });
+    background(watch({ connection, process: child }), 'file_host.watch', logger);
+    return { connection, process: child };
+  }
+
+  async function watch(started: FileHost): Promise<void> {
+    let said = '';
+    started.process.stderr.on('data', (chunk: Buffer) => {
+      said = (said + chunk.toString('utf8')).slice(-STDERR_CHARS_MAX);
+    });
+    const reason = await started.connection.closed;
+    host = undefined;
+    started.process.kill();
+    if (reason.kind !== 'closed') logger.warn('file_host.ended', { reason: reason.kind, said });
+  }
+
+  function stopWhenIdle(): void {
+    clock.setTimer(IDLE_MS, () => {
+      const idle = running === 0 && clock.nowMs() - lastUsedMs >= IDLE_MS;
+      if (idle) close();
+    });
+  }
+
+  function close(): void {
+    const ending = host;
+    host = undefined;
+    if (ending === undefined) return;
+    background(
+      ending.then((started) => {
+        started.connection.close();
+        started.process.kill();
+      }),
+      'file_host.close',
+      logger,
+    );
+  }
+
+  return {
+    async run(call) {
+      running += 1;
+      try {
+        host ??= start();
+        const started = await host.catch((error: unknown) => {
+          host = undefined;
+          throw error;
+        });
+        return await ask(started, call, workspace);
+      } finally {
+        running -= 1;
+        lastUsedMs = clock.nowMs();
+        stopWhenIdle();
+      }
+    },
+    close,
+  };
+}
+
+async function ask(host: FileHost, call: FileCall, workspace: string): Promise<ToolResult> {
+  const { timeoutMs, maxOutputBytes } = call.limits;
+  const params = { tool: call.tool, arguments: call.arguments, workspace, maxOutputBytes };
+  try {
+    const options = { timeoutMs, signal: call.signal };
+    const result = await host.connection.request('file/run', params, options);
+    return { ...result, truncated: result.truncated };
+  } catch (error) {
+    // What it was doing cannot be called back, so it is ended with what it was doing.
+    if (isPrxError(error, 'CANCELLED') || isPrxError(error, 'DEADLINE_EXCEEDED')) {
+      host.connection.close();
+      host.process.kill();
+    }
+    return toFileFailure(error, call);
+  }
+}
+
+function toFileFailure(error: unknown, call: FileCall): ToolResult {
+  if (isPrxError(error, 'CANCELLED')) return toFailure('The call was cancelled.', 'cancelled');
+  if (isPrxError(error, 'DEADLINE_EXCEEDED')) {
+    const seconds = call.limits.timeoutMs / 1000;
+    return toFailure(`${call.tool} did not end within ${seconds} s and was killed.`, 'timeout');
+  }
+  if (isPrxError(error, 'PEER_CLOSED')) {
+    const message =
+      `The file host ended during ${call.tool}: whether it was done is not known. ` +
+      'Read the file before trying again.';
+    return toFailure(message, 'indeterminate');
+  }
+  throw error;
+}

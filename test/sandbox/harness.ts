@@ -1,0 +1,154 @@
+/** Starts a real sandbox host from its sources, with a temporary place of its own, and speaks to
+ *  it as a supervisor does. `close` leaves nothing behind. */
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
+import { realClock } from '../../base/clock.ts';
+import { type ProcessExit, type RunningProcess, startProcess } from '../../base/process.ts';
+import { type Connection, createConnection } from '../../protocol/connection.ts';
+import type { ToolOutcome } from '../../protocol/content.ts';
+import { effectIdSchema, sessionIdSchema } from '../../protocol/ids.ts';
+import {
+  type SandboxPolicy,
+  type SandboxReport,
+  sandboxNotifications,
+  sandboxReports,
+  sandboxRequests,
+  type ToolOutput,
+} from '../../protocol/sandbox-methods.ts';
+import { createStreamTransport } from '../../protocol/transport.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+
+export const isRoot = process.getuid?.() === 0;
+export const hasBubblewrap = findProgram('bwrap') !== undefined;
+const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
+
+const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
+
+export interface HostOptions {
+  readonly policy?: Partial<SandboxPolicy>;
+  /** Runs the host as this user (root only). */
+  readonly uid?: number;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface TestHost {
+  readonly process: RunningProcess;
+  readonly connection: Connection<typeof remote>;
+  readonly exited: Promise<ProcessExit>;
+  readonly base: string;
+  readonly workspace: string;
+  readonly artifactDir: string;
+  readonly outputs: ToolOutput[];
+  readonly stderr: () => string;
+  spoolPath(effect: string): string;
+  readSpool(effect: string): readonly LogRecord[];
+  initialize(): Promise<SandboxReport>;
+  run(tool: string, args: unknown, effect?: string): Promise<ToolOutcome>;
+  shell(command: string, effect?: string): Promise<ToolOutcome>;
+  cancel(effect: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The workspace stands below a folder of mode 0700, as in a root's home. */
+export async function startTestHost(options: HostOptions = {}): Promise<TestHost> {
+  const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-test-'));
+  const workspace = join(base, 'private', 'workspace');
+  mkdirSync(workspace, { recursive: true });
+  chmodSync(join(base, 'private'), 0o700);
+  const artifactDir = join(base, 'artifacts');
+  const uid = options.uid;
+  if (uid !== undefined) await chownAll(base, uid);
+  const child = await startProcess({
+    command: process.execPath,
+    args: [mainPath],
+    cwd: '/',
+    env: { ...options.env },
+    ownSession: true,
+    ...(uid === undefined ? {} : { uid, gid: uid }),
+  });
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString('utf8');
+  });
+  const outputs: ToolOutput[] = [];
+  const connection = createConnection({
+    transport: createStreamTransport(child.stdout, child.stdin),
+    clock: realClock,
+    peer: 'the sandbox host',
+    local: { requests: {}, notifications: sandboxReports },
+    remote,
+    requests: {},
+    notifications: {
+      'sandbox/ready': () => undefined,
+      'tool/output': (output) => void outputs.push(output),
+    },
+  });
+  let count = 0;
+  const policy: SandboxPolicy = { ...defaultPolicy(workspace), ...options.policy };
+  const spoolPath = (effect: string): string => join(base, 'spool', `${effect}.log`);
+  const host: TestHost = {
+    process: child,
+    connection,
+    exited: child.exited,
+    base,
+    workspace,
+    artifactDir,
+    outputs,
+    stderr: () => stderr,
+    spoolPath,
+    readSpool: (effect) => readAppendLog(spoolPath(effect)).records,
+    initialize: () =>
+      connection.request(
+        'sandbox/initialize',
+        { sessionId: sessionIdSchema.parse('s_0123456789abcdef'), policy, artifactDir },
+        { timeoutMs: 10_000 },
+      ),
+    run(tool, args, asked) {
+      count += 1;
+      const effect = asked ?? `1.1.${count}`;
+      const params = {
+        effect: effectIdSchema.parse(effect),
+        tool,
+        arguments: args,
+        spoolPath: spoolPath(effect),
+      };
+      return connection.request('tool/run', params, { timeoutMs: 30_000 });
+    },
+    shell: (command, effect) => host.run('shell', { command }, effect),
+    cancel: (effect) => connection.notify('tool/cancel', { effect: effectIdSchema.parse(effect) }),
+    async close() {
+      connection.close();
+      await Promise.race([child.exited, realClock.sleep(3000)]);
+      child.kill('SIGKILL');
+      await child.exited;
+      rmSync(base, { recursive: true, force: true });
+    },
+  };
+  return host;
+}
+
+export function defaultPolicy(workspace: string): SandboxPolicy {
+  return {
+    backend: 'bubblewrap',
+    workspace,
+    readOnlyPaths: [],
+    writablePaths: [],
+    hiddenPaths: [],
+    protectedPaths: [],
+    envAllowlist: [],
+    env: {},
+    timeoutMs: 10_000,
+    memoryLimitBytes: 0,
+    maxPids: 256,
+    maxOutputBytes: 65_536,
+    tmpBytes: 64 * 1024 * 1024,
+  };
+}
+
+async function chownAll(base: string, uid: number): Promise<void> {
+  const { chownSync } = await import('node:fs');
+  const paths = [base, join(base, 'private'), join(base, 'private', 'workspace')];
+  for (const path of paths) chownSync(path, uid, uid);
+}
