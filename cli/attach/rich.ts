@@ -1,0 +1,396 @@
+/** The live terminal: history above, then the stream, the approvals, the input and the status at
+ *  the bottom. All decisions are in pure neighbours (view, editor, keys, slash); here they meet
+ *  the terminal, the clock and the supervisor. */
+import { StringDecoder } from 'node:string_decoder';
+import type { EventEnvelope } from '../../protocol/events.ts';
+import { toKnownEvent } from '../session/follow-turn.ts';
+import type { PendingApproval } from '../session/pieces.ts';
+import { toApprovalLines } from '../session/plain.ts';
+import { sanitize, toGraphemes, widthOf, wrapLine } from '../text/width.ts';
+import { type AttachEnd, type Attachment, toDetachHint } from './attachment.ts';
+import { type Editor, editLine, emptyEditor, textOf, withText } from './editor.ts';
+import { initialKeyState, type Key, matchDetach, parseKeys } from './keys.ts';
+import { createLink, type SessionLink } from './link.ts';
+import { createScreen, type LiveRegion, type Screen } from './screen.ts';
+import { parseSlash, SLASH_HELP } from './slash.ts';
+import { toStatusLine } from './status-line.ts';
+import { emptyView, isEnd, stepView, toLiveLines, type View } from './view.ts';
+
+const DRAW_INTERVAL_MS = 40;
+const SPIN_INTERVAL_MS = 120;
+const MESSAGE_MS = 5000;
+const INPUT_ROWS_MAX = 8;
+/** Rows kept free of the moving part, so that it never scrolls out of reach. */
+const ROWS_RESERVED = 4;
+const HISTORY_LINES_MAX = 5000;
+
+const PASTE_ON = '\u001b[?2004h';
+const PASTE_OFF = '\u001b[?2004l';
+
+interface Message {
+  readonly text: string;
+  readonly untilMs: number;
+}
+
+/** The one place that holds the state of an attached terminal. */
+class RichTerminal {
+  readonly #attachment: Attachment;
+  readonly #screen: Screen;
+  readonly #link: SessionLink;
+  readonly #stop = new AbortController();
+  readonly #answered = new Set<string>();
+  #view: View = emptyView;
+  #editor: Editor = emptyEditor;
+  #pressed: readonly string[] = [];
+  /** The call whose arguments are in the input line. */
+  #editing: string | undefined;
+  #message: Message | undefined;
+  #isAway = false;
+  #pending: string[] = [];
+  #drawTimer: { cancel(): void } | undefined;
+  #end: AttachEnd = 'detached';
+
+  constructor(attachment: Attachment) {
+    this.#attachment = attachment;
+    this.#screen = createScreen(attachment.context.machine.stdout);
+    const say = (message: string): void => this.#say(message);
+    this.#link = createLink(attachment.client, attachment.view.id, say);
+  }
+
+  async run(): Promise<AttachEnd> {
+    const { context, history, client, view, resumeFrom } = this.#attachment;
+    const { stdin, stdout } = context.machine;
+    this.#showHistory(history);
+    if (isEnd(view.state)) return this.#close('ended');
+    const decoder = new StringDecoder('utf8');
+    let keyState = initialKeyState;
+    const onData = (chunk: Buffer | string): void => {
+      const text = typeof chunk === 'string' ? chunk : decoder.write(chunk);
+      const parsed = parseKeys(keyState, text);
+      keyState = parsed.state;
+      for (const key of parsed.keys) this.#onKey(key);
+      this.#scheduleDraw();
+    };
+    const onEnd = (): void => this.#detach();
+    const onResize = (): void => this.#draw();
+    const unlisten = context.machine.onInterrupt(() => this.#detach());
+    stdin.setRawMode?.(true);
+    stdin.on('data', onData).on('end', onEnd);
+    stdin.resume();
+    stdout.on('resize', onResize);
+    stdout.write(PASTE_ON);
+    this.#draw();
+    this.#spin();
+    try {
+      const { signal } = this.#stop;
+      const onConnection = (news: { kind: 'open' | 'lost' }): void => {
+        this.#isAway = news.kind === 'lost';
+        this.#scheduleDraw();
+      };
+      const since = resumeFrom;
+      const events = client.followEvents(view.id, { since, signal, onConnection });
+      for await (const event of events) {
+        this.#onEvent(event);
+        if (isEnd(this.#view.feed.state)) return this.#close('ended');
+      }
+      return this.#close(this.#end);
+    } finally {
+      this.#stop.abort();
+      this.#close('detached');
+      unlisten();
+      stdin.off('data', onData).off('end', onEnd);
+      stdout.off('resize', onResize);
+      stdout.write(PASTE_OFF);
+      stdin.setRawMode?.(false);
+      stdin.pause();
+    }
+  }
+
+  #close(end: AttachEnd): AttachEnd {
+    this.#drawTimer?.cancel();
+    this.#drawTimer = undefined;
+    this.#screen.draw(this.#pending.splice(0), { lines: [], cursor: undefined });
+    this.#screen.close();
+    return end;
+  }
+
+  #options() {
+    const { style, machine } = this.#attachment.context;
+    return { style, columns: this.#screen.columns, nowMs: machine.clock.nowMs() };
+  }
+
+  #showHistory(history: readonly EventEnvelope[]): void {
+    for (const event of history) {
+      const step = stepView(this.#view, toKnownEvent(event), this.#options());
+      this.#view = step.view;
+      this.#pending.push(...step.committed);
+    }
+    const hidden = this.#pending.length - HISTORY_LINES_MAX;
+    if (hidden > 0) {
+      const first = `… ${hidden} earlier lines: ${this.#attachment.context.self} logs`;
+      this.#pending = [first, ...this.#pending.slice(hidden)];
+    }
+    // The view knows the present from here on, whatever part of the past was read.
+    const { state, model, usage, cost_usd: costUsd } = this.#attachment.view;
+    const { input_tokens: inputTokens, output_tokens: outputTokens } = usage;
+    const feed = { ...this.#view.feed, state, model, inputTokens, outputTokens, costUsd };
+    this.#view = { ...this.#view, feed };
+  }
+
+  #onEvent(event: EventEnvelope): void {
+    const step = stepView(this.#view, toKnownEvent(event), this.#options());
+    this.#view = step.view;
+    this.#pending.push(...step.committed);
+    this.#scheduleDraw();
+  }
+
+  #scheduleDraw(): void {
+    if (this.#drawTimer !== undefined || this.#stop.signal.aborted) return;
+    const { clock } = this.#attachment.context.machine;
+    this.#drawTimer = clock.setTimer(DRAW_INTERVAL_MS, () => {
+      this.#drawTimer = undefined;
+      this.#draw();
+    });
+  }
+
+  /** Keeps the spinner and the elapsed times moving while a turn runs. */
+  #spin(): void {
+    const { clock } = this.#attachment.context.machine;
+    clock.setTimer(SPIN_INTERVAL_MS, () => {
+      if (this.#stop.signal.aborted) return;
+      if (this.#view.feed.inTurn || this.#message !== undefined) this.#scheduleDraw();
+      this.#spin();
+    });
+  }
+
+  #say(text: string): void {
+    const untilMs = this.#attachment.context.machine.clock.nowMs() + MESSAGE_MS;
+    this.#message = { text, untilMs };
+    this.#scheduleDraw();
+  }
+
+  #draw(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#screen.draw(this.#pending.splice(0), this.#toRegion());
+  }
+
+  #toRegion(): LiveRegion {
+    const options = this.#options();
+    const { readOnly, detachKeys } = this.#attachment;
+    if (this.#message !== undefined && options.nowMs > this.#message.untilMs) {
+      this.#message = undefined;
+    }
+    const input = readOnly ? { lines: [], row: 0, column: 0 } : this.#toInput(options.columns);
+    const approvals = this.#approvalLines(options.columns);
+    const rows = this.#screen.rows - input.lines.length - approvals.length - ROWS_RESERVED;
+    const above = [...toLiveLines(this.#view, { ...options, rows }), ...approvals, ''];
+    const message = this.#isAway ? 'the supervisor is away, reconnecting' : this.#message?.text;
+    const detachHint = toDetachHint(detachKeys);
+    const status = toStatusLine(this.#view, { ...options, readOnly, detachHint, message });
+    return {
+      lines: [...above, ...input.lines, status],
+      cursor: readOnly ? undefined : { row: above.length + input.row, column: input.column },
+    };
+  }
+
+  #toInput(columns: number): { lines: string[]; row: number; column: number } {
+    const { style } = this.#attachment.context;
+    const width = Math.max(10, columns - 4);
+    const before = this.#editor.graphemes.slice(0, this.#editor.cursor).join('');
+    // Split hard at the width, not at words: the cursor's place is then a plain division.
+    const rowsOf = (text: string): string[] =>
+      sanitize(text)
+        .split('\n')
+        .flatMap((line) => splitHard(line, width));
+    const all = rowsOf(textOf(this.#editor));
+    const head = rowsOf(before);
+    const row = head.length - 1;
+    const from = Math.max(0, Math.min(row - INPUT_ROWS_MAX + 1, all.length - INPUT_ROWS_MAX));
+    const shown = all.slice(from, from + INPUT_ROWS_MAX);
+    const label = this.#editing === undefined ? '› ' : 'e ';
+    return {
+      lines: shown.map((line, at) => `${at === 0 ? style.cyan(label) : '  '}${line}`),
+      row: row - from,
+      column: 2 + widthOf(head.at(-1) ?? ''),
+    };
+  }
+
+  #waiting(): PendingApproval | undefined {
+    const approvals = [...this.#view.feed.approvals.values()];
+    return approvals.find((approval) => !this.#answered.has(approval.callId));
+  }
+
+  #approvalLines(columns: number): string[] {
+    const approval = this.#waiting();
+    if (approval === undefined) return [];
+    const { style } = this.#attachment.context;
+    const more = this.#view.feed.approvals.size - 1;
+    const keys = this.#attachment.readOnly
+      ? '(read-only: decide elsewhere)'
+      : this.#editing === undefined
+        ? 'y once · a for this session · n deny · e edit'
+        : 'Enter allows it with these arguments · Escape keeps the old ones';
+    const tail = more > 0 ? style.dim(` · ${more} more`) : '';
+    const lines = [...toApprovalLines(approval, style), `  ${style.bold(keys)}${tail}`];
+    return ['', ...lines.flatMap((line) => wrapLine(line, columns - 1))];
+  }
+
+  #detach(): void {
+    this.#end = 'detached';
+    this.#stop.abort();
+  }
+
+  #onKey(key: Key): void {
+    const { detachKeys, readOnly } = this.#attachment;
+    const match = matchDetach(detachKeys, this.#pressed, key);
+    this.#pressed = match.pressed;
+    const isEmpty = this.#editor.graphemes.length === 0;
+    if (match.isDetach) {
+      this.#detach();
+      return;
+    }
+    if (key.kind === 'ctrl' && key.letter === 'd' && (isEmpty || readOnly)) {
+      this.#detach();
+      return;
+    }
+    if (key.kind === 'ctrl' && key.letter === 'c') {
+      this.#onControlC();
+      return;
+    }
+    if (key.kind === 'ctrl' && key.letter === 'z') {
+      this.#say(`Ctrl-Z does nothing here; ${toDetachHint(detachKeys)}`);
+      return;
+    }
+    if (key.kind === 'ctrl' && key.letter === 'l') {
+      this.#draw();
+      return;
+    }
+    if (readOnly) return;
+    if (key.kind === 'named' && key.name === 'escape') {
+      this.#stopEditing();
+      return;
+    }
+    if (isEmpty && this.#onApprovalKey(key)) return;
+    const { editor, submitted } = editLine(this.#editor, key);
+    this.#editor = editor;
+    if (submitted !== undefined) this.#onSubmit(submitted);
+  }
+
+  #onControlC(): void {
+    if (this.#attachment.readOnly) {
+      this.#detach();
+      return;
+    }
+    if (this.#view.feed.inTurn) {
+      this.#say('interrupting the turn');
+      void this.#link.interrupt();
+      return;
+    }
+    if (this.#editor.graphemes.length > 0) this.#editor = withText(this.#editor, '');
+    else this.#say('no turn runs; Ctrl-D detaches');
+  }
+
+  /** True when the key was an answer. A pasted or faster typed text never is. */
+  #onApprovalKey(key: Key): boolean {
+    const approval = this.#waiting();
+    if (approval === undefined || key.kind !== 'text') return false;
+    const { callId } = approval;
+    switch (key.text) {
+      case 'y':
+        this.#resolve(callId, { decision: 'approve', scope: 'once' });
+        return true;
+      case 'a':
+        this.#resolve(callId, { decision: 'approve', scope: 'session' });
+        return true;
+      case 'n':
+        this.#resolve(callId, { decision: 'deny' });
+        return true;
+      case 'e':
+        this.#editing = callId;
+        this.#editor = withText(this.#editor, JSON.stringify(approval.arguments));
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #resolve(callId: string, params: Parameters<SessionLink['resolve']>[1]): void {
+    this.#answered.add(callId);
+    void this.#link.resolve(callId, params).then((isTaken) => {
+      // Not taken: it still waits, so it is asked again.
+      if (!isTaken) this.#answered.delete(callId);
+      this.#scheduleDraw();
+    });
+  }
+
+  #stopEditing(): void {
+    if (this.#editing !== undefined) this.#editor = withText(this.#editor, '');
+    this.#editing = undefined;
+  }
+
+  #onSubmit(text: string): void {
+    if (this.#editing !== undefined) {
+      this.#onEdited(this.#editing, text);
+      return;
+    }
+    const slash = parseSlash(text);
+    if (slash === undefined) {
+      void this.#link.send(text.startsWith('//') ? text.slice(1) : text);
+      return;
+    }
+    switch (slash.kind) {
+      case 'detach':
+        this.#detach();
+        return;
+      case 'help':
+        this.#pending.push(...SLASH_HELP.map((line) => this.#attachment.context.style.dim(line)));
+        return;
+      case 'interrupt':
+        void this.#link.interrupt();
+        return;
+      case 'approve':
+        this.#answer(slash.callId, { decision: 'approve', scope: slash.scope });
+        return;
+      case 'deny': {
+        const reason = slash.reason === undefined ? {} : { reason: slash.reason };
+        this.#answer(slash.callId, { decision: 'deny', ...reason });
+        return;
+      }
+      case 'unknown':
+        this.#say(slash.message);
+        return;
+    }
+  }
+
+  #answer(asked: string | undefined, params: Parameters<SessionLink['resolve']>[1]): void {
+    const callId = asked ?? this.#waiting()?.callId;
+    if (callId === undefined) this.#say('nothing waits for a decision');
+    else this.#resolve(callId, params);
+  }
+
+  #onEdited(callId: string, text: string): void {
+    try {
+      const args: unknown = JSON.parse(text);
+      this.#editing = undefined;
+      this.#resolve(callId, { decision: 'approve', arguments: args, scope: 'once' });
+    } catch (error) {
+      this.#editor = withText(this.#editor, text);
+      this.#say(`not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+}
+
+/** Rows of exactly the width, wherever words end; at least one. */
+function splitHard(line: string, width: number): string[] {
+  const rows = [''];
+  for (const grapheme of toGraphemes(line)) {
+    const row = rows.at(-1) ?? '';
+    if (row !== '' && widthOf(row) + widthOf(grapheme) > width) rows.push(grapheme);
+    else rows[rows.length - 1] = row + grapheme;
+  }
+  return rows;
+}
+
+export function runRich(attachment: Attachment): Promise<AttachEnd> {
+  return new RichTerminal(attachment).run();
+}

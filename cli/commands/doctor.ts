@@ -1,0 +1,96 @@
+/** Checks this machine: what works, what does not, and the mend of each. Exit 1 when a check
+ *  fails; a warning alone is no failure. */
+import { isPrxError, toPrxError } from '../../base/errors.ts';
+import type { StatusView } from '../../protocol/resources.ts';
+import { type Context, defineCommand } from '../command.ts';
+import { type Check, type CheckStatus, toOverall } from '../doctor/check.ts';
+import { checkDisk, checkNode, checkSocket, checkStateDir } from '../doctor/machine-checks.ts';
+import { checkConfig, checkHealth, checkProvider, checkSandbox } from '../doctor/service-checks.ts';
+import { toStartCommand } from '../locate.ts';
+import { EXIT } from '../outcome.ts';
+import { sanitize } from '../text/width.ts';
+
+const SCHEMA_VERSION = 1;
+
+export const command = defineCommand({
+  build: (yargs) =>
+    yargs.option('config', { type: 'string', requiresArg: true, describe: 'Config file (TOML)' }),
+  run: async (context, args) => {
+    const checks = await runChecks(context, {
+      ...(args.config === undefined ? {} : { config: args.config }),
+      ...(args.stateDir === undefined ? {} : { stateDir: args.stateDir }),
+    });
+    const overall = toOverall(checks);
+    if (context.json) context.printJson(toReport(checks, overall));
+    else for (const line of renderChecks(context, checks)) context.print(line);
+    return overall === 'fail' ? EXIT.failed : EXIT.done;
+  },
+});
+
+async function runChecks(
+  context: Context,
+  options: Readonly<Record<string, unknown>>,
+): Promise<readonly Check[]> {
+  const { door, machine, self } = context;
+  const { status, failure } = await askStatus(context);
+  const local: Check[] = [];
+  if (door.kind === 'socket') {
+    local.push(checkStateDir(door.stateDir, process.getuid?.()));
+    local.push(checkDisk(door.stateDir));
+    local.push(checkSocket(door.socketPath, status !== undefined, toStartCommand(self, door)));
+  }
+  if (failure !== undefined) {
+    local.push({ id: 'socket', category: 'supervisor', status: 'fail', summary: failure });
+  }
+  const [config, sandbox] = await Promise.all([
+    checkConfig(machine, options),
+    checkSandbox(machine, status),
+  ]);
+  return [
+    checkNode(process.version),
+    ...local,
+    ...(status === undefined ? [] : [checkHealth(status)]),
+    config.check,
+    checkProvider(config.find, machine.env),
+    sandbox,
+  ];
+}
+
+interface Asked {
+  readonly status?: StatusView;
+  /** Why nobody could be asked, unless simply nobody runs. */
+  readonly failure?: string;
+}
+
+async function askStatus(context: Context): Promise<Asked> {
+  try {
+    return { status: await context.connect().getStatus() };
+  } catch (error) {
+    if (isPrxError(error, 'NOT_RUNNING') && context.door.kind === 'socket') return {};
+    return { failure: toPrxError(error).message };
+  }
+}
+
+function toReport(checks: readonly Check[], overallStatus: CheckStatus) {
+  const entries = checks.map(({ id, ...check }) => [id, check]);
+  return { schemaVersion: SCHEMA_VERSION, overallStatus, checks: Object.fromEntries(entries) };
+}
+
+export function renderChecks(
+  context: Pick<Context, 'style' | 'plain'>,
+  checks: readonly Check[],
+): string[] {
+  const { style, plain } = context;
+  const marks: Readonly<Record<CheckStatus, string>> = {
+    ok: style.green('✓ ok  '),
+    warn: style.yellow('! warn'),
+    fail: style.red('✗ fail'),
+  };
+  return checks.flatMap((check) => {
+    const mark = plain ? `${check.status}:` : marks[check.status];
+    const [first = '', ...rest] = sanitize(check.summary).split('\n');
+    const lines = [`${mark} ${style.bold(check.id)}: ${first}`, ...rest.map((one) => `    ${one}`)];
+    if (check.mend !== undefined) lines.push(`    mend: ${sanitize(check.mend)}`);
+    return lines;
+  });
+}

@@ -1,0 +1,189 @@
+/** Starts the supervisor: this process becomes it, so that its pid is the one systemd knows. With
+ *  --detach it runs in the background, and this command ends when it answers. */
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { isPrxError, PrxError } from '../../base/errors.ts';
+import { type Context, defineCommand } from '../command.ts';
+import { EXIT } from '../outcome.ts';
+import { findProgram, toChildEnv, toNodeArgs } from '../own-programs.ts';
+import { renderReady } from '../ready-line.ts';
+
+const READY_TIMEOUT_MS = 60_000;
+const READY_POLL_MS = 25;
+const STDERR_TAIL_LINES = 20;
+
+export const command = defineCommand({
+  build: (yargs) =>
+    yargs
+      .option('config', { type: 'string', requiresArg: true, describe: 'Config file (TOML)' })
+      .option('listen', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Also serve HTTP on HOST:PORT, such as 127.0.0.1:7433',
+      })
+      .option('detach', {
+        alias: 'd',
+        type: 'boolean',
+        default: false,
+        describe: 'Run in the background; return when it is ready',
+      })
+      .example('prx-supervisor start --detach', 'in the background, log in the state dir')
+      .example('prx-supervisor start --listen 127.0.0.1:7433', 'with a TCP door'),
+  run: async (context, args) => {
+    if (context.door.kind === 'url') throw urlRefused();
+    if (args.listen !== undefined) checkListen(args.listen);
+    const { cwd } = context.machine;
+    const options = {
+      ...(args.config === undefined ? {} : { config: resolve(cwd, args.config) }),
+      ...(args.stateDir === undefined ? {} : { stateDir: resolve(cwd, args.stateDir) }),
+      ...(args.listen === undefined ? {} : { listen: args.listen }),
+    };
+    const { machine } = context;
+    const line = [...toNodeArgs(machine, findProgram('supervisor')), JSON.stringify(options)];
+    return args.detach ? startDetached(context, line) : startHere(context, line);
+  },
+});
+
+function urlRefused(): PrxError {
+  const message = 'start runs a supervisor on this machine; leave out --url, or unset PRX_URL';
+  return new PrxError('INVALID_REQUEST', message);
+}
+
+/** @throws INVALID_REQUEST unless it is HOST:PORT, with IPv6 in brackets. */
+export function checkListen(text: string): void {
+  const [, host, port] = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+):(\d{1,5})$/.exec(text) ?? [];
+  if (host !== undefined && Number(port) <= 65_535) return;
+  const message = `--listen ${text} is not HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433`;
+  throw new PrxError('INVALID_REQUEST', message, { data: { listen: text } });
+}
+
+async function startHere(context: Context, line: readonly string[]): Promise<number> {
+  const { machine } = context;
+  machine.replaceWith(machine.node.path, line);
+  // Only where a process cannot replace itself: then we stand before it and pass signals on.
+  const { spawnQuick } = await import('../../base/process.ts');
+  const child = await spawnQuick({
+    command: machine.node.path,
+    args: line,
+    env: toChildEnv(machine),
+    ownSession: false,
+    stdio: 'inherit',
+  });
+  const unlisten = machine.onInterrupt((signal) => child.child.kill(signal));
+  const exit = await child.exited;
+  unlisten();
+  return exit.code ?? EXIT.failed;
+}
+
+async function startDetached(context: Context, line: readonly string[]): Promise<number> {
+  const { door, machine } = context;
+  if (door.kind === 'url') throw urlRefused();
+  await refuseSecond(context);
+  const logFile = join(door.stateDir, 'supervisor.log');
+  const { descriptor, size } = openLog(door.stateDir, logFile);
+  const { spawnQuick } = await import('../../base/process.ts');
+  const child = await spawnQuick({
+    command: machine.node.path,
+    args: line,
+    env: toChildEnv(machine),
+    ownSession: true,
+    stdio: ['ignore', descriptor, descriptor],
+  });
+  closeSync(descriptor);
+  let exitCode: number | undefined;
+  void child.exited.then((exit) => {
+    exitCode = exit.code ?? EXIT.failed;
+  });
+  const deadlineMs = machine.clock.nowMs() + READY_TIMEOUT_MS;
+  while (exitCode === undefined && machine.clock.nowMs() < deadlineMs) {
+    if (await isReady(context)) {
+      child.child.unref();
+      return sayReady(context, { logFile, from: size });
+    }
+    await machine.clock.sleep(READY_POLL_MS);
+  }
+  return sayFailed(context, { logFile, from: size, exitCode });
+}
+
+async function refuseSecond(context: Context): Promise<void> {
+  if (!(await isAnswering(context))) return;
+  const { pid } = await context.connect().getStatus();
+  const message = `a supervisor (pid ${pid}) already runs here; stop it with: ${context.self} stop`;
+  throw new PrxError('ALREADY_RUNNING', message, { data: { pid } });
+}
+
+function openLog(stateDir: string, logFile: string): { descriptor: number; size: number } {
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    const descriptor = openSync(logFile, 'a', 0o600);
+    return { descriptor, size: statSync(logFile).size };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `cannot write the log ${logFile}: ${reason}`;
+    throw new PrxError('STATE_DIR_UNUSABLE', message, { cause });
+  }
+}
+
+async function isAnswering(context: Context): Promise<boolean> {
+  try {
+    await context.connect().getHealth();
+    return true;
+  } catch (error) {
+    if (isPrxError(error, 'NOT_RUNNING') || isPrxError(error, 'PEER_CLOSED')) return false;
+    throw error;
+  }
+}
+
+/** Degraded is an answer too: it runs, and `status` says what ails it. */
+async function isReady(context: Context): Promise<boolean> {
+  try {
+    const { status } = await context.connect().getReadiness();
+    return status !== 'stopping';
+  } catch (error) {
+    if (isPrxError(error)) return false;
+    throw error;
+  }
+}
+
+interface LogPart {
+  readonly logFile: string;
+  /** Where this start's part of the log begins, bytes. */
+  readonly from: number;
+}
+
+function readLog({ logFile, from }: LogPart): string {
+  return readFileSync(logFile).subarray(from).toString('utf8').trimEnd();
+}
+
+/** The supervisor's own ready line, which knows most; ours until that is written. */
+async function sayReady(context: Context, log: LogPart): Promise<number> {
+  const { logFile } = log;
+  const status = await context.connect().getStatus();
+  const line = readLog(log)
+    .split('\n')
+    .find((one) => one.startsWith('ready: '));
+  if (context.json) context.printJson(status);
+  else if (context.quiet) context.print(String(status.pid));
+  else {
+    context.print(line ?? renderReady(status));
+    context.say(`log: ${logFile} · stop it with: ${context.self} stop`);
+  }
+  return EXIT.done;
+}
+
+interface FailedStart extends LogPart {
+  readonly exitCode: number | undefined;
+}
+
+function sayFailed(context: Context, failed: FailedStart): number {
+  const tail = readLog(failed).split('\n').slice(-STDERR_TAIL_LINES).join('\n');
+  if (tail !== '') context.say(tail);
+  if (failed.exitCode !== undefined) {
+    context.say(
+      `the supervisor ended at its start (exit ${failed.exitCode}); log: ${failed.logFile}`,
+    );
+    return failed.exitCode === 0 ? EXIT.failed : failed.exitCode;
+  }
+  context.say(`not ready within ${READY_TIMEOUT_MS / 1000} s; it goes on. Log: ${failed.logFile}`);
+  return EXIT.timeout;
+}

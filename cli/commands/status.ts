@@ -1,0 +1,56 @@
+/** Health, capacity, sandbox level and versions of the running supervisor. Exit code 1 when it is
+ *  degraded, 3 when it does not run. */
+import type { StatusView } from '../../protocol/resources.ts';
+import { type Context, defineCommand } from '../command.ts';
+import { EXIT } from '../outcome.ts';
+import { formatAge } from '../text/format.ts';
+import { renderFields } from '../text/table.ts';
+
+export const command = defineCommand({
+  build: (yargs) =>
+    yargs.option('deep', {
+      type: 'boolean',
+      default: false,
+      describe: 'Also processes, journal check, versions of what is inside',
+    }),
+  run: async (context, { deep }) => {
+    const status = await context.connect().getStatus({ deep });
+    if (context.json) context.printJson(status);
+    else if (context.quiet) context.print(status.status);
+    else for (const line of renderStatus(context, status)) context.print(line);
+    return status.status === 'degraded' ? EXIT.failed : EXIT.done;
+  },
+});
+
+export function renderStatus(
+  context: Pick<Context, 'style' | 'plain' | 'machine'>,
+  status: StatusView,
+): string[] {
+  const { capacity, sandbox } = status;
+  const upMs = context.machine.clock.wallMs() - Date.parse(status.started_at);
+  const sessions = Object.entries(status.sessions).map(([state, count]) => `${count} ${state}`);
+  const fields: [string, string][] = [
+    ['status', [status.status, ...status.reasons].join('; ')],
+    ['version', status.version],
+    ['pid', `${status.pid}, up ${formatAge(upMs)}`],
+    ['socket', status.socket],
+    ...(status.listen === undefined ? [] : [['url', status.listen] as [string, string]]),
+    ['state dir', status.state_dir],
+    ['config', status.config_file ?? 'none: built-in defaults'],
+    ['model', `${status.model} (${status.provider})`],
+    ['sandbox', [sandbox.level, sandbox.reason].filter((part) => part !== undefined).join(': ')],
+    ...(sandbox.mend === undefined ? [] : [['mend', sandbox.mend] as [string, string]]),
+    ['workers', status.worker_confinement.join(', ') || 'not confined'],
+    [
+      'capacity',
+      `${capacity.resident} of ${capacity.max_concurrent_sessions} resident, ` +
+        `${capacity.queued} queued, ${capacity.warm} warm`,
+    ],
+    ['sessions', sessions.join(', ') || 'none'],
+    ...Object.entries(status.deep ?? {}).map(
+      ([key, value]) => [key, JSON.stringify(value)] as [string, string],
+    ),
+  ];
+  const layout = context.plain ? 'labelled' : 'columns';
+  return renderFields(fields, { layout, style: context.style });
+}

@@ -1,0 +1,131 @@
+/** What our own programs say: the configuration in force, the provider it names, the sandbox that
+ *  works here. A running supervisor is asked; otherwise its programs are run for an answer. */
+import { toPrxError } from '../../base/errors.ts';
+import type { StatusView } from '../../protocol/resources.ts';
+import type { Environment, Machine } from '../machine.ts';
+import { runOwnProgram } from '../own-programs.ts';
+import type { Check } from './check.ts';
+
+const PROBE_TIMEOUT_MS = 20_000;
+
+/** What a check needs of `config show`. */
+interface ConfigAnswer {
+  readonly ok: boolean;
+  readonly file?: string;
+  readonly values?: readonly { readonly key: string; readonly value: unknown }[];
+  readonly error?: unknown;
+}
+
+export interface ConfigFinding {
+  readonly check: Check;
+  /** A value of the configuration in force, undefined when it is not known. */
+  readonly find: (key: string) => unknown;
+}
+
+export async function checkConfig(
+  machine: Machine,
+  options: Readonly<Record<string, unknown>>,
+): Promise<ConfigFinding> {
+  const base = { id: 'config', category: 'supervisor' } as const;
+  const nothing = (): undefined => undefined;
+  try {
+    const args = [JSON.stringify({ mode: 'config', show: true, ...options })];
+    const request = { program: 'supervisor', args, timeoutMs: PROBE_TIMEOUT_MS } as const;
+    const answer = await readAnswer<ConfigAnswer>(machine, request);
+    if (!answer.ok) {
+      const summary = toText(answer.error);
+      const mend = 'mend the named key; config check tells when it is right';
+      return { check: { ...base, status: 'fail', summary, mend }, find: nothing };
+    }
+    const summary = answer.file ?? 'no config file; built-in defaults';
+    const find = (key: string): unknown => answer.values?.find((one) => one.key === key)?.value;
+    return { check: { ...base, status: 'ok', summary }, find };
+  } catch (error) {
+    const summary = `could not be read: ${toPrxError(error).message}`;
+    return { check: { ...base, status: 'fail', summary }, find: nothing };
+  }
+}
+
+export function checkProvider(find: (key: string) => unknown, env: Environment): Check {
+  const base = { id: 'provider', category: 'provider' } as const;
+  const keyName = String(find('provider.api_key_env') ?? 'OPENAI_API_KEY');
+  const hasKey = Boolean(env[keyName]);
+  const baseUrl = find('provider.base_url') ?? env['OPENAI_BASE_URL'];
+  const hasUrl = typeof baseUrl === 'string' && baseUrl !== '';
+  const kind = find('provider.kind') ?? (hasKey || hasUrl ? 'openai' : 'offline');
+  const details = { kind, key_env: keyName, key_set: hasKey };
+  if (kind === 'offline') {
+    const summary = 'the offline stand-in answers: no key and no base URL is set';
+    const mend = `set ${keyName}, or [provider].base_url for a model server of your own`;
+    return { ...base, status: 'warn', summary, mend, details };
+  }
+  if (hasKey) return { ...base, status: 'ok', summary: `${kind}, key from ${keyName}`, details };
+  // A model server on one's own machine commonly wants no key.
+  const status = hasUrl ? 'warn' : 'fail';
+  const mend = `export ${keyName}=… where the supervisor is started`;
+  return { ...base, status, summary: `${kind}: ${keyName} is not set`, mend, details };
+}
+
+interface SandboxAnswer {
+  readonly level: string;
+  readonly reason?: string | undefined;
+  readonly mend?: string | undefined;
+  readonly uid?: number | undefined;
+}
+
+export async function checkSandbox(
+  machine: Machine,
+  status: StatusView | undefined,
+): Promise<Check> {
+  if (status !== undefined) return judgeSandbox(status.sandbox);
+  const request = { program: 'sandbox', args: ['--probe'], timeoutMs: PROBE_TIMEOUT_MS } as const;
+  try {
+    return judgeSandbox(await readAnswer<SandboxAnswer>(machine, request));
+  } catch (error) {
+    const summary = `could not be probed: ${toPrxError(error).message}`;
+    return { id: 'sandbox', category: 'sandbox', status: 'fail', summary };
+  }
+}
+
+/** Pure part of checkSandbox. */
+export function judgeSandbox(answer: SandboxAnswer): Check {
+  const { level, reason, mend } = answer;
+  return {
+    id: 'sandbox',
+    category: 'sandbox',
+    status: level === 'none' ? 'warn' : 'ok',
+    summary: reason === undefined ? `level ${level}` : `level ${level}: ${reason}`,
+    ...(mend === undefined ? {} : { mend }),
+    details: { ...answer },
+  };
+}
+
+export function checkHealth(status: StatusView): Check {
+  const base = { id: 'health', category: 'supervisor' } as const;
+  if (status.status === 'ok')
+    return { ...base, status: 'ok', summary: `version ${status.version}` };
+  const summary = [status.status, ...status.reasons].join('; ');
+  return { ...base, status: 'fail', summary, mend: 'see the log of the supervisor' };
+}
+
+/** The program's last line of output as JSON. It is ours and of this version: see api/client.ts. */
+async function readAnswer<T>(
+  machine: Machine,
+  request: Parameters<typeof runOwnProgram>[1],
+): Promise<T> {
+  const { stdout, stderr } = await runOwnProgram(machine, request);
+  const line = stdout.trim().split('\n').at(-1) ?? '';
+  try {
+    return JSON.parse(line) as T;
+  } catch (cause) {
+    const said = stderr.trim().split('\n').at(-1) ?? '';
+    throw new Error(said === '' ? 'it gave no answer' : said.slice(0, 500), { cause });
+  }
+}
+
+function toText(error: unknown): string {
+  if (typeof error === 'object' && error !== null && 'message' in error) {
+    return String(error.message);
+  }
+  return typeof error === 'string' ? error : JSON.stringify(error);
+}

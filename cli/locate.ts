@@ -1,0 +1,109 @@
+/** Where the supervisor is: flag, then environment, then config file, then the XDG default. The
+ *  same rules as the supervisor's own configuration, read without loading its schema. */
+import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Environment } from './machine.ts';
+
+export type Door =
+  | {
+      readonly kind: 'socket';
+      readonly stateDir: string;
+      readonly socketPath: string;
+      /** True: where nothing was asked for; then no flag is needed to find it again. */
+      readonly isDefault: boolean;
+    }
+  | { readonly kind: 'url'; readonly url: string; readonly token: string | undefined };
+
+export interface PlaceFlags {
+  readonly stateDir?: string | undefined;
+  readonly url?: string | undefined;
+  readonly config?: string | undefined;
+}
+
+/** The values of a config file that tell where things are. */
+export interface FilePlaces {
+  readonly storePath: string | undefined;
+  readonly socket: string | undefined;
+}
+
+/** @param readPlaces  reads [store].path and [api].socket of a config file. */
+export async function locate(
+  flags: PlaceFlags,
+  env: Environment,
+  readPlaces: (file: string) => Promise<FilePlaces> = readFilePlaces,
+): Promise<Door> {
+  if (flags.url !== undefined) return { kind: 'url', url: flags.url, token: tokenOf(env) };
+  const url = env['PRX_URL'];
+  if (flags.stateDir === undefined && url !== undefined && url !== '') {
+    return { kind: 'url', url, token: tokenOf(env) };
+  }
+  const file = findConfigFile(flags, env);
+  const places = file === undefined ? undefined : await readPlaces(file);
+  const asked = flags.stateDir || env['PRX_STATE_DIR'];
+  const stateDir = resolve(asked || places?.storePath || defaultStateDir(env));
+  return {
+    kind: 'socket',
+    stateDir,
+    socketPath: places?.socket ?? join(stateDir, 'api.sock'),
+    isDefault: !flags.stateDir,
+  };
+}
+
+function tokenOf(env: Environment): string | undefined {
+  return env['PRX_TOKEN'] || undefined;
+}
+
+/** The config file in force, if there is one. */
+export function findConfigFile(flags: PlaceFlags, env: Environment): string | undefined {
+  const asked = flags.config || env['PRX_CONFIG'];
+  if (asked) return resolve(asked);
+  const base = env['XDG_CONFIG_HOME'] || join(homeOf(env), '.config');
+  const file = join(base, 'prx-supervisor', 'config.toml');
+  return existsSync(file) ? file : undefined;
+}
+
+function defaultStateDir(env: Environment): string {
+  const base = env['XDG_STATE_HOME'] || join(homeOf(env), '.local', 'state');
+  return join(base, 'prx-supervisor');
+}
+
+function homeOf(env: Environment): string {
+  return env['HOME'] || homedir();
+}
+
+const NO_PLACES: FilePlaces = { storePath: undefined, socket: undefined };
+
+/** A file that cannot be read or parsed names no place; `config check` says what is wrong. */
+async function readFilePlaces(file: string): Promise<FilePlaces> {
+  try {
+    const text = readFileSync(file, 'utf8');
+    // Most files name neither: then the parser need not be loaded at all.
+    if (!/\b(path|socket)\b/.test(text)) return NO_PLACES;
+    const { parse } = await import('smol-toml');
+    const tree = parse(text);
+    return { storePath: textAt(tree, 'store', 'path'), socket: textAt(tree, 'api', 'socket') };
+  } catch {
+    // Unreadable here means unreadable to the supervisor too, which says so with file and line.
+    return NO_PLACES;
+  }
+}
+
+function textAt(tree: Readonly<Record<string, unknown>>, table: string, key: string) {
+  const section = tree[table];
+  if (typeof section !== 'object' || section === null) return undefined;
+  const value = Object.entries(section).find(([name]) => name === key)?.[1];
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** The command line that starts the supervisor this door leads to. */
+export function toStartCommand(self: string, door: Door): string {
+  const where =
+    door.kind === 'url' || door.isDefault ? '' : ` --state-dir ${quoteArgument(door.stateDir)}`;
+  return `${self} start${where} --detach`;
+}
+
+/** As a shell reads it back. */
+export function quoteArgument(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,48 @@
+/** The CLI's process: the one place that touches its globals. Ends quietly when nobody reads its
+ *  output any more. */
+import { realClock } from '../base/clock.ts';
+import { systemCode } from '../base/errors.ts';
+import { realRandom } from '../base/random.ts';
+import type { Machine } from './machine.ts';
+import { runProgram } from './program.ts';
+import { stayAlive } from './stay-alive.ts';
+
+function createMachine(): Machine {
+  return {
+    env: process.env,
+    cwd: process.cwd(),
+    get stdin() {
+      return process.stdin; // Opened on first use: most commands read nothing.
+    },
+    stdout: process.stdout,
+    stderr: process.stderr,
+    clock: realClock,
+    random: realRandom,
+    node: { path: process.execPath, args: process.execArgv },
+    onInterrupt: (handler) => {
+      const onInt = (): void => handler('SIGINT');
+      const onTerm = (): void => handler('SIGTERM');
+      process.on('SIGINT', onInt).on('SIGTERM', onTerm);
+      return () => process.off('SIGINT', onInt).off('SIGTERM', onTerm);
+    },
+    replaceWith: (command, args) => {
+      process.execve?.(command, [command, ...args], process.env);
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: unknown) => {
+      if (systemCode(error) === 'EPIPE') process.exit(0);
+      throw error;
+    });
+  }
+  const release = stayAlive();
+  process.exitCode = await runProgram(process.argv.slice(2), createMachine());
+  release();
+  // Whatever a command left open (a kept stream, a raw terminal) does not hold the shell.
+  process.stdout.write('', () => process.exit());
+}
+
+void main();

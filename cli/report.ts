@@ -1,0 +1,72 @@
+/** An error as people or programs read it on stderr: what happened, then what to do next. */
+import type { PrxError } from '../base/errors.ts';
+import type { Context } from './command.ts';
+import { type Door, toStartCommand } from './locate.ts';
+import { toErrorExit } from './outcome.ts';
+import { sanitize } from './text/width.ts';
+
+type ReportContext = Pick<Context, 'json' | 'say' | 'errorStyle' | 'self'> & {
+  readonly door: Door | undefined;
+};
+
+/** Says the error on stderr. @returns the exit code that goes with it. */
+export function reportError(context: ReportContext, error: PrxError): number {
+  const exit = toErrorExit(error);
+  if (context.json) {
+    const { code, message, data } = error;
+    context.say(JSON.stringify({ error: { code, message, exit, data } }));
+    return exit;
+  }
+  const { red, dim } = context.errorStyle;
+  // A mistake in the command line needs no code to look up.
+  const code = error.code === 'INVALID_REQUEST' ? '' : ` ${dim(`(${error.code})`)}`;
+  context.say(`${red('error:')} ${sanitize(toMessage(error))}${code}`);
+  for (const hint of toHints(context, error)) context.say(hint);
+  return exit;
+}
+
+function toMessage(error: PrxError): string {
+  const { at, system_code: systemCode } = error.data;
+  if (error.code !== 'NOT_RUNNING' || typeof at !== 'string') return error.message;
+  return `no supervisor answers at ${at} (${String(systemCode)})`;
+}
+
+function toHints(context: ReportContext, error: PrxError): string[] {
+  const { self, door } = context;
+  switch (error.code) {
+    case 'NOT_RUNNING':
+      return door === undefined ? [] : notRunningHints(self, door);
+    case 'SESSION_NOT_FOUND':
+      return [`list all sessions with: ${self} ps -a`];
+    case 'SESSION_AMBIGUOUS':
+      return candidateHints(error);
+    case 'UNAUTHORIZED':
+      return ['put a valid token into PRX_TOKEN'];
+    case 'AT_CAPACITY':
+    case 'QUEUE_FULL': {
+      const seconds = error.data['retry_after_secs'];
+      return typeof seconds === 'number' ? [`try again in ${seconds} s`] : [];
+    }
+    case 'CONFIG_INVALID':
+      return [`check it with: ${self} config check`];
+    case 'SESSION_NOT_OPEN':
+      return [`open it again with: ${self} restart ID`];
+    default:
+      return [];
+  }
+}
+
+function notRunningHints(self: string, door: Door): string[] {
+  if (door.kind === 'url') return ['check PRX_URL or --url, and that the supervisor listens there'];
+  return [`start it with: ${toStartCommand(self, door)}`];
+}
+
+function candidateHints(error: PrxError): string[] {
+  const { candidates } = error.data;
+  if (!Array.isArray(candidates)) return [];
+  return ['candidates:', ...candidates.map((candidate) => `  ${toText(candidate)}`)];
+}
+
+function toText(value: unknown): string {
+  return sanitize(typeof value === 'string' ? value : JSON.stringify(value));
+}
