@@ -45,10 +45,11 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   });
 }
 
-const reason = await gateway.closed;
-if (reason.kind === 'protocol') logger.error('gateway.protocol', { error: reason.error });
-else if (reason.kind === 'eof') logger.info('gateway.orphaned');
-await leave(reason.kind === 'protocol' ? 1 : 0);
+void gateway.closed.then((reason) => {
+  if (reason.kind === 'protocol') logger.error('gateway.protocol', { error: reason.error });
+  else if (reason.kind === 'eof') logger.info('gateway.orphaned');
+  void leave(reason.kind === 'protocol' ? 1 : 0);
+});
 
 /** Exits when what runs is in its spool and its answers are in the pipe. */
 async function leave(code: number): Promise<never> {

@@ -73,7 +73,8 @@ export function parseRetryAfter(headers: Headers, wallMs: number): number | unde
   const text = headers.get('retry-after');
   const seconds = toNumber(text);
   if (seconds !== undefined) return seconds * 1000;
-  const dateMs = text === null ? Number.NaN : Date.parse(text);
+  // Date.parse takes a bare number for a year; an HTTP date begins with the name of the day.
+  const dateMs = text !== null && /^[A-Za-z]{3}/.test(text) ? Date.parse(text) : Number.NaN;
   return Number.isNaN(dateMs) ? undefined : Math.max(0, dateMs - wallMs);
 }
 

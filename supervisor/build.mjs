@@ -27,6 +27,7 @@ const dist = join(root, 'dist');
  */
 const starts = {
   cli: [['--version'], ['--help'], ['ps'], ['status']],
+  supervisor: [['{}']],
   worker: [[]],
   gateway: [[]],
   sandbox: [[]],

@@ -94,15 +94,17 @@ function toStreamFailure(
   return createFailure('stream_broken', message, { cause: error });
 }
 
-/** A message and the system code at the bottom of its chain of causes. */
+/** The message and the system code nearest to the bottom of the chain of causes. */
 function toCauseText(error: unknown): string {
   let text = error instanceof Error ? error.message : String(error);
   let cause: unknown = error;
-  for (let depth = 0; depth < 5 && cause instanceof Error; depth += 1) {
+  // By shape, not by class: the errors of fetch come from inside of Node.
+  for (let depth = 0; depth < 5 && typeof cause === 'object' && cause !== null; depth += 1) {
+    const message: unknown = Reflect.get(cause, 'message');
+    if (typeof message === 'string' && message !== '') text = message;
     const code = systemCode(cause);
-    if (code !== undefined) return `${cause.message === '' ? text : cause.message} (${code})`;
-    text = cause.message === '' ? text : cause.message;
-    cause = cause.cause;
+    if (code !== undefined) return text.includes(code) ? text : `${text} (${code})`;
+    cause = Reflect.get(cause, 'cause');
   }
   return text;
 }

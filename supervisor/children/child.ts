@@ -85,6 +85,8 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
 }
 
 const STDERR_TAIL_CHARS = 8192;
+/** From the end of its output to its exit. */
+const EXIT_MS = 1000;
 /** After the exit, pipes may still hold the last frames. */
 const DRAIN_MS = 100;
 
@@ -154,9 +156,16 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     if (spec.process.ownSession) running.killGroup('SIGKILL');
   }
 
-  void connection.closed.then((reason) => {
-    if (reason.kind !== 'protocol') return;
-    logger.warn('child.protocol', { child: spec.kind, pid: running.pid, error: reason.error });
+  void connection.closed.then(async (reason) => {
+    if (reason.kind === 'closed') return;
+    const isCut = reason.kind === 'protocol' && reason.error.data['truncated'] === true;
+    if (reason.kind === 'eof' || isCut) {
+      // A frame cut off by its death is no fault of the protocol. Its last frame is followed by its exit; one that lives on with a closed pipe is broken.
+      await Promise.race([running.exited, clock.sleep(EXIT_MS)]);
+      if (!alive) return;
+    }
+    const error = reason.kind === 'protocol' ? reason.error : 'it closed its pipe and went on';
+    logger.warn('child.protocol', { child: spec.kind, pid: running.pid, error });
     die('protocol');
   });
 

@@ -24,8 +24,6 @@ export interface Host extends HostPort {
   child(): HostChild | undefined;
   /** What the sandbox said of itself; undefined before the first start. */
   report(): SandboxReport | undefined;
-  /** Starts it ahead of the first call. Throws SANDBOX_UNAVAILABLE, SPAWN_FAILED … */
-  start(): Promise<SandboxReport>;
   /** EOF: it finishes what runs, alone, and exits. */
   release(): void;
 }
@@ -115,7 +113,9 @@ export function createHost(deps: HostDeps): Host {
   return {
     child: () => live?.child,
     report: () => report,
-    start: async () => (await ensure()).report,
+    async prepare() {
+      await ensure();
+    },
     async run(run, onOutput) {
       // A failure before the request is sent means that nothing ran.
       const { child } = await ensure();

@@ -39,6 +39,9 @@ export interface ToolRun {
 }
 
 export interface HostPort {
+  /** Has the sandbox ready, so that a reserved call starts at once. Throws SANDBOX_UNAVAILABLE,
+   *  SPAWN_FAILED, WORKER_START_TIMEOUT: nothing was started then. */
+  prepare(): Promise<void>;
   /** Runs one call. Rejects with HOST_LOST when the host died under it, with
    *  SANDBOX_UNAVAILABLE when the sandbox could not be set up (nothing ran then). */
   run(run: ToolRun, onOutput: (output: ToolOutput) => Promise<void>): Promise<ToolOutcome>;

@@ -4,7 +4,7 @@
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import { toTimestamp } from '../../base/clock.ts';
-import { isPrxError, toPrxError } from '../../base/errors.ts';
+import { toPrxError } from '../../base/errors.ts';
 import type { EffectClass, ToolOutcome } from '../../protocol/content.ts';
 import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
 import { type EffectId, toToolEffectId } from '../../protocol/ids.ts';
@@ -144,6 +144,8 @@ async function startCall(
   attempt: number,
 ): Promise<ToolOutcome> {
   const { deps, effect } = call;
+  const unprepared = await prepareHost(call);
+  if (unprepared !== undefined) return commit(call, unprepared, before);
   if ((await deps.permission()) === 'stop' || call.signal.aborted) {
     return commit(call, notRun('interrupted'), before);
   }
@@ -156,6 +158,18 @@ async function startCall(
   const outcome = await runInHost(call, value, attempt);
   if (outcome.status !== 'indeterminate') return commit(call, outcome, []);
   return resolveIndeterminate(call, value, attempt, outcome);
+}
+
+/** Before the reserve: a call that finds no sandbox never began, and is not indeterminate. */
+async function prepareHost(call: Call): Promise<ToolOutcome | undefined> {
+  try {
+    await call.deps.host.prepare();
+    return undefined;
+  } catch (error) {
+    const { code, message } = toPrxError(error);
+    const status = code === 'SANDBOX_UNAVAILABLE' ? 'denied' : 'error';
+    return plainOutcome(status, `the sandbox could not be started; nothing ran: ${message}`);
+  }
 }
 
 async function runInHost(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
@@ -175,14 +189,7 @@ async function runInHost(call: Call, value: unknown, attempt: number): Promise<T
       await deps.journal.append(draft('tool.output', data, at(call)));
     });
   } catch (error) {
-    const known = toPrxError(error);
-    if (isPrxError(error, 'SANDBOX_UNAVAILABLE')) return plainOutcome('denied', known.message);
-    if (known.code === 'SPAWN_FAILED' || known.code === 'WORKER_START_TIMEOUT') {
-      return plainOutcome(
-        'error',
-        `the sandbox could not be started; nothing ran: ${known.message}`,
-      );
-    }
+    deps.logger.warn('tool.host_failed', { effect, error: toPrxError(error).message });
     return readEnd(call, attempt);
   } finally {
     call.signal.removeEventListener('abort', onAbort);

@@ -198,7 +198,9 @@ export function startDriver(deps: DriverDeps): Driver {
       resident.recycle();
       return { outcome: 'interrupted', steps: open.steps };
     } catch (error) {
-      if (worker.isAlive()) return failedResult(error, open);
+      if (!isPrxError(error, 'PEER_CLOSED')) return failedResult(error, open);
+      // The pipe closes a moment before the exit is known.
+      await worker.exited;
       await resident.settled();
       return undefined;
     } finally {

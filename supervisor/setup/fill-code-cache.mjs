@@ -34,10 +34,12 @@ function runOnce(dist, name, args, scratch) {
   const child = spawn(process.execPath, ['--import', hook, join(dist, `${name}.js`), ...args], {
     cwd: scratch,
     env,
-    stdio: 'ignore',
+    stdio: ['ignore', 'pipe', 'ignore'],
     timeout: runLimitMs,
     killSignal: 'SIGKILL',
   });
+  // A program that says it is ready is asked to end; the others end by themselves at EOF.
+  child.stdout.once('data', () => child.kill('SIGTERM'));
   child.on('error', resolve);
   child.on('close', resolve);
   return promise;

@@ -1,0 +1,127 @@
+/** A Chat Completions server on loopback that does what the last user message says, token by
+ *  token, and counts what it was asked. It exists beside the mock we did not write because these
+ *  tests hold a stream open at an exact token.
+ *
+ *  The user message is JSON: a list of steps, one for each model call of the turn:
+ *    {"say": "a b c", "holdAfter": 2}   streams the words; after two of them it waits for release()
+ *    {"tool": "shell", "arguments": {…}}  one tool call ({"tools": […]} for several)  */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { z } from 'zod';
+
+const toolSchema = z.object({ tool: z.string(), arguments: z.unknown() });
+const stepSchema = z.union([
+  z.object({ say: z.string(), holdAfter: z.number().optional() }),
+  toolSchema,
+  z.object({ tools: z.array(toolSchema) }),
+]);
+type Step = z.infer<typeof stepSchema>;
+
+const requestSchema = z.object({
+  messages: z.array(
+    z.object({
+      role: z.string(),
+      content: z
+        .union([z.string(), z.array(z.object({ text: z.string() })), z.null()])
+        .optional(),
+    }),
+  ),
+});
+
+export interface ScriptedProvider {
+  readonly url: string;
+  /** Requests seen, oldest first: the index of the step each one asked for. */
+  readonly requests: readonly number[];
+  /** Resolves when the stream of the n-th request (from 1) is held. */
+  held(request: number): Promise<void>;
+  /** Lets every stream that is held, or will be, go on. */
+  release(): void;
+  close(): Promise<void>;
+}
+
+export async function startScriptedProvider(): Promise<ScriptedProvider> {
+  const requests: number[] = [];
+  const heldRequests = new Set<number>();
+  const heldWaiters = new Map<number, () => void>();
+  let open: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+
+  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.url?.endsWith('/models')) {
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ object: 'list', data: [{ id: 'scripted', object: 'model' }] }));
+      return;
+    }
+    let body = '';
+    for await (const chunk of request) body += String(chunk);
+    const { step, index } = chooseStep(body);
+    requests.push(index);
+    const number = requests.length;
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const send = (delta: unknown, finish: string | null): void => {
+      const choice = { index: 0, delta, finish_reason: finish };
+      response.write(`data: ${JSON.stringify({ ...chunkHead, choices: [choice] })}\n\n`);
+    };
+    if ('say' in step) {
+      const words = step.say.split(' ');
+      for (const [at, word] of words.entries()) {
+        if (at === step.holdAfter) {
+          heldRequests.add(number);
+          heldWaiters.get(number)?.();
+          await gate;
+        }
+        send({ content: at === 0 ? word : ` ${word}` }, null);
+        // One word a loop turn: each is a chunk of its own on the wire.
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      send({}, 'stop');
+    } else {
+      const calls = 'tools' in step ? step.tools : [step];
+      const tool_calls = calls.map((call, at) => ({
+        index: at,
+        id: `call_${index}_${at}`,
+        type: 'function',
+        function: { name: call.tool, arguments: JSON.stringify(call.arguments) },
+      }));
+      send({ tool_calls }, null);
+      send({}, 'tool_calls');
+    }
+    const usage = { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 };
+    response.write(`data: ${JSON.stringify({ ...chunkHead, choices: [], usage })}\n\n`);
+    response.end('data: [DONE]\n\n');
+  }
+
+  const server = createServer((request, response) => void answer(request, response));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}/v1`,
+    requests,
+    held: (request) =>
+      heldRequests.has(request)
+        ? Promise.resolve()
+        : new Promise((resolve) => heldWaiters.set(request, resolve)),
+    release: () => open(),
+    async close() {
+      open();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const chunkHead = { id: 'c', object: 'chat.completion.chunk', created: 0, model: 'scripted' };
+
+function chooseStep(body: string): { step: Step; index: number } {
+  const { messages } = requestSchema.parse(JSON.parse(body));
+  const lastUser = messages.findLastIndex((message) => message.role === 'user');
+  const index = messages.slice(lastUser).filter((message) => message.role === 'assistant').length;
+  const content = messages[lastUser]?.content ?? '';
+  const text = typeof content === 'string' ? content : content.map((part) => part.text).join('');
+  const script = z.array(stepSchema).parse(JSON.parse(text));
+  const step = script[index];
+  if (step === undefined) throw new RangeError(`the script has no step ${index}`);
+  return { step, index };
+}
