@@ -1,7 +1,7 @@
 /** The request handler behind every listener: fastify's router over the route table, with the
  *  checks of auth.ts before a body is read and problem documents for whatever fails. No schema is
  *  given to fastify: routes validate with zod themselves, and no compiler is loaded. */
-import { createServer, type IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse as Response } from 'node:http';
 import type { Socket } from 'node:net';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { assert } from '../base/assert.ts';
@@ -12,6 +12,7 @@ import type { Supervisor } from '../supervisor/index.ts';
 import { writeAnswer } from './answers.ts';
 import { type ApiToken, authorize, type Caller, checkAddress, type Door } from './auth.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
+import { createServer, ServerResponse } from './http.ts';
 import { createOpenapi } from './openapi.ts';
 import { HttpError, logFailure, PROBLEM_TYPE, toRefusal } from './problem.ts';
 import type { Route } from './route.ts';
@@ -31,7 +32,7 @@ export interface HandlerDeps {
 
 export interface Handler {
   ready(): Promise<void>;
-  serve(exchange: { request: IncomingMessage; response: ServerResponse; door: Door }): void;
+  serve(exchange: { request: IncomingMessage; response: Response; door: Door }): void;
   serveUpgrade(upgrade: Upgrade & { socket: Socket; door: Door }): void;
   close(): Promise<void>;
 }
@@ -48,7 +49,12 @@ type FactsOf = WeakMap<IncomingMessage, Facts>;
 export function createHandler(deps: HandlerDeps): Handler {
   const factsOf: FactsOf = new WeakMap();
   const app = createApp(deps, factsOf);
-  for (const route of routeTable) addRoute(app, { deps, route, factsOf });
+  let document: unknown;
+  const describe = (): unknown => {
+    document ??= createOpenapi(routeTable, deps.version);
+    return document;
+  };
+  for (const route of routeTable) addRoute(app, { deps, route, factsOf, describe });
   return {
     ready: async () => {
       await app.ready();
@@ -119,9 +125,9 @@ function never(): never {
 
 function addRoute(
   app: FastifyInstance,
-  args: { deps: HandlerDeps; route: Route; factsOf: FactsOf },
+  args: { deps: HandlerDeps; route: Route; factsOf: FactsOf; describe: () => unknown },
 ): void {
-  const { deps, route, factsOf } = args;
+  const { deps, route, factsOf, describe } = args;
   const { supervisor, clock, streams } = deps;
   app.route({
     method: route.method,
@@ -137,7 +143,6 @@ function addRoute(
       const { caller, upgrade } = getFacts(factsOf, request);
       assert(caller !== undefined, 'a handler runs after authorization');
       const { params, query, body, headers } = request;
-      const describe = (): unknown => createOpenapi(routeTable, deps.version);
       const answer = await route.handler({
         supervisor,
         params,

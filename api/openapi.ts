@@ -33,8 +33,7 @@ const named: Readonly<Record<string, z.ZodType>> = {
 };
 
 export function createOpenapi(routes: readonly Route[], version: string): Json {
-  const registry = z.registry<{ id: string }>();
-  for (const [id, schema] of Object.entries(named)) registry.add(schema, { id });
+  const registry = createRegistry(named);
   const paths: Record<string, Record<string, Json>> = {};
   for (const route of routes) {
     const path = paths[route.path] ?? {};
@@ -68,6 +67,19 @@ export function createOpenapi(routes: readonly Route[], version: string): Json {
 }
 
 type Registry = z.core.$ZodRegistry<{ id: string }>;
+
+/** Names from `schemas`; descriptions and the like from the schemas themselves, which zod keeps
+ *  in its global registry and looks up in one registry only. */
+function createRegistry(schemas: Readonly<Record<string, z.ZodType>>): Registry {
+  const registry = z.registry<{ id: string }>();
+  for (const [id, schema] of Object.entries(schemas)) registry.add(schema, { id });
+  const getName = registry.get.bind(registry);
+  registry.get = (schema) => {
+    const [own, name] = [z.globalRegistry.get(schema), getName(schema)];
+    return own === undefined ? name : Object.assign({}, own, name);
+  };
+  return registry;
+}
 
 function toOperation(route: Route, registry: Registry): Json {
   const parameters = [
@@ -155,7 +167,7 @@ function toComponents(registry: Registry): Record<string, Json> {
 
 /** The `data` of each event type, as `EventData.<type>`. */
 function toEventSchemas(): Record<string, Json> {
-  const empty: Registry = z.registry<{ id: string }>();
+  const empty = createRegistry({});
   return Object.fromEntries(
     Object.entries(eventTable).map(([type, [, schema]]) => [
       `EventData.${type}`,

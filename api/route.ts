@@ -10,10 +10,12 @@ import type { Supervisor } from '../supervisor/index.ts';
 export type Scope = 'read' | 'operate' | 'admin';
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
-/** One frame of an event stream; `id` is where a client goes on after it. */
+/** One frame of an event stream. Each text is one line. */
 export interface StreamFrame {
-  readonly id: string;
-  readonly event: EventEnvelope;
+  /** Where a client goes on after this frame; absent: not here. */
+  readonly id?: string;
+  readonly event?: string;
+  readonly data: string;
 }
 
 export type Answer =

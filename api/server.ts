@@ -2,7 +2,6 @@
  *  caller may do depends on the door it came through. Holds no state of sessions; closing it ends
  *  every stream, and clients go on from their last event at the next supervisor. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
@@ -10,6 +9,7 @@ import type { Random } from '../base/random.ts';
 import type { Supervisor } from '../supervisor/index.ts';
 import { type ApiToken, type Door, toHostName } from './auth.ts';
 import { createHandler, type Handler } from './handler.ts';
+import { createServer } from './http.ts';
 import {
   assertAddressAllowed,
   listenOnSocket,

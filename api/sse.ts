@@ -51,8 +51,10 @@ export async function writeEventStream(
   }
 }
 
-function toText({ id, event }: StreamFrame): string {
-  return `id: ${id}\nevent: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`;
+function toText({ id, event, data }: StreamFrame): string {
+  const idLine = id === undefined ? '' : `id: ${id}\n`;
+  const eventLine = event === undefined ? '' : `event: ${event}\n`;
+  return `${idLine}${eventLine}data: ${data}\n\n`;
 }
 
 interface Writer {

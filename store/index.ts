@@ -1,4 +1,5 @@
 /** The store: opens the journal of one state directory. */
+import { background } from '../base/background.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { readBootId } from '../base/process.ts';
@@ -125,7 +126,12 @@ function assemble(options: StoreOptions, opened: Opened): Store {
       upkeep.onWritten(writtenBytes);
     },
   });
-  for (const problem of report.problems) onProblem(problem);
+  // Posted before any append can be, so it is done before anything is written; not waited for,
+  // because it is no part of what a start needs to know.
+  const tails = writer.run('tails', null).then((reply) => {
+    for (const problem of fromReply(reply)) onProblem(problem);
+  });
+  background(tails, 'store.tails', logger);
   if (options.verifyInBackground ?? true) upkeep.verifyInBackground();
   const parts = { epoch: report.epoch, clock, lock, writer, queue, mark, condition, upkeep };
   return new JournalStore({ ...parts, readers: readers.get, stopReaders: readers.stop });

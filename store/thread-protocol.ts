@@ -60,7 +60,6 @@ export interface OpenReport {
   /** Every power-durable event up to this id is synced. */
   readonly safeId: number;
   readonly wasClean: boolean;
-  readonly problems: readonly Problem[];
 }
 
 export type Outcome =
@@ -102,6 +101,8 @@ export interface StepReport<T> {
 /** Tasks of the writer and what each answers. */
 export interface WriterTasks {
   readonly open: readonly [WriterOptions, OpenReport];
+  /** Checks the newest events of unfinished sessions. */
+  readonly tails: readonly [null, readonly Problem[]];
   readonly commit: readonly [readonly WireRequest[], CommitReport];
   /** Answers when everything committed before is synced; with the highest such id. */
   readonly sync: readonly [null, number];

@@ -50,7 +50,7 @@ async function open(options: WriterOptions): Promise<OpenReport> {
   const safeId = await sync.run();
   syncFolder(dirname(options.path));
   thread.journal = { writer, sync };
-  return { epoch: file.epoch, safeId, wasClean: file.wasClean, problems: checkTails(writer) };
+  return { epoch: file.epoch, safeId, wasClean: file.wasClean };
 }
 
 function answer(
@@ -58,6 +58,8 @@ function answer(
   task: Exclude<Task<WriterTasks>, { kind: 'open' }>,
 ): unknown {
   switch (task.kind) {
+    case 'tails':
+      return checkTails(writer);
     case 'commit':
       sync.assertUsable();
       return writer.commit(task.input, sync.syncedId);

@@ -96,14 +96,12 @@ export function applyCompaction(
   { plan, turn, step, summary }: DoneCompaction,
 ): { readonly compaction: CompactionRecord; readonly history: SessionHistory } {
   const charsMax = manifest.compactionThresholdTokens * SUMMARY_SHARE_MAX * BYTES_PER_TOKEN;
+  const text = plan.kind === 'summarize' ? summary : (history.compaction?.summary ?? '');
   const draft: CompactionRecord = {
     turn,
     step,
     strategy: plan.kind,
-    summary:
-      plan.kind === 'summarize'
-        ? cutMiddle(summary, Math.floor(charsMax))
-        : (history.compaction?.summary ?? ''),
+    summary: cutMiddle(text.trim(), Math.floor(charsMax)),
     from_turn: plan.from.turn,
     from_step: plan.from.step,
     before_tokens: plan.beforeTokens,

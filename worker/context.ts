@@ -65,7 +65,7 @@ function systemText(manifest: AgentManifest): string {
 function summaryMessages({ compaction }: SessionHistory): readonly ProviderMessage[] {
   if (compaction === undefined) return [];
   const text =
-    compaction.summary === ''
+    compaction.summary.trim() === ''
       ? '[Earlier messages of this conversation were left out to save space.]'
       : `[Earlier messages of this conversation were replaced by this summary.]\n${compaction.summary}`;
   return [userText(text)];

@@ -2,9 +2,9 @@
  *  unix sockets). Every failure is a PrxError: the server's problem as it was, or what the
  *  connection did (NOT_RUNNING, FORBIDDEN, PEER_CLOSED, DEADLINE_EXCEEDED, CANCELLED). */
 import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
-import { request as httpRequest } from 'node:http';
 import type { Clock } from '../../base/clock.ts';
 import { isErrorCode, PrxError, systemCode } from '../../base/errors.ts';
+import { request as httpRequest } from '../http.ts';
 
 /** Where a supervisor is. A token is needed on TCP and ignored on the socket. */
 export type Target =

@@ -26,7 +26,7 @@ function defineAction(id: string, summary: string, act: Act): Route {
   });
 }
 
-export const forkSchema = z.strictObject({
+const forkSchema = z.strictObject({
   at: z.number().int().min(0).optional().describe('Sequence number; absent: the newest.'),
   name: createSessionSchema.shape.name,
 });

@@ -125,11 +125,15 @@ function lastEventId<T>(headers: IncomingHttpHeaders, schema: z.ZodType<T>): T |
 }
 
 async function* toFrames(events: AsyncIterable<EventEnvelope>): AsyncGenerator<StreamFrame> {
-  for await (const event of events) yield { id: String(event.seq), event };
+  for await (const event of events) yield toFrame(String(event.seq), event);
 }
 
 async function* toCursorFrames(
   items: AsyncIterable<{ event: EventEnvelope; cursor: string }>,
 ): AsyncGenerator<StreamFrame> {
-  for await (const { event, cursor } of items) yield { id: cursor, event };
+  for await (const { event, cursor } of items) yield toFrame(cursor, event);
+}
+
+function toFrame(id: string, event: EventEnvelope): StreamFrame {
+  return { id, event: event.type, data: JSON.stringify(event) };
 }

@@ -25,7 +25,7 @@ export const listSchema = z
   .pipe(z.array(z.string()).max(LIST_ITEMS_MAX));
 
 export const PAGE_LIMIT_DEFAULT = 200;
-export const PAGE_LIMIT_MAX = 1000;
+const PAGE_LIMIT_MAX = 1000;
 
 export const limitSchema = naturalSchema.pipe(
   z

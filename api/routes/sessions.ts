@@ -26,7 +26,7 @@ const listQuery = z.strictObject({
     .describe('key=value; given several times, all must match.'),
 });
 
-export const renameSchema = z.strictObject({ name: createSessionSchema.shape.name.unwrap() });
+const renameSchema = z.strictObject({ name: createSessionSchema.shape.name.unwrap() });
 
 export const sessionRoutes: readonly Route[] = [
   defineRoute({

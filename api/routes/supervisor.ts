@@ -4,13 +4,13 @@ import { statusViewSchema } from '../../protocol/resources.ts';
 import { defineRoute, type Route, toJsonAnswer } from '../route.ts';
 import { flagSchema } from './params.ts';
 
-export const readinessSchema = statusViewSchema.pick({ status: true, reasons: true });
+const readinessSchema = statusViewSchema.pick({ status: true, reasons: true });
 
 /** A drain longer than a day is a mistake in the unit. */
 const DRAIN_SECS_MAX = 86_400;
 const DRAIN_SECS_DEFAULT = 30;
 
-export const stopSchema = z.strictObject({
+const stopSchema = z.strictObject({
   drain_secs: z
     .number()
     .min(0)

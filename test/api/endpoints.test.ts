@@ -240,6 +240,25 @@ describe('answers', () => {
     expect(odd.headers['x-request-id']).not.toBe('a b');
   });
 
+  test('with a range outside of the file say how long it is', async () => {
+    rig.supervisor.artifactPath = join(rig.folder, 'artifact');
+    await writeFile(rig.supervisor.artifactPath, '0123456789');
+    const path = '/api/v1/sessions/a/artifacts/x';
+    const whole = await ask(rig, { path });
+    const etag = String(whole.headers.etag);
+    const get = (range: string, condition: string) =>
+      ask(rig, { path, headers: { range, 'if-range': condition } });
+    const outside = await get('bytes=10-', etag);
+    expect([outside.status, outside.headers['content-range']]).toEqual([416, 'bytes */10']);
+    const part = await get('bytes=-2', etag);
+    expect([part.status, part.headers['content-range'], part.text]).toEqual([
+      206,
+      'bytes 8-9/10',
+      '89',
+    ]);
+    expect((await get('bytes=-2', '"older"')).status).toBe(200);
+  });
+
   test('to HEAD of a probe have no body', async () => {
     const answer = await ask(rig, { method: 'HEAD', path: '/healthz' });
     expect([answer.status, answer.text]).toEqual([200, '']);

@@ -1,5 +1,6 @@
 /** Where the api listens: the owner's socket, stale ones, addresses that are refused. */
 import { chmod, lstat, mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { request } from 'node:https';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +13,7 @@ import { silentLogger } from '../../base/logger.ts';
 import { realRandom } from '../../base/random.ts';
 import { ask } from './harness.ts';
 import { MemorySupervisor } from './memory-supervisor.ts';
+import { createCertificate } from './self-signed.ts';
 
 let folder: string;
 let api: Api;
@@ -129,6 +131,28 @@ describe('TCP', () => {
       });
     },
   );
+
+  test('with TLS is open to others, and speaks HTTPS only', async () => {
+    const tls = createCertificate();
+    const { url, port } = await api.listenTcp({ host: '0.0.0.0', port: 0, tls });
+    expect(url).toBe(`https://0.0.0.0:${port}`);
+    const status = await new Promise((resolve, reject) => {
+      const options = { host: '127.0.0.1', port, path: '/healthz', ca: tls.cert, agent: false };
+      request(options, (head) => resolve(head.resume().statusCode))
+        .on('error', reject)
+        .end();
+    });
+    expect(status).toBe(200);
+    await expect(ask({ port }, { path: '/healthz' })).rejects.toMatchObject({
+      code: 'ECONNRESET',
+    });
+    // A client that was not told to trust the certificate says so, and sends nothing.
+    const distrustful = createClient({ url: `https://127.0.0.1:${port}`, token: 'x' });
+    await expect(distrustful.getHealth()).rejects.toMatchObject({
+      code: 'PEER_CLOSED',
+      message: expect.stringContaining('SELF_SIGNED'),
+    });
+  });
 
   test('is open to others when that is allowed', async () => {
     const { port } = await api.listenTcp({ host: '0.0.0.0', port: 0, allowInsecure: true });

@@ -35,7 +35,7 @@ async function serve(script: Script, settings: Partial<ProviderSettings> = {}): 
 describe('timeouts', () => {
   test.each([
     ['connect', () => undefined, { connectTimeoutMs: 40 }],
-    ['first-token', (r: ServerResponse) => sendEvents(r, ': hi'), { firstTokenTimeoutMs: 40 }],
+    ['first-token', (r: ServerResponse) => void r.write(': hi\n\n'), { firstTokenTimeoutMs: 40 }],
     ['idle', (r: ServerResponse) => sendEvents(r, chatText('on')), { idleTimeoutMs: 40 }],
   ])('%s: named with its limit, and retried', async (name, script, settings) => {
     const { generate } = await serve((response) => {
@@ -67,37 +67,19 @@ describe('timeouts', () => {
 });
 
 describe('half streams', () => {
-  const head = { 'content-type': 'text/event-stream' };
-  test.each<[string, Script, string]>([
-    [
-      'an end without finish reason',
-      (r) => (sendEvents(r, chatText('a'), '[DONE]'), r.end()),
-      'PROVIDER_STREAM_BROKEN',
-    ],
-    ['an empty stream', (r) => r.writeHead(200, head).end(), 'PROVIDER_STREAM_BROKEN'],
-    [
-      'an error event',
-      (r) => (sendEvents(r, chatText('a'), { error: { message: 'overloaded' } }), r.end()),
-      'PROVIDER_STREAM_BROKEN',
-    ],
-    [
-      'a finish reason of error',
-      (r) => (sendEvents(r, chatFinish('error')), r.end()),
-      'PROVIDER_STREAM_BROKEN',
-    ],
-    [
-      'an event that is no JSON',
-      (r) => (sendEvents(r, chatText('a'), '{"choices":'), r.end()),
-      'PROVIDER_BAD_RESPONSE',
-    ],
-    [
-      'an event of another shape',
-      (r) => (sendEvents(r, { choices: 'none' }), r.end()),
-      'PROVIDER_BAD_RESPONSE',
-    ],
-  ])('%s is retried', async (_name, script, code) => {
-    const { generate } = await serve(script);
-    expect(await generate()).toMatchObject({ kind: 'failed', code, retry_in_ms: 75 });
+  test.each<[string, readonly unknown[], string]>([
+    ['an end without finish reason', [chatText('a'), '[DONE]'], 'STREAM_BROKEN'],
+    ['an empty stream', [], 'STREAM_BROKEN'],
+    ['an error event', [chatText('a'), { error: { message: 'full' } }], 'STREAM_BROKEN'],
+    ['a finish reason of error', [chatFinish('error')], 'STREAM_BROKEN'],
+    ['an event that is no JSON', [chatText('a'), '{"choices":'], 'BAD_RESPONSE'],
+    ['an event of another shape', [{ choices: 'none' }], 'BAD_RESPONSE'],
+  ])('%s is retried', async (_name, events, code) => {
+    const { generate } = await serve((response) => {
+      sendEvents(response, ...events);
+      response.end();
+    });
+    expect(await generate()).toMatchObject({ code: `PROVIDER_${code}`, retry_in_ms: 75 });
   });
 
   test('the words of an error event are told', async () => {
@@ -169,8 +151,8 @@ describe('floods', () => {
     const { generate } = await serve((response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write('data: ');
-      const more = (): void => {
-        if (!response.destroyed) response.write('x'.repeat(1024 * 1024), more);
+      const more = (error?: Error | null): void => {
+        if (!error) response.write('x'.repeat(1024 * 1024), more);
       };
       more();
     });

@@ -269,7 +269,11 @@ async function nextMessage(done: () => boolean): Promise<void> {
 describe('frame writer', () => {
   test('a write resolves only when the pipe has taken it', async () => {
     let take: () => void = () => undefined;
-    const slow = new Writable({ write: (_chunk, _encoding, done) => void (take = done) });
+    const slow = new Writable({
+      write(_chunk, _encoding, done) {
+        take = done;
+      },
+    });
     const writer = createFrameWriter(slow);
     let isDone = false;
     const writing = writer.write(note('x')).then(() => {

@@ -1,0 +1,206 @@
+/** A session over one WebSocket. */
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { WebSocket } from 'ws';
+import { PrxError } from '../../base/errors.ts';
+import { ask, open, openRig, type Rig, tokens } from './harness.ts';
+import { createManualClock, type ManualClock } from './manual-clock.ts';
+
+const url = '/api/v1/sessions/a/ws';
+
+let clock: ManualClock;
+let rig: Rig;
+beforeEach(async () => {
+  clock = createManualClock();
+  rig = await openRig({ clock });
+  await rig.client.createSession({ name: 'a' });
+});
+afterEach(() => rig.close());
+
+interface Peer {
+  readonly ws: WebSocket;
+  /** The next frame, parsed. */
+  next(): Promise<Record<string, unknown>>;
+  closed: Promise<number>;
+}
+
+function dial(address: string, headers: Record<string, string> = {}): Peer {
+  const ws = new WebSocket(address, { headers });
+  const frames: Record<string, unknown>[] = [];
+  const waiting: ((frame: Record<string, unknown>) => void)[] = [];
+  ws.on('message', (data) => {
+    const frame = JSON.parse(String(data));
+    const resolve = waiting.shift();
+    if (resolve === undefined) frames.push(frame);
+    else resolve(frame);
+  });
+  const closed = new Promise<number>((resolve) => ws.on('close', resolve));
+  ws.on('error', () => undefined);
+  const next = async () => frames.shift() ?? new Promise((resolve) => waiting.push(resolve));
+  return { ws, next: next as Peer['next'], closed };
+}
+
+const onSocket = (path = url): Peer => dial(`ws+unix:${rig.socketPath}:${path}`);
+
+const say = (peer: Peer, message: unknown): void => peer.ws.send(JSON.stringify(message));
+
+describe('the WebSocket of a session', () => {
+  test('has every event as one frame, history first', async () => {
+    const peer = onSocket();
+    expect(await peer.next()).toMatchObject({ seq: 1, type: 'session.created' });
+    rig.supervisor.append('a', 'turn.started', { turn: 1 });
+    expect(await peer.next()).toMatchObject({ seq: 2, type: 'turn.started', data: { turn: 1 } });
+    peer.ws.close();
+    await rig.supervisor.unfollowed();
+  });
+
+  test('starts behind since', async () => {
+    rig.supervisor.append('a', 'turn.started', {});
+    const peer = onSocket(`${url}?since=1`);
+    expect(await peer.next()).toMatchObject({ seq: 2 });
+    peer.ws.close();
+  });
+
+  test('takes messages, and answers each with its ref', async () => {
+    const peer = onSocket(`${url}?since=1`);
+    await new Promise((resolve) => peer.ws.once('open', resolve));
+    say(peer, { type: 'ping', ref: 'p' });
+    expect(await peer.next()).toEqual({ type: 'pong', ref: 'p' });
+    say(peer, { type: 'interrupt' });
+    expect(await peer.next()).toMatchObject({ type: 'ack', result: { name: 'a' } });
+    say(peer, { type: 'approval', ref: '2', call_id: '1.1.1', decision: 'approve' });
+    expect(await peer.next()).toEqual({
+      type: 'ack',
+      ref: '2',
+      result: { call_id: '1.1.1', decision: 'approve' },
+    });
+    say(peer, { type: 'input', ref: '3', text: 'hi', idempotency_key: 'k' });
+    const frames = [await peer.next(), await peer.next()];
+    expect(frames).toContainEqual(expect.objectContaining({ type: 'input.accepted', seq: 2 }));
+    expect(frames).toContainEqual({
+      type: 'ack',
+      ref: '3',
+      result: { input_id: 'in_1', seq: 2, duplicate: false },
+    });
+    const id = 's_0000000000000001';
+    expect(rig.supervisor.calls.slice(-2)).toEqual([
+      `resolveApproval("${id}", "1.1.1", {"decision":"approve"}, "socket")`,
+      `acceptInput("${id}", {"text":"hi","idempotency_key":"k"}, "socket")`,
+    ]);
+    peer.ws.close();
+  });
+
+  test.each([
+    ['no JSON', '{', undefined],
+    ['no type', '{"ref":"r"}', 'r'],
+    ['an unknown type', '{"type":"stop","ref":"r"}', 'r'],
+    ['an unknown key', '{"type":"input","text":"x","txt":1,"ref":"r"}', 'r'],
+    ['an interrupt with more', '{"type":"interrupt","now":true}', undefined],
+  ])('tells what is wrong with a message: %s', async (_name, text, ref) => {
+    const peer = onSocket(`${url}?since=1`);
+    await new Promise((resolve) => peer.ws.once('open', resolve));
+    peer.ws.send(text);
+    const frame = await peer.next();
+    expect(frame).toMatchObject({ type: 'problem', problem: { code: 'INVALID_REQUEST' } });
+    expect(frame['ref']).toBe(ref);
+    say(peer, { type: 'ping' });
+    expect(await peer.next()).toEqual({ type: 'pong' });
+    peer.ws.close();
+  });
+
+  test('refuses binary messages', async () => {
+    const peer = onSocket(`${url}?since=1`);
+    await new Promise((resolve) => peer.ws.once('open', resolve));
+    peer.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
+    expect(await peer.next()).toMatchObject({ type: 'problem' });
+    peer.ws.close();
+  });
+
+  test('hangs up on a client that floods it', async () => {
+    const peer = onSocket(`${url}?since=1`);
+    await new Promise((resolve) => peer.ws.once('open', resolve));
+    rig.supervisor.interrupt = () => new Promise(() => undefined);
+    for (let n = 0; n < 40; n += 1) say(peer, { type: 'interrupt' });
+    expect(await peer.closed).toBe(1008);
+  });
+
+  test('pings, and drops a client that is silent for minutes', async () => {
+    const peer = onSocket();
+    await peer.next();
+    const pinged = new Promise((resolve) => peer.ws.once('ping', resolve));
+    clock.advance(15_000);
+    await pinged;
+    peer.ws.removeAllListeners('ping');
+    clock.advance(330_000);
+    expect(await peer.closed).toBe(1006);
+  });
+
+  test('ends with the session, with the server, and with what breaks it', async () => {
+    const deleted = onSocket();
+    await deleted.next();
+    await rig.client.deleteSession('a');
+    expect(await deleted.closed).toBe(1000);
+    await rig.client.createSession({ name: 'a' });
+    const broken = onSocket();
+    await broken.next();
+    const stopped = onSocket();
+    await stopped.next();
+    await rig.api.close();
+    expect([await broken.closed, await stopped.closed]).toEqual([1001, 1001]);
+  });
+
+  test('says what broke the events', async () => {
+    rig.supervisor.followEvents = async () => breakAtOnce();
+    const peer = onSocket();
+    expect(await peer.next()).toMatchObject({ problem: { code: 'STORE_CORRUPT' } });
+    expect(await peer.closed).toBe(1011);
+  });
+});
+
+// biome-ignore lint/correctness/useYield: it breaks before its first event.
+async function* breakAtOnce() {
+  throw new PrxError('STORE_CORRUPT', 'record 1 is damaged');
+}
+
+describe('a handshake', () => {
+  const refusedStatus = (peer: Peer): Promise<number> =>
+    new Promise((resolve) => {
+      peer.ws.on('unexpected-response', (_request, response) => {
+        response.resume();
+        resolve(response.statusCode ?? 0);
+      });
+    });
+
+  test.each([
+    ['an unknown session', '/api/v1/sessions/zz/ws', 404],
+    ['a path that is none', '/nope', 404],
+    ['a route that is no socket', '/healthz', 200],
+    ['a stale position', `${url}?since=9`, 409],
+  ])('is answered by HTTP: %s', async (_name, path, status) => {
+    expect(await refusedStatus(onSocket(path))).toBe(status);
+  });
+
+  test('needs a token on TCP, and the scope of what is said', async () => {
+    const { port } = await rig.api.listenTcp({ host: '127.0.0.1', port: 0 });
+    const address = `ws://127.0.0.1:${port}${url}`;
+    expect(await refusedStatus(dial(address))).toBe(401);
+    expect(await refusedStatus(dial(address, { origin: 'http://evil.example' }))).toBe(403);
+    const reader = dial(address, { authorization: `Bearer ${tokens.read}` });
+    await reader.next();
+    say(reader, { type: 'interrupt', ref: '1' });
+    expect(await reader.next()).toMatchObject({ ref: '1', problem: { code: 'FORBIDDEN' } });
+    reader.ws.close();
+  });
+
+  test('that is malformed is refused', async () => {
+    const headers = { connection: 'upgrade', upgrade: 'websocket' };
+    const stream = await open(rig, { path: url, headers });
+    expect(stream.statusCode).toBe(400);
+    stream.resume();
+    await rig.supervisor.unfollowed();
+  });
+
+  test('to another protocol is declined', async () => {
+    const headers = { connection: 'upgrade, http2-settings', upgrade: 'h2c' };
+    expect((await ask(rig, { path: '/healthz', headers })).status).toBe(200);
+  });
+});
