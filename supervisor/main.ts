@@ -69,8 +69,9 @@ interface Running {
 async function start(options: Options, loaded: LoadedConfig, programs: Programs): Promise<Running> {
   const { config, values } = loaded;
   const logger = createLogger('supervisor', config.raw.log.level);
+  // It takes as long as all the rest together, so it starts first; it changes nothing.
+  const probing = runProbe(programs, realProcesses, realClock, process.env);
   const version = readVersion(programs.root);
-  // Everything slow starts at once; the lock on the state dir comes first of all.
   const store = await openStore({
     stateDir: config.stateDir,
     clock: realClock,
@@ -90,7 +91,8 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     env: process.env,
     programs,
     version,
-    probe: () => runProbe(programs, realProcesses, realClock, process.env),
+    probe: () => probing,
+    onReloaded: (next) => api.replaceTokens(ensureToken(next, realRandom).tokens),
     workerWrap: wrap,
     onStopped: () => void api.close().then(() => process.exit(0)),
   });

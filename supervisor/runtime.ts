@@ -51,6 +51,7 @@ export interface RuntimeOptions {
   readonly version: string;
   readonly probe: () => Promise<Probe>;
   readonly workerWrap: () => WorkerWrap | undefined;
+  readonly onReloaded: (config: Config) => void;
   readonly onStopped: () => void;
 }
 
@@ -253,7 +254,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const changed = next.values
       .filter((each) => before.get(each.key) !== JSON.stringify(each.value))
       .map((each) => each.key);
-    const fixed = /^(store|api|log)\.|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
+    const fixed =
+      /^(store|log)\.|^api\.(?!tokens)|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
     const needsRestart = changed.filter((key) => fixed.test(key));
     const { stateDir, socketPath } = config;
     config = { ...next.config, stateDir, socketPath };
@@ -261,6 +263,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     admission.setCapacity(config.raw.agent.limits.max_concurrent_sessions);
     workers.resize(config.raw.agent.worker.warm_pool);
     await gateway.configure(config.provider);
+    options.onReloaded(config);
     logger.info('config.reloaded', { changed });
     return { changed, needs_restart: needsRestart };
   }

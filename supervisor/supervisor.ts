@@ -7,8 +7,8 @@ import { assert } from '../base/assert.ts';
 import { PrxError } from '../base/errors.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
 import { createSessionId, type SessionId } from '../protocol/ids.ts';
-import type { CreateSession, SessionView } from '../protocol/resources.ts';
-import type { SessionRecord } from '../store/contract.ts';
+import type { CreateSession, EventPage, SessionView } from '../protocol/resources.ts';
+import type { ReadOptions, SessionRecord } from '../store/contract.ts';
 import { findAgent } from './config.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
 import type { Runtime } from './runtime.ts';
@@ -97,8 +97,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   /** A page, up to what is published. */
   async function readPage(
     id: SessionId,
-    options: { since: number; limit: number; types?: readonly string[] },
-  ) {
+    options: ReadOptions,
+  ): Promise<EventPage> {
     const page = await store.readEvents(id, options);
     const published = bus.publishedSeq(id) ?? page.last_seq;
     if (page.last_seq <= published) return page;
@@ -108,9 +108,9 @@ export function createSupervisor(runtime: Runtime): Supervisor {
 
   async function follow(ref: string, options: FollowOptions): Promise<AsyncIterable<EventEnvelope>> {
     const record = await store.resolveSession(ref);
-    const { since, types, signal } = options;
+    const { since, epoch, types, signal } = options;
     // Checked before the stream starts, so that a bad cursor is an answer and not a broken stream.
-    await readPage(record.id, { since, limit: 1 });
+    await readPage(record.id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
     const source = { read: (from: number, limit: number) => readPage(record.id, { since: from, limit }) };
     const events = bus.follow(record.id, since, source, signal);
     return types === undefined ? events : filterTypes(events, types);
