@@ -133,7 +133,7 @@ export function decodeRecords(bytes: Buffer, base = 0): LogSlice {
 const LINE_FEED = 10;
 const CHECKSUM_CHARS = 8;
 
-/** The checksum is taken of the bytes, not of their decoding, which would mend damage in silence. */
+/** The checksum is taken of the bytes: decoding them would mend damage in silence. */
 function decodeLine(line: Buffer): { readonly value: unknown } | undefined {
   const json = line.subarray(CHECKSUM_CHARS + 1);
   const head = line.toString('latin1', 0, CHECKSUM_CHARS + 1);

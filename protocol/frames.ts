@@ -8,7 +8,7 @@ import { Emitter, Message, type MessageReader, type MessageWriter } from 'vscode
 import { isPrxError, PrxError, toPrxError } from '../base/errors.ts';
 
 /** Largest body, bytes: a whole transcript of a long session fits, a runaway does not. */
-export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
+const FRAME_BYTES_MAX = 64 * 1024 * 1024;
 /** `Content-Length: ` plus a number of at most 10 digits, with room to spare. */
 const HEADER_BYTES_MAX = 64;
 const HEADER_START = Buffer.from('Content-Length: ');

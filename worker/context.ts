@@ -108,10 +108,11 @@ function buildStep({ manifest, step, ids, open }: StepView): readonly ProviderMe
   const message = toSafeMessage(step.message, calls, open);
   if (message === undefined) return steer;
   const results = calls.map((call, index): ProviderMessage => {
-    const outcome = step.results[index];
-    const surplus = index >= manifest.maxToolCallsPerTurn;
-    const missing = surplus ? formatSurplus(manifest.maxToolCallsPerTurn) : NOT_RUN;
-    const text = outcome === undefined || surplus ? missing : formatToolResult(outcome);
+    const limit = manifest.maxToolCallsPerTurn;
+    const isSurplus = index >= limit;
+    const text = isSurplus
+      ? formatSurplus(limit)
+      : formatToolResult(step.results[index] ?? NOT_RUN);
     return { role: 'tool', call_id: call.id, name: call.name, text };
   });
   return [...steer, { role: 'assistant', message }, ...results];

@@ -14,11 +14,11 @@ const TOOL_TOKENS = 12;
 /** What the larger providers charge for one image of ordinary size, rounded up. */
 const IMAGE_TOKENS = 1_600;
 
-export function estimateText(text: string): number {
+function estimateText(text: string): number {
   return Math.ceil(Buffer.byteLength(text) / BYTES_PER_TOKEN);
 }
 
-export function estimateMessage(message: ProviderMessage): number {
+function estimateMessage(message: ProviderMessage): number {
   switch (message.role) {
     case 'system':
       return MESSAGE_TOKENS + estimateText(message.text);
@@ -41,7 +41,7 @@ function estimatePart(part: ContentPart): number {
   return part.type === 'text' ? estimateText(part.text) : IMAGE_TOKENS;
 }
 
-export function estimateTools(tools: readonly ToolSpec[]): number {
+function estimateTools(tools: readonly ToolSpec[]): number {
   return tools.reduce((sum, tool) => sum + TOOL_TOKENS + estimateText(JSON.stringify(tool)), 0);
 }
 

@@ -13,9 +13,6 @@ const statusSentence: Readonly<Record<ToolStatus, string>> = {
   indeterminate: 'It is not known whether this call took effect: find out before you do it again.',
 };
 
-/** The result of a call that has none: its turn was stopped before it ran or before it ended. */
-export const NOT_RUN = '[status: cancelled] The turn was stopped before this call had a result.';
-
 /** The result of a call beyond the limit of one step; such a call is never asked for. */
 export function formatSurplus(limit: number): string {
   return (
@@ -23,6 +20,15 @@ export function formatSurplus(limit: number): string {
     'Ask for this call again in a later step if it is still needed.'
   );
 }
+
+/** The outcome of a call that has none: its turn ended before it was run. In the words of the
+ *  folded journal, so that a worker that stays and one that is started later say the same. */
+export const NOT_RUN: ToolOutcome = {
+  status: 'cancelled',
+  output: 'This call was not run: the turn ended before it.',
+  duration_ms: 0,
+  truncated: false,
+};
 
 export function formatToolResult(outcome: ToolOutcome): string {
   const lines = [formatStatus(outcome), outcome.output === '' ? '(no output)' : outcome.output];

@@ -87,8 +87,10 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
 const STDERR_TAIL_CHARS = 8192;
 /** From the end of its output to its exit. */
 const EXIT_MS = 1000;
-/** After the exit, pipes may still hold the last frames. */
+/** After the exit, its pipe may still hold the last frames: it is read while there are any. The
+ *  end of the pipe is not waited for, because a grandchild may hold it open. */
 const DRAIN_MS = 100;
+const DRAIN_ROUNDS_MAX = 50;
 
 /** Starts a child and waits until it is ready. Throws SPAWN_FAILED, or WORKER_START_TIMEOUT when
  *  it was silent or died first (it is killed then); the message carries its last stderr line. */
@@ -171,9 +173,7 @@ function adoptProcess<Local extends Side, Remote extends Side>(
 
   const exited = running.exited.then(async ({ code, signal }): Promise<ChildExit> => {
     alive = false;
-    const drained = new AbortController();
-    await Promise.race([connection.closed, clock.sleep(DRAIN_MS, drained.signal)]);
-    drained.abort();
+    await drain();
     connection.close();
     running.stdout.destroy();
     running.stderr.destroy();
@@ -181,6 +181,15 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     cause ??= classify(code, signal, stderrTail);
     return { cause, code, signal, stderrTail, uptimeMs: clock.nowMs() - startedMs };
   });
+
+  async function drain(): Promise<void> {
+    for (let round = 0; round < DRAIN_ROUNDS_MAX && connection.isOpen(); round += 1) {
+      const waited = new AbortController();
+      await Promise.race([connection.closed, clock.sleep(DRAIN_MS, waited.signal)]);
+      waited.abort();
+      if (running.stdout.readableLength === 0) return;
+    }
+  }
 
   async function climbDown(): Promise<ChildExit> {
     cause ??= 'stopped';

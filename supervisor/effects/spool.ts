@@ -59,6 +59,7 @@ export async function tailSpool<R, T>(tail: SpoolTail<R, T>): Promise<T | undefi
       tail.onProgress(seen.progress, record.offset);
     }
     offset = slice.nextOffset;
+    if (slice.tail === 'more') continue;
     if (!mayGrow || tail.signal.aborted) return undefined;
     await tail.clock.sleep(POLL_MS, tail.signal);
   }

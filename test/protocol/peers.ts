@@ -13,7 +13,7 @@ import { createMemoryPair, createStreamTransport } from '../../protocol/transpor
 
 const value = z.object({ value: z.string() });
 
-export const serverSide = {
+const serverSide = {
   requests: {
     echo: { params: value, result: value },
     hang: { params: z.object({}), result: z.object({}) },
@@ -101,7 +101,7 @@ export function connectPeers({ pair, clock = realClock, handlers = {} }: PeersSp
 }
 
 /** Two pipes, as stdin and stdout of a child are. */
-export function createStreamPair(): readonly [Transport, Transport] {
+function createStreamPair(): readonly [Transport, Transport] {
   const up = new PassThrough();
   const down = new PassThrough();
   return [createStreamTransport(down, up), createStreamTransport(up, down)];

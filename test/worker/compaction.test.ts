@@ -240,7 +240,7 @@ describe('[config:agent.loop.compaction_strategy] within a turn', () => {
     ]);
   });
 
-  test('what no compaction can mend is shortened in the request, and the loop goes on', async () => {
+  test('what no compaction can mend is shortened, and the turn goes on', async () => {
     const huge: Answer = ({ method, params }) => {
       if (method === 'tool/call') return result(`${'a'.repeat(30_000)}END`);
       if (method !== 'model/generate') return undefined;

@@ -112,7 +112,7 @@ describe('the transcript of a history', () => {
     const transcript = buildTranscript({ ...manifest, maxToolCallsPerTurn: 2 }, { turns });
     expect(transcript.flatMap((m) => (m.role === 'tool' ? [m.text] : []))).toEqual([
       'done',
-      '[status: cancelled] The turn was stopped before this call had a result.',
+      '[status: cancelled] The call was cancelled.\nThis call was not run: the turn ended before it.',
       expect.stringContaining('at most 2 tool calls'),
     ]);
     expect(transcript.at(-1)).toEqual(

@@ -162,7 +162,7 @@ describe('tool calls', () => {
 });
 
 describe('steering', () => {
-  test('inputs given to a step stand before what the model says in it, and stay there', async () => {
+  test('inputs given to a step stand before its answer, and stay there', async () => {
     const model = script([say('', [call('a')]), say('', [call('b')])]);
     const answer: Answer = (ask, index, context) =>
       ask.method === 'turn/step' && ask.params.step === 2
