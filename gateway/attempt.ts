@@ -187,7 +187,7 @@ const TIMEOUT_WORDS: Readonly<Record<Expiry['name'], string>> = {
 function toTimeoutFailure(spec: AttemptSpec, expiry: Expiry): Failure {
   const { provider, request } = spec;
   const message = `${provider.target} (model ${request.model}) ${TIMEOUT_WORDS[expiry.name]} of \
-${expiry.limitMs} ms; if this model is that slow, raise it under [provider]`;
+${expiry.limitMs} ms; if this model is that slow, raise provider.${expiry.name}_timeout_secs`;
   return { kind: expiry.name === 'total' ? 'total_timeout' : 'timeout', message };
 }
 

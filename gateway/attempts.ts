@@ -6,7 +6,9 @@ import type { Logger } from '../base/logger.ts';
 import type { AttemptOutcome } from '../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
 import { type AttemptSpec, runAttempt, toFailedOutcome } from './attempt.ts';
-import { readSpoolState } from './spool.ts';
+import { toSpoolFailure } from './delta-sink.ts';
+import { toFailure } from './failures.ts';
+import { readSpoolState, type SpoolState } from './spool.ts';
 
 /** More than a machine has sessions for; beyond it the asker is told so. */
 const RUNNING_MAX = 1024;
@@ -81,12 +83,25 @@ export function createAttempts(logger: Logger): Attempts {
 
 /** What the spool knows of this attempt; undefined: it was never begun. */
 function recall(plan: AttemptPlan): AttemptOutcome | undefined {
-  const state = readSpoolState(plan.spoolPath);
+  const state = findState(plan.spoolPath);
   if (state.kind === 'absent') return undefined;
   if (state.kind === 'ended') return state.outcome;
+  if (state.kind === 'unreadable') {
+    return toFailedOutcome(plan, toFailure(toSpoolFailure(state.error)));
+  }
   const message = `attempt ${plan.attempt} was begun by an earlier gateway, whose spool has no end \
 record; whether the provider was asked cannot be known, so a new attempt is needed`;
   return toFailedOutcome(plan, { kind: 'lost', message });
+}
+
+function findState(
+  path: string,
+): SpoolState | { readonly kind: 'unreadable'; readonly error: unknown } {
+  try {
+    return readSpoolState(path);
+  } catch (error) {
+    return { kind: 'unreadable', error };
+  }
 }
 
 function atCapacity(): PrxError {

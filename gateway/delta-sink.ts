@@ -5,6 +5,7 @@
 import type { AppendLog } from '../base/append-log.ts';
 import type { ModelDelta, ModelSpoolRecord } from '../protocol/gateway-methods.ts';
 import { createFailure } from './failures.ts';
+import { nextLoopTurn } from './loop-turn.ts';
 import type { Part } from './providers/provider.ts';
 
 /** Characters that may wait before the stream is held. */
@@ -108,13 +109,6 @@ function toDeltaText(part: SaidPart): string {
 
 export function toSpoolFailure(error: unknown): Error {
   const reason = error instanceof Error ? error.message : String(error);
-  const message = `could not write the spool of this attempt: ${reason}; free or mend the disk`;
+  const message = `could not use the spool of this attempt: ${reason}; free or mend the disk`;
   return createFailure('spool', message, { cause: error });
-}
-
-/** Everything one chunk of the network brought is parsed before the loop turns. */
-function nextLoopTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

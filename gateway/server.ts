@@ -18,6 +18,7 @@ import {
   type ProviderSettings,
 } from '../protocol/gateway-methods.ts';
 import { createAttempts } from './attempts.ts';
+import { nextLoopTurn } from './loop-turn.ts';
 import { listModels } from './models.ts';
 import type { Provider } from './providers/provider.ts';
 import { createProvider } from './providers/select.ts';
@@ -94,7 +95,10 @@ export function startGateway(deps: GatewayDeps): Gateway {
 
   return {
     closed: connection.closed,
-    drain: () => attempts.close(),
+    async drain() {
+      await attempts.close();
+      await nextLoopTurn();
+    },
     cancelAll: () => attempts.cancelAll(),
     close: () => connection.close(),
   };

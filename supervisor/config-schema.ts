@@ -65,7 +65,7 @@ const provider = z.strictObject({
   base_url: z.url().optional(),
   api: z.enum(['chat', 'responses']).default('chat'),
   api_key_env: z.string().min(1).default('OPENAI_API_KEY'),
-  connect_timeout_secs: positiveSeconds.default(30),
+  connect_timeout_secs: positiveSeconds.default(120),
   first_token_timeout_secs: positiveSeconds.default(120),
   idle_timeout_secs: positiveSeconds.default(120),
   total_timeout_secs: positiveSeconds.default(1800),

@@ -90,13 +90,28 @@ export interface WorkerWrap {
   readonly confinement: readonly string[];
 }
 
+/** What else a provider connection may need: certificates, proxies, the account's parts. */
+const PROVIDER_ENV = [
+  'SSL_CERT_FILE',
+  'NODE_EXTRA_CA_CERTS',
+  'HTTPS_PROXY',
+  'HTTP_PROXY',
+  'NO_PROXY',
+  'OPENAI_ORG_ID',
+  'OPENAI_PROJECT_ID',
+];
+
 /** The gateway: the only process with the key. */
 export function toGatewaySpec(programs: Programs, apiKeyEnv: string, env: Environment): ChildSpec {
-  const passed = [apiKeyEnv, 'SSL_CERT_FILE', 'NODE_EXTRA_CA_CERTS', 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY'];
+  const passed = [apiKeyEnv, ...PROVIDER_ENV];
   const own: Record<string, string> = baseEnv(programs);
   for (const name of passed) {
     const value = env[name];
     if (value !== undefined && value !== '') own[name] = value;
+  }
+  // The runtime heeds the proxy variables only where it is told to.
+  if (own['HTTPS_PROXY'] !== undefined || own['HTTP_PROXY'] !== undefined) {
+    own['NODE_USE_ENV_PROXY'] = '1';
   }
   return {
     kind: 'gateway',

@@ -3,10 +3,10 @@
 import { createFailure } from '../failures.ts';
 
 /** Of one streamed answer: 16 MiB of text with the JSON around each token. */
-export const STREAM_BYTES_MAX = 256 * 1024 * 1024;
+const STREAM_BYTES_MAX = 256 * 1024 * 1024;
 /** Of one event, or of any run of bytes without a line end, which the SDK must hold. */
-export const LINE_BYTES_MAX = 32 * 1024 * 1024;
-export const ERROR_BYTES_MAX = 64 * 1024;
+const LINE_BYTES_MAX = 32 * 1024 * 1024;
+const ERROR_BYTES_MAX = 64 * 1024;
 
 type Fetch = typeof globalThis.fetch;
 type Step = (chunk: Uint8Array, control: TransformStreamDefaultController<Uint8Array>) => void;

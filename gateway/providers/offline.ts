@@ -12,7 +12,7 @@ import type { Clock } from '../../base/clock.ts';
 import { decideOffline, type OfflineAnswer } from './offline-script.ts';
 import type { Chunk, GenerateRequest, Provider } from './provider.ts';
 
-export const OFFLINE_MODEL = 'offline';
+const OFFLINE_MODEL = 'offline';
 
 /** Pause between words, ms; a long answer is said faster, in about SAYING_MS_MAX altogether. */
 const WORD_MS = 5;

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import type { FinishReason, ProviderMessage, Usage } from '../../protocol/content.ts';
 import { createFailure } from '../failures.ts';
 import type { OpenAiEndpoint } from './openai-endpoint.ts';
-import { listOpenAiModels, streamEvents, toFunction } from './openai-stream.ts';
+import { listOpenAiModels, streamEvents, toFunction, toWireCall } from './openai-stream.ts';
 import type { Chunk, GenerateRequest, Part, Provider } from './provider.ts';
 
 type ChatRequest = OpenAI.Chat.ChatCompletionCreateParamsStreaming;
@@ -71,7 +71,7 @@ export function toChatRequest(request: GenerateRequest): ChatRequest {
   const { model, messages, tools, parallelToolCalls } = request;
   return {
     model,
-    messages: messages.map(toChatMessage),
+    messages: messages.filter(isTold).map(toChatMessage),
     stream: true,
     stream_options: { include_usage: true },
     ...(tools.length === 0
@@ -81,6 +81,12 @@ export function toChatRequest(request: GenerateRequest): ChatRequest {
           parallel_tool_calls: parallelToolCalls,
         }),
   };
+}
+
+/** An answer with nothing in it says nothing, and some servers refuse it. */
+function isTold(message: ProviderMessage): boolean {
+  if (message.role !== 'assistant') return true;
+  return message.message.text !== '' || message.message.tool_calls.length > 0;
 }
 
 function toChatMessage(message: ProviderMessage): ChatMessage {
@@ -97,7 +103,7 @@ function toChatMessage(message: ProviderMessage): ChatMessage {
       return {
         role: 'assistant',
         content: content === '' ? null : content,
-        tool_calls: calls.map(({ id, name, arguments: args }) => ({
+        tool_calls: calls.map(toWireCall).map(({ id, name, arguments: args }) => ({
           id,
           type: 'function',
           function: { name, arguments: args },

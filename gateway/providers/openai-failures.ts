@@ -56,7 +56,7 @@ function toStatusFailure(
   return createFailure(kind, message, { retryAfterMs });
 }
 
-export function toStatusKind(status: number, code: string): FailureKind {
+function toStatusKind(status: number, code: string): FailureKind {
   if (status === 429) return code === 'insufficient_quota' ? 'quota' : 'rate_limited';
   return status === 408 || status === 409 || status >= 500 ? 'overloaded' : 'refused';
 }

@@ -6,7 +6,7 @@ import type { FinishReason, ProviderMessage, Usage } from '../../protocol/conten
 import { createFailure } from '../failures.ts';
 import { toQuote } from '../redact.ts';
 import type { OpenAiEndpoint } from './openai-endpoint.ts';
-import { listOpenAiModels, streamEvents, toFunction } from './openai-stream.ts';
+import { listOpenAiModels, streamEvents, toFunction, toWireCall } from './openai-stream.ts';
 import type { Chunk, GenerateRequest, Part, Provider } from './provider.ts';
 
 type ResponsesRequest = OpenAI.Responses.ResponseCreateParamsStreaming;
@@ -68,7 +68,7 @@ function toInputItems(message: ProviderMessage): readonly InputItem[] {
       const { text, tool_calls: calls } = message.message;
       const said: readonly InputItem[] =
         text === '' ? [] : [{ type: 'message', role: 'assistant', content: text }];
-      const items = calls.map(({ id, name, arguments: args }) => ({
+      const items = calls.map(toWireCall).map(({ id, name, arguments: args }) => ({
         type: 'function_call' as const,
         call_id: id,
         name,

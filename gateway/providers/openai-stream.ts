@@ -1,6 +1,7 @@
 /** What both APIs share: one request, a stream of events, and every way it can go wrong as a
  *  failure of ours. */
 import type { OpenAI } from 'openai';
+import type { ModelToolCall } from '../../protocol/content.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import { createFailure } from '../failures.ts';
 import { toQuote } from '../redact.ts';
@@ -76,11 +77,30 @@ export async function listOpenAiModels(
   }
 }
 
-/** A tool name that never was offered may be asked for by a model; its text goes on as it is. */
 export function toFunction(tool: ToolSpec): {
   name: string;
   description: string;
   parameters: Record<string, unknown>;
 } {
   return { name: tool.name, description: tool.description, parameters: tool.parameters };
+}
+
+/** A call as it may stand in a transcript that is sent back. What a model made up (a name with
+ *  spaces, arguments cut off in the middle) many servers refuse, and would refuse for ever. */
+export function toWireCall(call: ModelToolCall): ModelToolCall {
+  const name = call.name.replace(/[^\w-]/g, '_').slice(0, 64);
+  const args = isJsonObject(call.arguments)
+    ? call.arguments
+    : JSON.stringify({ unparsed: call.arguments });
+  return { id: call.id, name: name === '' ? 'unknown' : name, arguments: args };
+}
+
+function isJsonObject(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+  } catch {
+    // No JSON: the question is answered.
+    return false;
+  }
 }

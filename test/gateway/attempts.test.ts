@@ -1,6 +1,6 @@
 /** One request per attempt, whoever asks how often; the spool before the notification; cancel;
  *  what is left when the supervisor goes. */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { encodeRecord, readAppendLog } from '../../base/append-log.ts';
@@ -36,9 +36,12 @@ afterEach(async () => {
   await server.close();
 });
 
-function nextDelta(): Promise<ModelDelta> {
+function nextDelta(also: (delta: ModelDelta) => void = () => undefined): Promise<ModelDelta> {
   return new Promise((resolve) => {
-    linked.onDelta = resolve;
+    linked.onDelta = (delta) => {
+      also(delta);
+      resolve(delta);
+    };
   });
 }
 
@@ -58,11 +61,12 @@ describe('spool', () => {
       offsets.push([delta.offset, found]);
     };
     const outcome = linked.generate();
-    const first = response.then((open) => sendEvents(open, chatText('one')));
-    await first;
+    const heard = nextDelta(linked.onDelta);
+    sendEvents(await response, chatText('one'));
+    await heard;
     await finish();
     expect(await outcome).toMatchObject({ kind: 'completed', message: { text: 'one end' } });
-    expect(offsets.length).toBeGreaterThan(0);
+    expect(offsets).toHaveLength(2);
     expect(linked.readSpool().at(-1)).toEqual({ kind: 'end', outcome: await outcome });
   });
 
@@ -70,7 +74,6 @@ describe('spool', () => {
     const outcome = linked.generate();
     await finish();
     await outcome;
-    const { statSync } = await import('node:fs');
     expect(statSync(linked.spoolPath()).mode & 0o777).toBe(0o600);
   });
 
@@ -180,8 +183,9 @@ test('the last retry of a model leads to the fallback', async () => {
 });
 
 test('before initialize there is nobody to ask', async () => {
-  const { connection } = linked;
-  expect(await connection.request('gateway/ping', {}, { timeoutMs: 1_000 })).toEqual({
-    running: 0,
-  });
+  const bare = await linkGateway({ initialize: false });
+  await expect(bare.generate()).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+  const pong = await bare.connection.request('gateway/ping', {}, { timeoutMs: 1_000 });
+  expect(pong).toEqual({ running: 0 });
+  bare.close();
 });

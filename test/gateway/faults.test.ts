@@ -107,6 +107,16 @@ describe('no stream at all', () => {
     expect(outcome).toHaveProperty('message', expect.stringContaining(words));
   });
 
+  test('an empty account is not helped by waiting', async () => {
+    const { generate } = await serve((response) => {
+      const error = { message: 'You exceeded your quota', code: 'insufficient_quota' };
+      response.writeHead(429, { 'retry-after': '1' }).end(JSON.stringify({ error }));
+    });
+    const outcome = await generate();
+    expect(outcome).toMatchObject({ code: 'PROVIDER_RATE_LIMITED', retry_in_ms: null });
+    expect(outcome).toHaveProperty('message', expect.stringContaining('no credit'));
+  });
+
   test('a redirect is not followed', async () => {
     const { generate } = await serve((response) => {
       response.writeHead(307, { location: '/elsewhere' }).end();

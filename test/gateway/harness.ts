@@ -89,9 +89,11 @@ export interface LinkSpec {
   readonly settings?: Partial<ProviderSettings>;
   readonly env?: Readonly<Record<string, string>>;
   readonly clock?: Clock;
+  /** Default true: gateway/initialize is called. */
+  readonly initialize?: boolean;
 }
 
-/** Linked and initialized. */
+/** Linked and, unless the spec says no, initialized. */
 export async function linkGateway(spec: LinkSpec = {}): Promise<Linked> {
   const folder = mkdtempSync(join(tmpdir(), 'prx-gateway-'));
   const env = spec.env ?? { OPENAI_API_KEY: KEY };
@@ -150,7 +152,13 @@ export async function linkGateway(spec: LinkSpec = {}): Promise<Linked> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
-  await connection.request('gateway/initialize', { provider: settings }, { timeoutMs: 2_000 });
+  if (spec.initialize === false) return linked;
+  try {
+    await connection.request('gateway/initialize', { provider: settings }, { timeoutMs: 2_000 });
+  } catch (error) {
+    linked.close();
+    throw error;
+  }
   return linked;
 }
 

@@ -2,6 +2,8 @@
  *  clean end: nothing that was started here outlives its test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -45,7 +47,11 @@ export interface Bench {
   close(): Promise<void>;
 }
 
-export function createBench(config: string): Bench {
+/** An unprivileged user of no account, for what must work without root. */
+export const OTHER_UID = 1500;
+
+/** @param uid runs everything as this user; absent: as ours. */
+export function createBench(config: string, uid?: number): Bench {
   const dir = mkdtempSync(join(tmpdir(), 'prx-it-'));
   const stateDir = join(dir, 'state');
   const workspace = join(dir, 'workspace');
@@ -56,6 +62,7 @@ export function createBench(config: string): Bench {
   cpSync(join(root, 'dist'), join(dir, 'dist'), { recursive: true });
   cpSync(join(root, 'package.json'), join(dir, 'package.json'));
   symlinkSync(join(root, 'node_modules'), join(dir, 'node_modules'));
+  if (uid !== undefined) giveTo(dir, uid);
   const children: ChildProcess[] = [];
   const client = createClient({ socketPath: join(stateDir, 'api.sock'), clock: realClock });
 
@@ -79,7 +86,7 @@ export function createBench(config: string): Bench {
     workspace,
     client,
     follow,
-    start: (env = {}) => startSupervisor({ dir, stateDir, env, children }),
+    start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid }),
     async events(session) {
       const { last_seq: last } = await client.getSession(session);
       return follow(session, (event) => event.seq >= last);
@@ -98,14 +105,17 @@ interface Start {
   readonly stateDir: string;
   readonly env: Readonly<Record<string, string>>;
   readonly children: ChildProcess[];
+  readonly uid: number | undefined;
 }
 
 function startSupervisor(start: Start): Promise<Running> {
-  const { dir, stateDir, env, children } = start;
+  const { dir, stateDir, env, children, uid } = start;
   const options = { config: join(dir, 'config.toml'), stateDir };
   const child = spawn(process.execPath, [join(dir, 'dist/supervisor.js'), JSON.stringify(options)], {
     env: { PATH: process.env['PATH'], HOME: dir, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: '/',
+    ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   children.push(child);
   const exited = new Promise<number>((resolve) => {
@@ -122,6 +132,17 @@ function startSupervisor(start: Start): Promise<Running> {
     });
     void exited.then((code) => reject(new Error(`the supervisor exited (${code}): ${stderr}`)));
   });
+}
+
+/** Everything below `dir` but what the link to our packages leads to. */
+function giveTo(dir: string, uid: number): void {
+  chownSync(dir, uid, uid);
+  chmodSync(dir, 0o700);
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) giveTo(path, uid);
+    else if (entry.isFile()) chownSync(path, uid, uid);
+  }
 }
 
 function findProcesses(dir: string): readonly number[] {
