@@ -1,7 +1,8 @@
 import { describe, expect, it } from '@jest/globals';
 import { PrxError } from '../../base/errors.ts';
 import type { Store } from '../../store/contract.ts';
-import { accepted, created, delta, inputId, renamed, sessionId, withStore } from './setup.ts';
+import { withStore } from './setup.ts';
+import { accepted, created, delta, inputId, renamed, sessionId } from './setup-events.ts';
 
 describe('append', () => {
   it('numbers each session from 1 without a gap and reads back what was given', () =>

@@ -1,5 +1,6 @@
 import { describe, expect, it } from '@jest/globals';
-import { created, delta, renamed, sessionId, withStore } from './setup.ts';
+import { withStore } from './setup.ts';
+import { created, delta, renamed, sessionId } from './setup-events.ts';
 
 describe('durability', () => {
   it('a process-durable append does not wait for the sync of a power-durable one', () =>
@@ -23,6 +24,7 @@ describe('durability', () => {
     withStore(
       async (store) => {
         await store.append({ events: [created(1), created(2)] });
+        await store.listSessions(); // The readers have started.
         const order: string[] = [];
         const note = (name: string) => () => void order.push(name);
         const power = store.append({ events: [renamed('x', 1)] }).then(note('append'));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from '@jest/globals';
 import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
 import { foldHistory } from '../../store/fold-history.ts';
-import { effectId, inputId, sessionId } from './setup.ts';
+import { effectId, inputId, sessionId } from './setup-events.ts';
 
 /** Numbers the events in order. */
 function journal(...parts: readonly (EventEnvelope | readonly EventEnvelope[])[]) {
@@ -133,7 +133,13 @@ describe('foldHistory', () => {
       input(id),
       of('input.steered', { input_id: inputId(id), step: n }, 1),
     ];
-    const events = journal(start(1), answer(1, 1), steer('in_s', 2), answer(1, 2), steer('in_t', 3));
+    const events = journal(
+      start(1),
+      answer(1, 1),
+      steer('in_s', 2),
+      answer(1, 2),
+      steer('in_t', 3),
+    );
     expect(foldHistory([...events, end(1, 'interrupted')]).turns[0]?.steps).toEqual([
       step(1, 1),
       { ...step(1, 2), steer: [said('in_s')] },

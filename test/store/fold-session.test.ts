@@ -3,7 +3,7 @@ import type { EventData, EventEnvelope, EventType } from '../../protocol/events.
 import { eventTable } from '../../protocol/events.ts';
 import type { OpenTurn, SessionRecord } from '../../store/contract.ts';
 import { changesRecord, foldSession, isUnfinished } from '../../store/fold-session.ts';
-import { effectId, inputId, sessionId } from './setup.ts';
+import { effectId, inputId, sessionId } from './setup-events.ts';
 
 const time = (seq: number) => `2026-01-01T00:00:${String(seq).padStart(2, '0')}.000Z`;
 

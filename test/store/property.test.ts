@@ -1,9 +1,16 @@
 import { describe, expect, it } from '@jest/globals';
 import fc from 'fast-check';
 import type { NewEvent } from '../../store/contract.ts';
-import { accepted, created, delta, renamed, sessionId, withStore } from './setup.ts';
+import { withStore } from './setup.ts';
+import { accepted, created, delta, renamed, sessionId } from './setup-events.ts';
 
 const SESSIONS = 3;
+
+interface Said {
+  readonly n: number;
+  readonly kind: string;
+  readonly text: string;
+}
 
 /** One append: events of one or more sessions, and whether to wait for it before the next. */
 const stepArb = fc.record({
@@ -19,7 +26,7 @@ const stepArb = fc.record({
 });
 
 let inputs = 0;
-function toEvent({ n, kind, text }: { n: number; kind: string; text: string }): NewEvent {
+function toEvent({ n, kind, text }: Said): NewEvent {
   if (kind === 'delta') return delta(text, n);
   if (kind === 'rename') return renamed(text, n);
   inputs += 1;
@@ -31,7 +38,9 @@ describe('any interleaving of appends', () => {
     withStore(async (store) => {
       await store.append({ events: Array.from({ length: SESSIONS }, (_, i) => created(i + 1)) });
       const expected = new Map<number, unknown[]>();
-      const run = async (steps: readonly fc.TypeOf<typeof stepArb>[]): Promise<void> => {
+      const run = async (
+        steps: readonly { readonly events: readonly Said[]; readonly wait: boolean }[],
+      ): Promise<void> => {
         const pending: Promise<unknown>[] = [];
         for (const { events, wait } of steps) {
           const drafts = events.map(toEvent);

@@ -1,12 +1,11 @@
-/** A store in a temporary directory, and short ways to say events. */
+/** A store in a temporary directory, and programs that use one. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { realClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/logger.ts';
-import type { EventData, EventType } from '../../protocol/events.ts';
-import { type EffectId, effectIdSchema, inputIdSchema, sessionIdSchema } from '../../protocol/ids.ts';
-import type { NewEvent, Store } from '../../store/contract.ts';
+import { type RunningProcess, realProcesses } from '../../base/process.ts';
+import type { Store } from '../../store/contract.ts';
 import { openStore, type StoreOptions } from '../../store/index.ts';
 
 export interface Folder {
@@ -45,53 +44,19 @@ export async function withStore(
   }
 }
 
-export const sessionId = (n: number) =>
-  sessionIdSchema.parse(`s_${n.toString(16).padStart(16, '0')}`);
-export const inputId = (name: string) => inputIdSchema.parse(name);
-export const effectId = (id: string): EffectId => effectIdSchema.parse(id);
-
-export function event<T extends EventType>(
-  type: T,
-  data: EventData<T>,
-  at: Partial<Pick<NewEvent, 'session' | 'turn' | 'effect'>> = {},
-): NewEvent {
-  return { session: sessionId(1), type, data, ...at };
+/** Starts a fixture program; `line` resolves with its first output. */
+export async function startFixture(
+  name: string,
+  stateDir: string,
+): Promise<{ readonly program: RunningProcess; readonly line: Promise<string> }> {
+  const program = await realProcesses.start({
+    command: process.execPath,
+    args: [join(import.meta.dirname, 'fixtures', `${name}.ts`), stateDir],
+    env: {},
+    ownSession: false,
+  });
+  program.stderr.resume();
+  program.stdout.setEncoding('utf8');
+  const line = new Promise<string>((resolve) => program.stdout.once('data', resolve));
+  return { program, line };
 }
-
-export function created(
-  n = 1,
-  data: Partial<EventData<'session.created'>> = {},
-): NewEvent {
-  return event(
-    'session.created',
-    {
-      agent: 'default',
-      workspace: '/w',
-      private_workspace: false,
-      labels: {},
-      approve: 'ask',
-      source: 'test',
-      ...data,
-    },
-    { session: sessionId(n) },
-  );
-}
-
-export function delta(text: string, n = 1, offset?: number): NewEvent {
-  return event(
-    'model.delta',
-    { step: 1, attempt: 1, kind: 'text', text, ...(offset === undefined ? {} : { offset }) },
-    { session: sessionId(n), turn: 1, effect: effectId('1.1') },
-  );
-}
-
-export function accepted(name: string, text = 'hello', n = 1): NewEvent {
-  return event(
-    'input.accepted',
-    { input_id: inputId(name), source: 'test', content: [{ type: 'text', text }], on_busy: 'enqueue' },
-    { session: sessionId(n) },
-  );
-}
-
-export const renamed = (name: string, n = 1): NewEvent =>
-  event('session.renamed', { name }, { session: sessionId(n) });
