@@ -10,6 +10,8 @@ import { createNoneBackend } from './launch/none.ts';
 import { PARKED_COUNT } from './launch/one-shot.ts';
 import { probe, probePolicy } from './launch/probe.ts';
 import { findRuntimeFiles } from './launch/runtime-files.ts';
+import { findProgram, surveySystem } from './launch/survey.ts';
+import { toWorkerLaunch, type WorkerLaunch } from './launch/worker-launch.ts';
 
 interface BackendOptions {
   readonly policy: SandboxPolicy;
@@ -34,7 +36,24 @@ async function createBackend(options: BackendOptions): Promise<Backend> {
 async function runProbe(): Promise<void> {
   const options = { policy: probePolicy, scratchDir: '', parkedCount: 0, logger: silentLogger };
   const result = await probe(() => createBackend(options), process.getuid?.() ?? 0);
-  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
+  const worker = result.level === 'bubblewrap' ? findWorkerLaunch() : undefined;
+  const answer = worker === undefined ? result : { ...result, worker };
+  process.stdout.write(`${JSON.stringify(answer)}\n`, () => process.exit(0));
+}
+
+/** `--worker PATH…`: also says how to start a worker that reads just these. */
+function findWorkerLaunch(): WorkerLaunch | undefined {
+  const at = process.argv.indexOf('--worker');
+  const bwrap = findProgram('bwrap');
+  if (at < 0 || bwrap === undefined) return undefined;
+  return toWorkerLaunch({
+    bwrap,
+    perl: findProgram('perl'),
+    arch: process.arch,
+    ownUid: process.getuid?.() ?? 0,
+    system: surveySystem(),
+    readable: process.argv.slice(at + 1),
+  });
 }
 
 async function runHost(): Promise<void> {

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import type { ChildSpec } from './children/child.ts';
 import type { Environment } from './config.ts';
+import type { WorkerLauncher } from './settings.ts';
 
 /** Where the programs of this installation are. */
 export interface Programs {
@@ -12,8 +13,6 @@ export interface Programs {
   readonly sandbox: string;
   /** What a worker must be able to read: its bundle, or the source tree. */
   readonly workerReadable: readonly string[];
-  /** Compiled code is kept here; undefined: no cache. */
-  readonly compileCache: string | undefined;
   /** Running from the source tree, not from bundles. */
   readonly isSource: boolean;
   /** The store's thread programs (bundles only). */
@@ -23,7 +22,7 @@ export interface Programs {
 }
 
 /** Program paths next to the running supervisor: bundled (dist/*.js) or from source (*.ts). */
-export function findPrograms(supervisorFile: string, node: string, env: Environment): Programs {
+export function findPrograms(supervisorFile: string, node: string): Programs {
   const isSource = supervisorFile.endsWith('.ts');
   const here = join(supervisorFile, '..');
   const root = join(here, '..');
@@ -35,7 +34,6 @@ export function findPrograms(supervisorFile: string, node: string, env: Environm
     gateway: program('gateway'),
     sandbox: program('sandbox'),
     workerReadable: isSource ? [`${root}/`] : [program('worker')],
-    compileCache: env['NODE_COMPILE_CACHE'],
     isSource,
     threads: { writer: join(here, 'writer.js'), reader: join(here, 'reader.js') },
     root,
@@ -45,49 +43,33 @@ export function findPrograms(supervisorFile: string, node: string, env: Environm
 /** No start-up cost, 8 MB less after work, 3 threads instead of 7 (measured, docs/benchmarks). */
 const LEAN_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1', '--disable-sigusr1'];
 
-function baseEnv(programs: Programs): Record<string, string> {
-  return programs.compileCache === undefined ? {} : { NODE_COMPILE_CACHE: programs.compileCache };
-}
-
 /** A worker: no network, no writes, no children, no keys (Node's permission model), and a heap
- *  ceiling below the memory limit. `wrap` puts it into namespaces of its own where there are. */
+ *  ceiling below the memory limit. `launcher` puts it into namespaces of its own where the machine has them. */
 export function toWorkerSpec(
   programs: Programs,
   memoryLimitBytes: number,
-  wrap: WorkerWrap | undefined,
+  launcher: WorkerLauncher | undefined,
 ): ChildSpec {
   const heapMb = Math.max(32, Math.floor((memoryLimitBytes * 0.75) / 2 ** 20));
-  const readable = programs.compileCache === undefined ? [] : [`${programs.compileCache}/`];
   const args = [
     ...LEAN_FLAGS,
     `--max-old-space-size=${heapMb}`,
     '--permission',
-    ...[...programs.workerReadable, ...readable].map((path) => `--allow-fs-read=${path}`),
+    ...programs.workerReadable.map((path) => `--allow-fs-read=${path}`),
     programs.worker,
-    ...(wrap === undefined ? [] : [`--confinement=${wrap.confinement.join(',')}`]),
+    ...(launcher === undefined ? [] : [`--confinement=${launcher.confinement.join(',')}`]),
   ];
-  const command = wrap === undefined ? programs.node : wrap.command;
+  const [command = programs.node, ...rest] = [
+    ...(launcher?.prefix ?? []),
+    programs.node,
+    ...args,
+  ];
   return {
     kind: 'worker',
-    process: {
-      command,
-      args: wrap === undefined ? args : [...wrap.args, programs.node, ...args],
-      cwd: '/',
-      env: baseEnv(programs),
-      ownSession: true,
-      ...(wrap?.uid === undefined ? {} : { uid: wrap.uid, gid: wrap.uid }),
-    },
+    process: { command, args: rest, cwd: '/', env: {}, ownSession: true },
     readyTimeoutMs: 10_000,
     stopGraceMs: 200,
   };
-}
-
-/** A launcher that puts what follows its arguments into namespaces. */
-export interface WorkerWrap {
-  readonly command: string;
-  readonly args: readonly string[];
-  readonly uid: number | undefined;
-  readonly confinement: readonly string[];
 }
 
 /** What else a provider connection may need: certificates, proxies, the account's parts. */
@@ -104,7 +86,7 @@ const PROVIDER_ENV = [
 /** The gateway: the only process with the key. */
 export function toGatewaySpec(programs: Programs, apiKeyEnv: string, env: Environment): ChildSpec {
   const passed = [apiKeyEnv, ...PROVIDER_ENV];
-  const own: Record<string, string> = baseEnv(programs);
+  const own: Record<string, string> = {};
   for (const name of passed) {
     const value = env[name];
     if (value !== undefined && value !== '') own[name] = value;
@@ -135,7 +117,7 @@ export function toHostSpec(programs: Programs, env: Environment): ChildSpec {
       command: programs.node,
       args: [...LEAN_FLAGS, programs.sandbox],
       cwd: '/',
-      env: { ...baseEnv(programs), PATH: env['PATH'] ?? '/usr/bin:/bin' },
+      env: { PATH: env['PATH'] ?? '/usr/bin:/bin' },
       ownSession: true,
     },
     readyTimeoutMs: 15_000,

@@ -18,7 +18,6 @@ import { notifyReady } from './notify.ts';
 import { runProbe } from './probe.ts';
 import { createRuntime, type Runtime } from './runtime.ts';
 import { createSupervisor } from './supervisor.ts';
-import { createWorkerWrap } from './worker-wrap.ts';
 
 const optionsSchema = z.strictObject({
   mode: z.enum(['start', 'config']).default('start'),
@@ -78,7 +77,6 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     logger,
     ...(programs.isSource ? {} : { threadFiles: programs.threads }),
   });
-  const wrap = createWorkerWrap(programs);
   const runtime: Runtime = createRuntime({
     clock: realClock,
     random: realRandom,
@@ -93,7 +91,6 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     version,
     probe: () => probing,
     onReloaded: (next) => api.replaceTokens(ensureToken(next, realRandom).tokens),
-    workerWrap: wrap,
     onStopped: () => void api.close().then(() => process.exit(0)),
   });
   const tokens = ensureToken(config, realRandom);
@@ -153,7 +150,7 @@ async function main(): Promise<void> {
     process.exitCode = printConfig(options);
     return;
   }
-  const programs = findPrograms(import.meta.filename, process.execPath, process.env);
+  const programs = findPrograms(import.meta.filename, process.execPath);
   const running = await start(options, loadConfig(options, process.env), programs);
   handleSignals(running);
   await notifyReady(realProcesses, process.env);

@@ -12,9 +12,17 @@ const probeSchema = z.object({
   level: z.string(),
   reason: z.string().optional(),
   mend: z.string().optional(),
+  /** How to start a worker in namespaces of its own. */
+  worker: z
+    .object({ prefix: z.array(z.string()).min(1), confinement: z.array(z.string()) })
+    .optional(),
 });
 
 const PROBE_TIMEOUT_MS = 10_000;
+
+function toProbeArgs(programs: Programs): string[] {
+  return ['--probe', '--worker', programs.node, ...programs.workerReadable];
+}
 
 export async function runProbe(
   programs: Programs,
@@ -24,7 +32,7 @@ export async function runProbe(
 ): Promise<Probe> {
   try {
     const spec = toHostSpec(programs, env).process;
-    const running = await processes.start({ ...spec, args: [...spec.args, '--probe'] });
+    const running = await processes.start({ ...spec, args: [...spec.args, ...toProbeArgs(programs)] });
     running.stdin.end();
     let output = '';
     running.stdout.setEncoding('utf8');

@@ -18,7 +18,7 @@ import { startMemoryWatch } from './children/memory.ts';
 import { createRegistry, type Registry } from './children/registry.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
-import { type Programs, toGatewaySpec, toHostSpec, toWorkerSpec, type WorkerWrap } from './launch.ts';
+import { type Programs, toGatewaySpec, toHostSpec, toWorkerSpec } from './launch.ts';
 import { toMetrics } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
@@ -50,7 +50,6 @@ export interface RuntimeOptions {
   readonly programs: Programs;
   readonly version: string;
   readonly probe: () => Promise<Probe>;
-  readonly workerWrap: () => WorkerWrap | undefined;
   readonly onReloaded: (config: Config) => void;
   readonly onStopped: () => void;
 }
@@ -101,7 +100,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const models = createModelChoice(gateway, () => config);
   const memoryLimit = (): number => config.raw.agent.limits.max_memory_mb * 2 ** 20;
   const workers: WorkerPool = createWorkerPool(
-    { ...child, spec: () => toWorkerSpec(programs, memoryLimit(), options.workerWrap()) },
+    { ...child, spec: () => toWorkerSpec(programs, memoryLimit(), probe.worker) },
     config.raw.agent.worker.warm_pool,
   );
   const memory = startMemoryWatch({

@@ -13,6 +13,14 @@ export interface Probe {
   readonly level: string;
   readonly reason?: string | undefined;
   readonly mend?: string | undefined;
+  /** The launcher for workers this machine has; absent: they have the permission model only. */
+  readonly worker?: WorkerLauncher | undefined;
+}
+
+export interface WorkerLauncher {
+  /** What stands before the runtime's own command line. */
+  readonly prefix: readonly string[];
+  readonly confinement: readonly string[];
 }
 
 /** The agent of a session; when the config no longer names it, the default one. */

@@ -7,7 +7,7 @@ import {
   writeFileArgumentsSchema,
 } from '../../protocol/tools.ts';
 import { editFile } from './edit-file.ts';
-import { ToolFailure } from './failure.ts';
+import { ToolFailure, toToolFailure } from './failure.ts';
 import { listFiles } from './list-files.ts';
 import type { FileToolName } from './methods.ts';
 import { readFile } from './read-file.ts';
@@ -24,7 +24,8 @@ export interface FileToolCall extends FileContext {
 export function runFileTool(call: FileToolCall): FileResult {
   try {
     return dispatch(call);
-  } catch (error) {
+  } catch (thrown) {
+    const error = toToolFailure(thrown, `do ${call.tool} on`, 'this path');
     if (!(error instanceof ToolFailure)) throw error;
     return { status: 'error', output: error.message, truncated: false };
   }

@@ -2,7 +2,7 @@
  *  tested as data. The root is built up from nothing (an allow-list): what is not named does not
  *  exist inside. Paths keep their own names, so that a path in a tool's output means the same
  *  outside. Never: a bind of `/`, a value of the host's environment that was not allowed. */
-import { dirname, sep } from 'node:path';
+import { sep } from 'node:path';
 import { assert } from '../../base/assert.ts';
 
 export type PathKind = 'folder' | 'file';
@@ -40,7 +40,7 @@ export interface View {
   readonly tmpBytes: number;
 }
 
-/** Where bubblewrap finds its side channels among its descriptors. */
+/** Where bubblewrap finds its side channels; the spawner opens them under these numbers. */
 export const descriptors = { args: 3, block: 4, status: 5, seccomp: 6 } as const;
 
 export const SANDBOX_HOME = '/home/agent';
@@ -198,20 +198,27 @@ export function toLimitCommand(prlimit: string, limits: Rlimits): string[] {
 }
 
 /** The outer pid namespace of a session: no policy of its own, only a common death. */
-export function toCellArguments(options: { readonly stage: string; readonly staged: boolean }) {
-  const { stage, staged } = options;
+export function toCellArguments(options: {
+  readonly stage: string;
+  /** True: the stage is there already. */
+  readonly staged: boolean;
+  /** Makes the command line of this cell unlike any other. */
+  readonly mark: string;
+}): string[] {
+  const { stage, staged, mark } = options;
   const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
   return [
     ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--die-with-parent', '--new-session'],
     ...['--dev-bind', '/', '/', '--proc', '/proc'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
     ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),
-    ...['--json-status-fd', '3'],
+    // The spawner itself is the first process: its end, at the end of our pipe, is everyone's.
+    ...['--as-pid-1', '--setenv', 'PRX_CELL', mark, '--json-status-fd', '3'],
   ];
 }
 
 /** Folders on the stage: command slots, the lines of /etc, unborn pipes. */
-export const stageFolders = ['slots', 'etc', 'pipes', 'void'] as const;
+export const stageFolders = ['slots', 'etc', 'pipes'] as const;
 export const STAGE_BYTES = 16 * 1024 * 1024;
 
 /** Where /etc/passwd and its like come from: two lines of our own, never the host's accounts. */
@@ -222,9 +229,4 @@ export function toAccountFiles(uid: number, gid: number): Readonly<Record<string
     group: `agent:x:${gid}:\nnogroup:x:65534:\n`,
     hosts: '127.0.0.1 localhost sandbox\n::1 localhost\n',
   };
-}
-
-/** The folder that must exist before something can be mounted at `path`. */
-export function parentOf(path: string): string {
-  return dirname(path);
 }

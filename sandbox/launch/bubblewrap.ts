@@ -6,19 +6,15 @@ import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { toAdvice, toMissingAdvice } from './advice.ts';
-import { descriptors, toLimitCommand, toSandboxArguments, type View } from './arguments.ts';
+import { toLimitCommand, type View } from './arguments.ts';
 import type { Backend, FileHostProcess, RunningCommand } from './backend.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
-import { getPipe, writeArguments } from './child-pipes.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
-import { createPipeSource } from './pipes.ts';
 import { canStage } from './prelude.ts';
-import { killProcess, killTree, listTree } from './process-tree.ts';
 import type { RuntimeFiles } from './runtime-files.ts';
 import { findProgram, readHardLimits } from './survey.ts';
 import { planView, type ViewPlan } from './view.ts';
@@ -43,9 +39,6 @@ interface Room {
 
 /** How long a used sandbox's answer has the processor for itself before the next is built. */
 const REFILL_DELAY_MS = 10;
-
-/** Pipes for four sandboxes. Unused ones die with the cell, which they stand in. */
-const PIPE_BATCH = 8;
 
 /** Starts the level and proves it by one run. Throws SANDBOX_UNAVAILABLE, WORKSPACE_REFUSED. */
 export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Backend> {
@@ -84,8 +77,7 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
       return command;
     },
     async startFileHost() {
-      const { cell, fileHostView: view } = await getRoom();
-      return await startFileHost({ cell, view, files, programs, limitCommand });
+      return await startFileHost(await getRoom(), files);
     },
     close() {
       if (!open) return;
@@ -105,16 +97,11 @@ interface Bridge {
 
 async function openRoom(bridge: Bridge): Promise<Room> {
   const { spec, programs, plan, limitCommand } = bridge;
-  const { clock, random } = spec;
-  const cell = await startCell({ programs, identity: plan.identity, items: plan.items, clock });
+  const { clock, random, parkedCount } = spec;
+  const { identity, items } = plan;
+  const cell = await startCell({ programs, identity, items, limitCommand, clock, random });
   const { view, fileHostView } = plan.toViews(cell.report);
-  const folder = `${cell.stagePath}/pipes`;
-  const pipes = createPipeSource({ folder, mkfifo: programs.mkfifo, random, batch: PIPE_BATCH });
-  let slot = 0;
-  const pool = createPool(() => {
-    slot += 1;
-    return parkSandbox({ cell, pipes, bwrap: programs.bwrap, view, limitCommand, slot });
-  }, spec.parkedCount);
+  const pool = createPool(() => parkSandbox({ cell, view, hasInput: false }), parkedCount);
   try {
     await proveRoom(pool);
   } catch (error) {
@@ -145,43 +132,11 @@ async function readAll(stream: RunningCommand['stdout']): Promise<string> {
   return text;
 }
 
-interface FileHostSpec {
-  readonly cell: Cell;
-  readonly view: View;
-  readonly files: RuntimeFiles;
-  readonly programs: Programs;
-  readonly limitCommand: readonly string[];
-}
-
-async function startFileHost(spec: FileHostSpec): Promise<FileHostProcess> {
-  const { cell, view, files, programs, limitCommand } = spec;
-  const payload = [...limitCommand, ...files.fileHostCommand];
-  const { uid, gid, drops } = cell.identity;
-  const quick = await spawnQuick({
-    ...cell.enter([programs.bwrap, '--args', String(descriptors.args), '--', ...payload]),
-    cwd: '/',
-    env: {},
-    ownSession: false,
-    stdio: ['pipe', 'pipe', 'pipe', 'pipe', 'ignore', 'pipe'],
-    ...(drops ? { uid, gid } : {}),
-  });
-  const sandboxArguments = toSandboxArguments(view, { parked: false });
-  writeArguments(getPipe(quick, descriptors.args), sandboxArguments);
-  getPipe(quick, descriptors.status).resume();
-  const { stdin, stdout, stderr } = quick.child;
-  assert(stdin !== null && stdout !== null && stderr !== null, 'the file host has three pipes');
-  for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
-  return {
-    stdin,
-    stdout,
-    stderr,
-    exited: quick.exited.then(() => cell.killStrays()),
-    kill() {
-      const [, , init] = listTree(quick.pid);
-      if (init === undefined) killTree(quick.pid);
-      else killProcess(init);
-    },
-  };
+async function startFileHost(room: Room, files: RuntimeFiles): Promise<FileHostProcess> {
+  const { cell, fileHostView: view } = room;
+  const sandbox = await parkSandbox({ cell, view, hasInput: true });
+  const { ended, ...streams } = sandbox.release(`exec ${files.fileHostCommand.join(' ')}\n`);
+  return { ...streams, exited: ended };
 }
 
 function describe(plan: ViewPlan, room: Room) {
@@ -207,12 +162,9 @@ export function findPrograms(): Programs {
     const { reason, mend } = toMissingAdvice((name) => findProgram(name) !== undefined);
     throw refused(reason, mend);
   }
-  const [nsenter, mkfifo, cat] = ['nsenter', 'mkfifo', 'cat'].map(findProgram);
-  if (nsenter === undefined || mkfifo === undefined || cat === undefined) {
-    throw refused('nsenter, mkfifo or cat is missing', 'install util-linux and coreutils');
-  }
-  const [prlimit, perl] = ['prlimit', 'perl'].map(findProgram);
-  return { bwrap, nsenter, mkfifo, cat, prlimit, perl };
+  const [mkfifo, prlimit, perl] = ['mkfifo', 'prlimit', 'perl'].map(findProgram);
+  if (mkfifo === undefined) throw refused('mkfifo is missing', 'install coreutils');
+  return { bwrap, mkfifo, prlimit, perl };
 }
 
 function refused(reason: string, mend: string): PrxError {

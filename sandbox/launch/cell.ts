@@ -1,15 +1,21 @@
 /** The cell of a session: an outer pid namespace in which every sandbox of the session is born,
  *  so that all of them die with the host, at whatever instant it is killed. It holds no policy.
- *  Its death is armed before it says `ready`, and nothing is started in it before that. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+ *  Its death is armed before it says `ready`, and nothing is started in it before that. Its payload
+ *  is a shell that starts bubblewrap on request: 1 MB instead of a runtime's 40, and its forks do
+ *  not stop our event loop. Entering from outside (nsenter) was tried: killed, it leaves a child
+ *  to the machine's first process, and where that one does not reap, the cell cannot end. */
+import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
 import { type QuickProcess, spawnQuick } from '../../base/process.ts';
+import type { Random } from '../../base/random.ts';
 import { toAdvice } from './advice.ts';
 import { STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
+import { getPipe } from './child-pipe.ts';
 import type { Identity } from './identity.ts';
 import {
   type PreludeReport,
@@ -18,30 +24,51 @@ import {
   type StageItem,
   toPreludeCommand,
 } from './prelude.ts';
-import { killProcess, killTree, listChildren } from './process-tree.ts';
+import {
+  killProcess,
+  listProcesses,
+  listTree,
+  readCommandLine,
+  readInnerPid,
+} from './process-tree.ts';
+import { SPAWNER_SCRIPT } from './spawner.ts';
 
 /** The programs that a cell and its sandboxes are made of; full paths. */
 export interface Programs {
   readonly bwrap: string;
-  readonly nsenter: string;
   readonly mkfifo: string;
-  readonly cat: string;
   /** Absent: the limits that only it can set inside are not set. */
   readonly prlimit: string | undefined;
   /** Absent: root has no way to stage a workspace. */
   readonly perl: string | undefined;
 }
 
+/** A sandbox that is being built; its pipes exist, and wait to be opened. */
+export interface Birth {
+  readonly slot: number;
+  /** Shown inside as the folder of the script; empty. */
+  readonly slotPath: string;
+  /** Holds the pipes in, out, err, block and status; never shown inside. */
+  readonly pipesPath: string;
+}
+
+export interface BirthSpec {
+  /** The arguments for bubblewrap, given the slot's own mount source. */
+  readonly toArguments: (slotSource: string) => readonly string[];
+  /** True: standard input is a pipe; false: it is empty. */
+  readonly hasInput: boolean;
+}
+
 export interface Cell {
   readonly identity: Identity;
   readonly report: PreludeReport;
-  /** The stage as the host reaches it; gone with the cell. */
-  readonly stagePath: string;
   isAlive(): boolean;
-  /** The command line that starts `command` inside, dying with the cell. */
-  enter(command: readonly string[]): { readonly command: string; readonly args: string[] };
-  /** Kills what lost its starter: it hangs below the cell's first process then. */
-  killStrays(): void;
+  /** Starts a sandbox. Rejects with SANDBOX_UNAVAILABLE when the cell has died. */
+  bear(spec: BirthSpec): Promise<Birth>;
+  /** Removes what a birth left on the stage. */
+  bury(birth: Birth): void;
+  /** Kills the sandbox whose first process has this pid as the cell counts. */
+  killInner(innerPid: number): void;
   close(): void;
 }
 
@@ -49,7 +76,10 @@ export interface CellSpec {
   readonly programs: Programs;
   readonly identity: Identity;
   readonly items: readonly StageItem[];
+  /** The command prefix that sets limits inside. */
+  readonly limitCommand: readonly string[];
   readonly clock: Clock;
+  readonly random: Random;
 }
 
 const START_MS = 10_000;
@@ -57,38 +87,51 @@ const LINES_MAX = 200;
 
 /** Starts a cell. Throws SANDBOX_UNAVAILABLE with the reason and the mend. */
 export async function startCell(spec: CellSpec): Promise<Cell> {
-  const { identity, programs, clock } = spec;
-  const [command = '', ...args] = toCellCommand(spec);
+  const { identity, clock } = spec;
+  const mark = spec.random.hex(8);
+  const [command = '', ...args] = toCellCommand(spec, mark);
   const quick = await spawnQuick({
     command,
     args,
     cwd: '/',
     env: {},
-    ownSession: false,
+    // A signal to our group must not hit bubblewrap in its first millisecond, before its child
+    // is tied to it: the child would wait for it for ever (bubblewrap issue 633).
+    ownSession: true,
     stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
   });
   const stderr = collectText(quick.child.stderr);
-  const status = collectText(quick.child.stdio[3] as Readable | null);
-  const lines = await readUntilReady(quick, clock);
+  const status = collectText(getPipe(quick, 3));
+  quick.child.stdin?.on('error', () => undefined);
+  const output = readLines(quick);
+  const lines = await output.untilReady(clock, () => quick.child.kill('SIGKILL'));
   const report = parsePreludeReport(lines ?? []);
   const initPid = Number(/"child-pid": (\d+)/.exec(status())?.[1]);
   if (lines === undefined || !Number.isSafeInteger(initPid)) {
     quick.child.kill('SIGKILL');
-    throw unavailable([...(report.failure === undefined ? [] : [report.failure]), stderr()]);
+    await quick.exited;
+    killMarked(mark);
+    throw unavailable([report.failure ?? '', output.said(), stderr()]);
   }
   const stagePath = `/proc/${initPid}/root${STAGE}`;
   writeAccounts(stagePath, identity);
-  return createCell({ quick, initPid, stagePath, identity, report, programs });
+  return createCell({ quick, initPid, stagePath, identity, report, output });
 }
 
-function toCellCommand(spec: CellSpec): string[] {
-  const { identity, programs, items } = spec;
-  const payload = ['/bin/sh', '-c', `echo ready; exec ${programs.cat} >/dev/null`];
+/** A bubblewrap killed in its first millisecond leaves a child that waits for it for ever; it has
+ *  its starter's command line, and so the mark of this cell. */
+function killMarked(mark: string): void {
+  for (const pid of listProcesses()) if (readCommandLine(pid).includes(mark)) killProcess(pid);
+}
+
+function toCellCommand(spec: CellSpec, mark: string): string[] {
+  const { identity, programs, items, limitCommand } = spec;
   const cell = [
     programs.bwrap,
-    ...toCellArguments({ stage: STAGE, staged: identity.drops }),
+    ...toCellArguments({ stage: STAGE, staged: identity.drops, mark }),
     '--',
-    ...payload,
+    ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.bwrap, programs.mkfifo],
+    ...limitCommand,
   ];
   if (!identity.drops) return cell;
   assert(programs.perl !== undefined, 'staging was decided where perl is');
@@ -108,56 +151,99 @@ interface CellParts {
   readonly stagePath: string;
   readonly identity: Identity;
   readonly report: PreludeReport;
-  readonly programs: Programs;
+  readonly output: CellOutput;
 }
 
 function createCell(parts: CellParts): Cell {
-  const { quick, initPid, stagePath, identity, report, programs } = parts;
+  const { quick, initPid, stagePath, identity, report, output } = parts;
+  const { stdin } = quick.child;
+  assert(stdin !== null, 'the cell has a standard input');
   let alive = true;
-  void quick.exited.then(() => {
+  let slots = 0;
+  const ended = quick.exited.then(() => {
     alive = false;
   });
-  const payload = new Set(listChildren(initPid));
+
+  function prepare(slot: number, spec: BirthSpec): Birth {
+    const slotPath = join(stagePath, 'slots', String(slot));
+    const pipesPath = join(stagePath, 'pipes', String(slot));
+    mkdirSync(slotPath, { mode: 0o755 });
+    mkdirSync(pipesPath, { mode: 0o700 });
+    // On the stage, which is memory of this cell, not a folder of the user's.
+    if (identity.drops) chownSync(pipesPath, identity.uid, identity.gid);
+    const args = spec.toArguments(`${STAGE}/slots/${slot}`).map((arg) => `${arg}\0`);
+    writeFileSync(join(pipesPath, 'args'), args.join(''), { mode: 0o644 });
+    return { slot, slotPath, pipesPath };
+  }
+
   return {
     identity,
     report,
-    stagePath,
     isAlive: () => alive && existsSync(stagePath),
-    enter: (command) => ({
-      command: programs.nsenter,
-      args: ['-t', String(initPid), '-U', '-m', '-p', '--preserve-credentials', '--', ...command],
-    }),
-    killStrays() {
+    async bear(spec) {
+      slots += 1;
+      if (!alive) throw unavailable(['the cell has died']);
+      const birth = prepare(slots, spec);
+      const made = output.awaitLine(`made ${birth.slot}`);
+      stdin.write(`${birth.slot} ${spec.hasInput ? 'in' : '-'}\n`);
+      const isMade = await Promise.race([made.then(() => true), ended.then(() => false)]);
+      if (!isMade) throw unavailable(['the cell has died']);
+      return birth;
+    },
+    bury(birth) {
+      rmSync(birth.slotPath, { recursive: true, force: true });
+      rmSync(birth.pipesPath, { recursive: true, force: true });
+    },
+    killInner(innerPid) {
       if (!alive) return;
-      for (const pid of listChildren(initPid)) if (!payload.has(pid)) killTree(pid);
+      const found = listTree(initPid).find((pid) => readInnerPid(pid) === innerPid);
+      if (found !== undefined && found !== initPid) killProcess(found);
     },
     close() {
       if (!alive) return;
       killProcess(initPid);
-      quick.child.stdin?.destroy();
+      stdin.destroy();
     },
   };
 }
 
-/** The lines before `ready`, or undefined when the start failed or took too long. */
-async function readUntilReady(quick: QuickProcess, clock: Clock): Promise<string[] | undefined> {
+interface CellOutput {
+  /** The lines before `ready`, or undefined when the start failed or took too long. */
+  untilReady(clock: Clock, giveUp: () => void): Promise<string[] | undefined>;
+  awaitLine(line: string): Promise<void>;
+  said(): string;
+}
+
+function readLines(quick: QuickProcess): CellOutput {
   const { stdout } = quick.child;
   assert(stdout !== null, 'the cell has a standard output');
-  const timer = clock.setTimer(START_MS, () => quick.child.kill('SIGKILL'));
-  let text = '';
-  try {
-    for await (const chunk of stdout.iterator({ destroyOnReturn: false })) {
-      text += String(chunk);
-      const lines = text.split('\n');
-      if (lines.length > LINES_MAX) return undefined;
-      const ready = lines.indexOf('ready');
-      if (ready >= 0) return lines.slice(0, ready);
-      if (lines.some((line) => line.startsWith('fail '))) break;
-    }
-  } finally {
-    timer.cancel();
-  }
-  return undefined;
+  const waiting = new Map<string, () => void>();
+  const before: string[] = [];
+  const reader = createInterface({ input: stdout });
+  const closed = new Promise<void>((resolve) => {
+    reader.once('close', resolve);
+  });
+  reader.on('line', (line) => {
+    const resolve = waiting.get(line);
+    waiting.delete(line);
+    if (resolve !== undefined) resolve();
+    else if (before.length < LINES_MAX) before.push(line);
+  });
+  const awaitLine = (line: string): Promise<void> =>
+    new Promise((resolve) => {
+      waiting.set(line, resolve);
+    });
+  return {
+    awaitLine,
+    said: () => before.join('\n'),
+    async untilReady(clock, giveUp) {
+      const timer = clock.setTimer(START_MS, giveUp);
+      const ready = awaitLine('ready').then(() => true);
+      const isReady = await Promise.race([ready, closed.then(() => false)]);
+      timer.cancel();
+      return isReady ? before.splice(0) : undefined;
+    },
+  };
 }
 
 const TEXT_MAX = 16_384;

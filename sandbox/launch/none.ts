@@ -2,6 +2,7 @@
  *  limits and the clock. Only by explicit configuration, and named on every result. What a command
  *  leaves behind is found by a mark in its environment, which a hostile one can remove. */
 import { mkdirSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { assert } from '../../base/assert.ts';
 import { PrxError, systemCode } from '../../base/errors.ts';
 import { type QuickProcess, spawnQuick } from '../../base/process.ts';
@@ -59,7 +60,7 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
     level: 'none',
     uid: identity.uid,
     workspaceAccess: isForeign ? 'read-only' : 'write',
-    notice: isForeign ? toReadOnlyNotice(found.realPath, 'level none mounts nothing') : undefined,
+    notice: isForeign ? toReadOnlyNotice(found.realPath, 'at level none nothing is mounted; level bubblewrap can') : undefined,
     searchProgram: files.search?.path,
     async run(script) {
       const [stdout, stderr] = [await pipes.take(), await pipes.take()];
@@ -127,7 +128,8 @@ function toCommand(
   const ended = quick.exited.then(({ code, signal }): CommandEnd => {
     kill();
     if (code !== undefined) return { kind: 'exited', code };
-    return { kind: 'lost', detail: signal ?? 'no exit code' };
+    if (signal === undefined) return { kind: 'lost', detail: 'it left no exit code' };
+    return { kind: 'exited', code: 128 + constants.signals[signal] };
   });
   return { ...streams, ended, kill };
 }

@@ -1,134 +1,139 @@
 /** One-shot sandboxes: built ahead, parked before their command, used once. A parked one waits on
- *  its block descriptor; its script does not exist before the call, so that whatever ends the wait
- *  (also the death of this process) runs nothing. */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+ *  its block pipe; its script does not exist before the call, so that whatever ends the wait (also
+ *  the death of this process) runs nothing. */
+import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
+import type { Writable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
-import { type QuickProcess, spawnQuick } from '../../base/process.ts';
-import { descriptors, RUNTIME_DIR, toSandboxArguments, type View } from './arguments.ts';
+import { RUNTIME_DIR, toSandboxArguments, type View } from './arguments.ts';
 import type { CommandEnd, RunningCommand } from './backend.ts';
-import type { Cell } from './cell.ts';
-import { getPipe, writeArguments } from './child-pipes.ts';
-import type { OutputPipe, PipeSource } from './pipes.ts';
-import { STAGE } from './prelude.ts';
-import { killProcess, killTree, listTree } from './process-tree.ts';
+import type { Birth, Cell } from './cell.ts';
 
 export interface OneShotSpec {
   readonly cell: Cell;
-  readonly pipes: PipeSource;
-  readonly bwrap: string;
   readonly view: View;
-  /** The command prefix that sets limits. */
-  readonly limitCommand: readonly string[];
-  /** Unique within the cell. */
-  readonly slot: number;
+  /** True: the command reads from `stdin`; false: its standard input is empty. */
+  readonly hasInput: boolean;
 }
 
 export interface ParkedSandbox {
   isUsable(): boolean;
   /** Runs the script; once. */
-  release(script: string): RunningCommand;
+  release(script: string): ReleasedCommand;
   discard(): void;
+}
+
+export interface ReleasedCommand extends RunningCommand {
+  /** Closed at once where the command has no input. */
+  readonly stdin: Writable;
 }
 
 const SCRIPT_FOLDER = `${RUNTIME_DIR}/call`;
 const SCRIPT_NAME = 'call.sh';
 const STATUS_TEXT_MAX = 4096;
 
+/** Starts a sandbox up to its command. Throws SANDBOX_UNAVAILABLE when the cell is gone. */
 export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
-  const { cell, slot } = spec;
-  const slotPath = join(cell.stagePath, 'slots', String(slot));
-  mkdirSync(slotPath, { mode: 0o755 });
-  const [stdout, stderr] = [await spec.pipes.take(), await spec.pipes.take()];
-  const quick = await startBwrap(spec, stdout, stderr);
-  const status = readStatus(quick);
-  let state: 'parked' | 'released' | 'over' = 'parked';
-  const block = getPipe(quick, descriptors.block);
-  const ended = quick.exited.then(async ({ code, signal }): Promise<CommandEnd> => {
-    state = 'over';
-    const reported = await status;
-    block.destroy();
-    rmSync(slotPath, { recursive: true, force: true });
-    if (reported !== undefined) return { kind: 'exited', code: reported };
-    cell.killStrays();
-    return { kind: 'lost', detail: signal ?? `exit ${code}` };
+  const { cell, view, hasInput } = spec;
+  const birth = await cell.bear({
+    hasInput,
+    toArguments: (source) =>
+      toSandboxArguments(
+        { ...view, runtime: [...view.runtime, { source, target: SCRIPT_FOLDER }] },
+        { parked: true },
+      ),
   });
-  // Nobody waits for a parked one that dies; its slot is cleaned above.
-  ended.catch(() => undefined);
-  const kill = (): void => killOneShot(quick, state === 'over');
+  const pipes = openPipes(birth);
+  const status = watchStatus(pipes.status);
+  let state: 'parked' | 'released' | 'over' = 'parked';
+  const ended = status.closed.then((): CommandEnd => {
+    state = 'over';
+    pipes.closeBlock();
+    // The monitor may have been killed before its sandbox was tied to it.
+    kill();
+    cell.bury(birth);
+    const code = status.findExitCode();
+    if (code !== undefined) return { kind: 'exited', code };
+    return { kind: 'lost', detail: 'its process was killed from outside or could not start' };
+  });
+
+  function kill(): void {
+    const innerPid = status.findInnerPid();
+    if (innerPid !== undefined) cell.killInner(innerPid);
+  }
+
   return {
     isUsable: () => state === 'parked' && cell.isAlive(),
     release(script) {
       assert(state === 'parked', 'a sandbox is used once');
       state = 'released';
-      writeFileSync(join(slotPath, SCRIPT_NAME), script, { mode: 0o644 });
-      block.end('x');
-      return { stdout: stdout.output, stderr: stderr.output, ended, kill };
+      writeFileSync(join(birth.slotPath, SCRIPT_NAME), script, { mode: 0o644 });
+      pipes.release();
+      if (!hasInput) pipes.stdin.destroy();
+      const { stdin, stdout, stderr } = pipes;
+      return { stdin, stdout, stderr, ended, kill };
     },
     discard() {
       kill();
-      stdout.output.destroy();
-      stderr.output.destroy();
+      pipes.closeBlock();
+      for (const stream of [pipes.stdin, pipes.stdout, pipes.stderr]) stream.destroy();
     },
   };
 }
 
-async function startBwrap(
-  spec: OneShotSpec,
-  stdout: OutputPipe,
-  stderr: OutputPipe,
-): Promise<QuickProcess> {
-  const { cell, slot, bwrap, view, limitCommand } = spec;
-  const payload = [...limitCommand, '/bin/sh', `${SCRIPT_FOLDER}/${SCRIPT_NAME}`];
-  const entry = cell.enter([bwrap, '--args', String(descriptors.args), '--', ...payload]);
-  const { uid, gid, drops } = cell.identity;
-  const pipe = 'pipe' as const;
-  try {
-    const quick = await spawnQuick({
-      ...entry,
-      cwd: '/',
-      env: {},
-      ownSession: false,
-      stdio: ['ignore', stdout.writerFd, stderr.writerFd, pipe, pipe, pipe],
-      ...(drops ? { uid, gid } : {}),
-    });
-    const slotMount = { source: `${STAGE}/slots/${slot}`, target: SCRIPT_FOLDER };
-    const runtime = [...view.runtime, slotMount];
-    writeArguments(
-      getPipe(quick, descriptors.args),
-      toSandboxArguments({ ...view, runtime }, { parked: true }),
-    );
-    return quick;
-  } finally {
-    stdout.closeWriter();
-    stderr.closeWriter();
-  }
+/** Opens our ends. Those we write are opened for both, because a writer alone must wait for its
+ *  reader; the end of this process closes them like any other. */
+function openPipes(birth: Birth) {
+  const open = (name: string, access: number): number =>
+    openSync(join(birth.pipesPath, name), access | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  const read = (name: string): Socket => {
+    const fd = open(name, constants.O_RDONLY);
+    return watchErrors(new Socket({ fd, readable: true, writable: false }));
+  };
+  const stdinFd = open('in', constants.O_RDWR);
+  let blockFd: number | undefined = open('block', constants.O_RDWR);
+  const closeBlock = (): void => {
+    if (blockFd !== undefined) closeSync(blockFd);
+    blockFd = undefined;
+  };
+  return {
+    stdin: watchErrors(new Socket({ fd: stdinFd, readable: false, writable: true })),
+    stdout: read('out'),
+    stderr: read('err'),
+    status: read('status'),
+    closeBlock,
+    release(): void {
+      assert(blockFd !== undefined, 'a released sandbox was parked');
+      writeSync(blockFd, 'x');
+    },
+  };
 }
 
-/** The exit code that bubblewrap reports: only when the command was started at all. */
-function readStatus(quick: QuickProcess): Promise<number | undefined> {
-  const stream = getPipe(quick, descriptors.status);
+/** A reset of such a pipe says the same as its end. */
+function watchErrors(socket: Socket): Socket {
+  return socket.on('error', () => undefined);
+}
+
+/** What bubblewrap reports: the pid of the sandbox's first process, as the cell counts, and the
+ *  exit code, only when the command was started at all. */
+function watchStatus(stream: Socket) {
   let text = '';
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      const code = /"exit-code": (\d+)/.exec(text)?.[1];
-      resolve(code === undefined ? undefined : Number(code));
-    };
-    stream.on('data', (chunk: Buffer) => {
-      if (text.length < STATUS_TEXT_MAX) text += chunk.toString('latin1');
-    });
-    stream.on('close', finish);
-    stream.on('error', finish);
+  stream.on('data', (chunk: Buffer) => {
+    if (text.length < STATUS_TEXT_MAX) text += chunk.toString('latin1');
   });
-}
-
-/** nsenter → bwrap → first process of the sandbox: the last one's death is everyone's. */
-function killOneShot(quick: QuickProcess, over: boolean): void {
-  if (over) return;
-  const [, monitor, init] = listTree(quick.pid);
-  if (init !== undefined) killProcess(init);
-  else if (monitor !== undefined) killProcess(monitor);
-  else killTree(quick.pid);
+  const closed = new Promise<void>((resolve) => {
+    stream.once('close', () => resolve());
+  });
+  const find = (pattern: RegExp): number | undefined => {
+    const digits = pattern.exec(text)?.[1];
+    return digits === undefined ? undefined : Number(digits);
+  };
+  return {
+    closed,
+    findInnerPid: () => find(/"child-pid": (\d+)/),
+    findExitCode: () => find(/"exit-code": (\d+)/),
+  };
 }
 
 export interface SandboxPool {

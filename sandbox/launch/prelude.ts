@@ -77,7 +77,7 @@ for (1 .. $count) {
 
 my $options = "mode=0755,size=$size";
 syscall($mount, $tmpfs, $stage, $tmpfs, 6, $options) == 0 or fail('stage');
-mkdir "$stage/$_" for qw(slots etc pipes void);
+mkdir "$stage/$_" for qw(slots etc pipes);
 for (@trees) {
   my ($fd, $name, $folder) = @$_;
   my $place = "$stage/$name";

@@ -51,10 +51,25 @@ export function listTree(pid: number): number[] {
   return found;
 }
 
-/** Kills the process and all below it that still belong to it. Deepest last, so that nobody is
- *  left to start anything; a pid namespace in the tree dies with its first process. */
-export function killTree(pid: number): void {
-  for (const member of listTree(pid)) killProcess(member);
+export function readCommandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    // It ended between the listing and the look.
+    return '';
+  }
+}
+
+/** The pid of the first process of a pid namespace as its parent namespace counts it. */
+export function readInnerPid(pid: number): number | undefined {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    const pids = /^NSpid:\t(.+)$/m.exec(status)?.[1]?.split('\t').map(Number) ?? [];
+    return pids.at(-1) === 1 ? pids.at(-2) : undefined;
+  } catch {
+    // It ended between the listing and the look.
+    return undefined;
+  }
 }
 
 export function killProcess(pid: number): void {

@@ -2,6 +2,7 @@
  *  (`approval.resolved`), whoever wrote it: a person, the timeout, or an interrupt. */
 import type { Clock, Timer } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
 import type { EventData, EventEnvelope } from '../../protocol/events.ts';
 import { parseEvent } from '../../protocol/events.ts';
 import type { EffectId } from '../../protocol/ids.ts';
@@ -13,8 +14,9 @@ import { findArgumentProblem } from './arguments.ts';
 export type ApprovalAnswer = EventData<'approval.resolved'>;
 
 export interface Approvals {
-  /** Resolves with the journaled answer. When the signal aborts, `cancelled` is journaled. */
-  wait(effect: EffectId, signal: AbortSignal): Promise<ApprovalAnswer>;
+  /** Resolves with the journaled answer. When the signal aborts, `cancelled` is journaled.
+   *  Undefined: nothing is pending (any more); an answer stands in the journal already. */
+  wait(effect: EffectId, signal: AbortSignal): Promise<ApprovalAnswer | undefined>;
   /** Journals a person's answer. @throws APPROVAL_NOT_FOUND, TOOL_ARGUMENTS_INVALID. */
   resolve(effect: EffectId, params: ResolveApproval, by: string): Promise<void>;
   /** Every event of the session passes here. */
@@ -22,29 +24,29 @@ export interface Approvals {
   close(): void;
 }
 
-export function createApprovals(journal: SessionJournal, clock: Clock): Approvals {
+/** An answer of ours that could not be written (a full disk) is written again after this, ms. */
+const RETRY_MS = 1000;
+
+export function createApprovals(journal: SessionJournal, clock: Clock, logger: Logger): Approvals {
   const waiting = new Map<EffectId, (answer: ApprovalAnswer) => void>();
   const timers = new Map<EffectId, Timer>();
   /** Answers on their way into the journal: the first one wins. */
   const answering = new Set<EffectId>();
+  let closed = false;
 
   const findPending = (effect: EffectId): PendingApproval | undefined =>
     journal.record().approvals.find((each) => each.call_id === effect);
 
-  async function answer(pending: PendingApproval, data: ApprovalAnswer): Promise<void> {
-    const effect = pending.call_id;
+  async function answer(effect: EffectId, data: ApprovalAnswer): Promise<void> {
     if (answering.has(effect)) {
-      throw new PrxError(
-        'APPROVAL_RESOLVED',
-        `the approval of ${effect} is being answered already`,
-      );
+      const message = `the approval of ${effect} is being answered already`;
+      throw new PrxError('APPROVAL_RESOLVED', message);
     }
     answering.add(effect);
     try {
       const drafts: Draft[] = [draft('approval.resolved', data, { effect })];
-      const { state, approvals } = journal.record();
-      const others = approvals.filter((each) => !answering.has(each.call_id));
-      if (state === 'awaiting' && others.length === 0) {
+      const others = journal.record().approvals.filter((each) => !answering.has(each.call_id));
+      if (journal.state() === 'awaiting' && others.length === 0) {
         const reason = `approval of ${effect}: ${data.decision}`;
         drafts.push(draft('session.state', { from: 'awaiting', to: 'running', reason }));
       }
@@ -54,23 +56,30 @@ export function createApprovals(journal: SessionJournal, clock: Clock): Approval
     }
   }
 
-  function expire(effect: EffectId): void {
-    const pending = findPending(effect);
-    if (pending === undefined || answering.has(effect)) return;
-    const reason = 'security.approval.timeout_secs passed without an answer';
-    void answer(pending, { call_id: effect, decision: 'timeout', by: 'timeout', reason });
+  function arm(effect: EffectId, delayMs: number, fire: () => void): void {
+    timers.get(effect)?.cancel();
+    timers.set(effect, clock.setTimer(delayMs, fire));
+  }
+
+  /** Our own answer, not a person's: repeated until some answer stands in the journal, because
+   *  nobody else will give one. */
+  function settle(effect: EffectId, data: ApprovalAnswer): void {
+    if (closed || findPending(effect) === undefined) return;
+    const again = (): void => arm(effect, RETRY_MS, () => settle(effect, data));
+    if (answering.has(effect)) return again();
+    answer(effect, data).catch((error: unknown) => {
+      logger.warn('approval.not_written', { effect, error });
+      if (!closed) again();
+    });
   }
 
   return {
     wait(effect, signal) {
+      const pending = findPending(effect);
+      if (pending === undefined) return Promise.resolve(undefined);
       return new Promise((resolve) => {
-        const pending = findPending(effect);
-        const leftMs = pending === undefined ? 0 : Date.parse(pending.expires_at) - clock.wallMs();
-        const onAbort = (): void => {
-          const open = findPending(effect);
-          if (open === undefined || answering.has(effect)) return;
-          void answer(open, { call_id: effect, decision: 'cancelled', by: 'interrupt' });
-        };
+        const onAbort = (): void =>
+          settle(effect, { call_id: effect, decision: 'cancelled', by: 'interrupt' });
         waiting.set(effect, (data) => {
           signal.removeEventListener('abort', onAbort);
           timers.get(effect)?.cancel();
@@ -78,9 +87,9 @@ export function createApprovals(journal: SessionJournal, clock: Clock): Approval
           waiting.delete(effect);
           resolve(data);
         });
-        timers.set(
-          effect,
-          clock.setTimer(leftMs, () => expire(effect)),
+        const reason = 'security.approval.timeout_secs passed without an answer';
+        arm(effect, Date.parse(pending.expires_at) - clock.wallMs(), () =>
+          settle(effect, { call_id: effect, decision: 'timeout', by: 'timeout', reason }),
         );
         signal.addEventListener('abort', onAbort, { once: true });
         if (signal.aborted) onAbort();
@@ -88,21 +97,13 @@ export function createApprovals(journal: SessionJournal, clock: Clock): Approval
     },
     async resolve(effect, params, by) {
       const pending = findPending(effect);
-      if (pending === undefined) {
-        const known =
-          journal
-            .record()
-            .approvals.map((each) => each.call_id)
-            .join(', ') || 'none';
-        const message = `no approval is pending for call ${effect}; pending: ${known}`;
-        throw new PrxError('APPROVAL_NOT_FOUND', message);
-      }
+      if (pending === undefined) throw notPending(effect, journal.record().approvals);
       const problem =
         params.arguments === undefined
           ? undefined
           : findArgumentProblem(pending.tool, params.arguments);
       if (problem !== undefined) throw new PrxError('TOOL_ARGUMENTS_INVALID', problem);
-      await answer(pending, {
+      await answer(effect, {
         call_id: effect,
         decision: params.decision,
         by,
@@ -117,8 +118,15 @@ export function createApprovals(journal: SessionJournal, clock: Clock): Approval
       if (event?.type === 'approval.resolved') waiting.get(event.data.call_id)?.(event.data);
     },
     close() {
+      closed = true;
       for (const timer of timers.values()) timer.cancel();
       timers.clear();
     },
   };
+}
+
+function notPending(effect: EffectId, approvals: readonly PendingApproval[]): PrxError {
+  const known = approvals.map((each) => each.call_id).join(', ') || 'none';
+  const message = `no approval is pending for call ${effect}; pending: ${known}`;
+  return new PrxError('APPROVAL_NOT_FOUND', message);
 }

@@ -10,11 +10,12 @@ import type { EventEnvelope } from '../../protocol/events.ts';
 import {
   type EffectId,
   type InputId,
+  parseEffectId,
   toModelEffectId,
   toToolEffectId,
 } from '../../protocol/ids.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
-import { draft } from '../sessions/journal.ts';
+import { draft, type SessionJournal } from '../sessions/journal.ts';
 import type { Approvals } from './approvals.ts';
 import { type GenerateAsk, runModelCall, settleModelCall } from './model-call.ts';
 import type { GateDeps } from './ports.ts';
@@ -31,8 +32,12 @@ export interface Gate {
   openTurn(turn: number, fresh: boolean): void;
   /** The open turn's effects are cancelled; each still gets its end in the journal. */
   cancelTurn(): void;
-  /** Waits until no effect of the open turn runs; adopts those an earlier supervisor reserved. */
+  /** The turn ends: nothing more may be asked in it. Waits until none of its effects runs, and
+   *  brings those to their end that an earlier supervisor, or an approval, left open. */
   settle(): Promise<void>;
+  /** The supervisor stops: running effects are left to their hosts, and what becomes of them here
+   *  (their pipes close) is no longer journaled. */
+  seal(): void;
   /** Effects under way. */
   running(): readonly EffectId[];
 }
@@ -42,14 +47,20 @@ interface Turn {
   /** Effects the journal may know of; undefined: any. */
   readonly known: Set<EffectId> | undefined;
   readonly abort: AbortController;
+  /** Its end is being written. */
+  closing: boolean;
 }
 
-export function createGate(deps: GateDeps, approvals: Approvals): Gate {
+export function createGate(given: GateDeps, approvals: Approvals): Gate {
   const inFlight = new Map<EffectId, Promise<unknown>>();
+  /** Asks that only write the journal: a worker that asks again joins them as well. */
+  const writing = new Map<string, Promise<unknown>>();
+  let sealed = false;
   let current: Turn | undefined;
+  const deps: GateDeps = { ...given, journal: sealable(given.journal, () => sealed) };
 
   function requireTurn(turn: number): Turn {
-    if (current?.turn === turn) return current;
+    if (current?.turn === turn && !current.closing) return current;
     const message = `turn ${turn} is not open; the open one is ${current?.turn ?? 'none'}`;
     throw new PrxError('STALE_GENERATION', message);
   }
@@ -63,40 +74,37 @@ export function createGate(deps: GateDeps, approvals: Approvals): Gate {
   }
 
   /** Runs `work` once per effect at a time: later askers get the same promise. */
-  function join<T>(effect: EffectId, work: () => Promise<T>): Promise<T> {
-    const running = inFlight.get(effect);
-    // One effect id is always asked through the same method, so the promise has this type.
-    if (running !== undefined) return running as Promise<T>;
-    const started = work().finally(() => inFlight.delete(effect));
-    inFlight.set(effect, started);
-    return started;
-  }
+  const join = <T>(effect: EffectId, work: () => Promise<T>): Promise<T> =>
+    once(inFlight, effect, work);
 
   return {
     openTurn(turn, fresh) {
-      if (current?.turn === turn) return;
-      current = { turn, known: fresh ? new Set() : undefined, abort: new AbortController() };
+      if (current?.turn === turn) {
+        current.closing = false;
+        return;
+      }
+      const known = fresh ? new Set<EffectId>() : undefined;
+      current = { turn, known, abort: new AbortController(), closing: false };
     },
     cancelTurn: () => current?.abort.abort(),
     running: () => [...inFlight.keys()],
+    seal() {
+      sealed = true;
+    },
     async settle() {
       const turn = current;
-      const unfinished = deps.journal.record().open_turn?.unfinished ?? [];
       if (turn !== undefined) {
-        for (const effect of unfinished) void settleEffect(turn, effect).catch(() => undefined);
+        turn.closing = true;
+        const ended = listOpen(turn).map((effect) => settleEffect(turn, effect));
+        for (const result of await Promise.allSettled(ended)) {
+          if (result.status === 'rejected') throw result.reason;
+        }
       }
       while (inFlight.size > 0) await Promise.allSettled([...inFlight.values()]);
     },
     async nextStep(turn, step) {
       requireTurn(turn);
-      const open = deps.journal.record().open_turn;
-      if ((await deps.permission()) === 'stop' || open === undefined) {
-        return { steer: [], interrupted: true };
-      }
-      const given = open.steered.filter((each) => each.step === step).map((each) => each.input_id);
-      const fresh = given.length > 0 ? [] : await assignSteering(step, turn);
-      const inputs = [...given, ...fresh];
-      return { steer: await Promise.all(inputs.map(readInput)), interrupted: false };
+      return once(writing, `step ${turn}.${step}`, () => decideStep(turn, step));
     },
     async generate(ask) {
       const turn = requireTurn(ask.turn);
@@ -115,13 +123,32 @@ export function createGate(deps: GateDeps, approvals: Approvals): Gate {
     async compact(turnNumber, record) {
       const turn = requireTurn(turnNumber);
       const effect = toModelEffectId(record.turn, record.step);
-      const past =
-        turn.known === undefined ? await deps.store.readEffect(deps.session, effect) : [];
-      if (past.some((event) => event.type === 'context.compacted')) return;
-      const { turn: at, ...data } = record;
-      await deps.journal.append(draft('context.compacted', data, { turn: at, effect }));
+      await once(writing, `compaction ${effect}`, async () => {
+        const past = await readPast(turn, effect);
+        if (past.some((event) => event.type === 'context.compacted')) return;
+        const { turn: at, ...data } = record;
+        await deps.journal.append(draft('context.compacted', data, { turn: at, effect }));
+      });
     },
   };
+
+  async function decideStep(turn: number, step: number): Promise<StepAnswer> {
+    const verdict = await deps.permission();
+    const open = deps.journal.record().open_turn;
+    if (verdict === 'stop' || open === undefined) return { steer: [], interrupted: true };
+    const known = open.steered.filter((each) => each.step === step).map((each) => each.input_id);
+    const fresh = known.length > 0 ? [] : await assignSteering(step, turn);
+    const inputs = [...known, ...fresh];
+    return { steer: await Promise.all(inputs.map(readInput)), interrupted: false };
+  }
+
+  /** Effects of a turn without an end: reserved ones, and calls that wait for a person. */
+  function listOpen(turn: Turn): readonly EffectId[] {
+    const { open_turn: open, approvals: pending } = deps.journal.record();
+    const waiting = pending.map((each) => each.call_id);
+    const own = waiting.filter((effect) => effect.startsWith(`${turn.turn}.`));
+    return [...new Set([...(open?.unfinished ?? []), ...own])];
+  }
 
   /** Queued inputs with on_busy `steer` go to the step that asks first; durably, so that a
    *  restarted worker gets the same ones at the same step. */
@@ -142,16 +169,43 @@ export function createGate(deps: GateDeps, approvals: Approvals): Gate {
 
   /** Brings a reserved effect of a cancelled turn to its end without a worker: what its spool
    *  says, or that it was cancelled. */
-  async function settleEffect(turn: Turn, effect: EffectId): Promise<unknown> {
-    const past = await deps.store.readEffect(deps.session, effect);
-    const [, step = 0, call] = effect.split('.').map(Number);
-    if (call === undefined) {
-      const address = { turn: turn.turn, step };
-      return join(effect, () => settleModelCall(deps, address, past, turn.abort.signal));
-    }
-    const requested = past.find((event) => event.type === 'tool.requested')?.data;
-    const name = (requested as { tool?: string } | undefined)?.tool ?? '';
-    const ask: ToolAsk = { turn: turn.turn, step, call, name, arguments: '{}' };
-    return join(effect, () => runToolCall(deps, approvals, ask, past, turn.abort.signal));
+  function settleEffect(turn: Turn, effect: EffectId): Promise<unknown> {
+    const { step, call } = parseEffectId(effect);
+    // Read within the join: an effect that ends meanwhile must not end twice.
+    return join<unknown>(effect, async () => {
+      const past = await deps.store.readEffect(deps.session, effect);
+      const { signal } = turn.abort;
+      if (call === undefined) return settleModelCall(deps, { turn: turn.turn, step }, past, signal);
+      const requested = past.find((event) => event.type === 'tool.requested')?.data;
+      const name = (requested as { tool?: string } | undefined)?.tool ?? '';
+      const ask: ToolAsk = { turn: turn.turn, step, call, name, arguments: '{}' };
+      return runToolCall(deps, approvals, ask, past, signal);
+    });
   }
+}
+
+/** Joins the work of this key that is under way, or starts it. */
+function once<K, T>(
+  running: Map<K, Promise<unknown>>,
+  key: K,
+  work: () => Promise<T>,
+): Promise<T> {
+  const joined = running.get(key);
+  // One key is always asked through the same method, so the promise has this type.
+  if (joined !== undefined) return joined as Promise<T>;
+  const started = work().finally(() => running.delete(key));
+  running.set(key, started);
+  return started;
+}
+
+/** The gate's pen, which can be taken away. */
+function sealable(journal: SessionJournal, isSealed: () => boolean): SessionJournal {
+  return {
+    ...journal,
+    append(...drafts) {
+      if (!isSealed()) return journal.append(...drafts);
+      const message = 'the supervisor stops; the next one goes on from the journal';
+      return Promise.reject(new PrxError('SHUTTING_DOWN', message));
+    },
+  };
 }

@@ -7,7 +7,11 @@ import { assert } from '../../base/assert.ts';
 import { isPrxError, toPrxError } from '../../base/errors.ts';
 import type { ModelOutcome } from '../../protocol/content.ts';
 import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
-import { type AttemptOutcome, modelSpoolRecordSchema } from '../../protocol/gateway-methods.ts';
+import {
+  type AttemptOutcome,
+  type ModelDelta,
+  modelSpoolRecordSchema,
+} from '../../protocol/gateway-methods.ts';
 import { type EffectId, toModelEffectId } from '../../protocol/ids.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
 import { draft } from '../sessions/journal.ts';
@@ -131,16 +135,15 @@ async function refuseOverBudget(call: Call): Promise<ModelOutcome | undefined> {
 async function requestAttempt(call: Call, attempt: number, model: string): Promise<AttemptOutcome> {
   const { deps, ask, effect } = call;
   const { session, journal, gateway } = deps;
+  // Interrupted while it was being reserved: nothing is sent after the tombstone.
+  if (call.signal.aborted) return notSent();
   const onAbort = (): void => gateway.cancel(session, effect);
   call.signal.addEventListener('abort', onAbort, { once: true });
-  const onDelta = async (delta: {
-    kind: 'text' | 'reasoning' | 'tool_call';
-    text: string;
-    offset: number;
-  }): Promise<void> => {
-    const { kind, text, offset } = delta;
+  let written: Promise<unknown> = Promise.resolve();
+  const onDelta = async ({ kind, text, offset }: ModelDelta): Promise<void> => {
     const data = { step: ask.step, attempt, kind, text, offset };
-    await journal.append(draft('model.delta', data, at(call)));
+    written = journal.append(draft('model.delta', data, at(call)));
+    await written;
   };
   try {
     const spoolPath = toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt });
@@ -158,6 +161,8 @@ async function requestAttempt(call: Call, attempt: number, model: string): Promi
     };
     return await gateway.generate(request, onDelta);
   } catch (error) {
+    // The spool is read from behind the last journaled delta: first let those under way land.
+    await written.catch(() => undefined);
     if (isPrxError(error, 'GATEWAY_LOST')) return await adoptAttempt(call, attempt);
     const { code, message } = toPrxError(error);
     return { kind: 'failed', code, message, retry_in_ms: null };
@@ -180,15 +185,13 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
       if (!parsed.success) return undefined;
       return parsed.data.kind === 'end' ? { end: parsed.data.outcome } : { progress: parsed.data };
     },
-    onProgress(record, behind) {
-      const data = {
-        step: ask.step,
-        attempt,
-        kind: record.delta,
-        text: record.text,
-        offset: behind,
-      };
-      void journal.append(draft('model.delta', data, at(call)));
+    onProgress(batch) {
+      const drafts = batch.map(({ record, offset: behind }) => {
+        const { delta: kind, text } = record;
+        const data = { step: ask.step, attempt, kind, text, offset: behind };
+        return draft('model.delta', data, at(call));
+      });
+      return journal.append(...drafts);
     },
     isWriterAlive: () => deps.hasOrphanWriter(effect),
     clock: deps.clock,
@@ -200,6 +203,11 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
   }
   const message = 'the gateway died before this attempt ended';
   return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
+}
+
+function notSent(): AttemptOutcome {
+  const message = 'interrupted before the request was sent';
+  return { kind: 'failed', code: 'CANCELLED', message, retry_in_ms: null };
 }
 
 /** Journals the end of an attempt. Undefined: another attempt follows. */

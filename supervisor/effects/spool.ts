@@ -23,10 +23,20 @@ export function toSpoolPath(place: SpoolPlace): string {
 /** Removes the spools of one effect, once its outcome is committed. */
 export function removeSpools(stateDir: string, session: SessionId, effect: EffectId): void {
   const dir = join(stateDir, 'spool', session);
-  if (!existsSync(dir)) return;
-  for (const name of readdirSync(dir)) {
-    if (name.startsWith(`${effect}-`)) rmSync(join(dir, name), { force: true });
+  try {
+    if (!existsSync(dir)) return;
+    for (const name of readdirSync(dir)) {
+      if (name.startsWith(`${effect}-`)) rmSync(join(dir, name), { force: true });
+    }
+  } catch {
+    // The outcome is committed: a spool that cannot be removed now goes with its session.
   }
+}
+
+export interface Progress<R> {
+  readonly record: R;
+  /** Behind the record, bytes. */
+  readonly offset: number;
 }
 
 export interface SpoolTail<R, T> {
@@ -35,7 +45,8 @@ export interface SpoolTail<R, T> {
   readonly offset: number;
   /** Turns one record into either progress or the terminal value; undefined: not of this shape. */
   readonly classify: (value: unknown) => { progress: R } | { end: T } | undefined;
-  readonly onProgress: (progress: R, offset: number) => void;
+  /** At most PROGRESS_MAX records; awaited, so that a long spool never piles up in memory. */
+  readonly onProgress: (progress: readonly Progress<R>[]) => Promise<unknown>;
   /** While true, more may come; when false, what is there is all. */
   readonly isWriterAlive: () => boolean;
   readonly clock: Clock;
@@ -43,6 +54,7 @@ export interface SpoolTail<R, T> {
 }
 
 const POLL_MS = 20;
+const PROGRESS_MAX = 128;
 
 /** Reads a spool to its terminal record, waiting for a writer that still lives. Undefined: the
  *  writer is gone (or the signal aborted) and left none. */
@@ -52,12 +64,23 @@ export async function tailSpool<R, T>(tail: SpoolTail<R, T>): Promise<T | undefi
     // Asked before reading: a writer that dies after its last record is read to the end once more.
     const mayGrow = tail.isWriterAlive();
     const slice = readSlice(tail.path, offset);
-    for (const record of slice.records) {
-      const seen = tail.classify(record.value);
+    let batch: Progress<R>[] = [];
+    const flush = async (): Promise<void> => {
+      const full = batch;
+      batch = [];
+      if (full.length > 0) await tail.onProgress(full);
+    };
+    for (const { value, offset: behind } of slice.records) {
+      const seen = tail.classify(value);
       if (seen === undefined) continue;
-      if ('end' in seen) return seen.end;
-      tail.onProgress(seen.progress, record.offset);
+      if ('end' in seen) {
+        await flush();
+        return seen.end;
+      }
+      batch.push({ record: seen.progress, offset: behind });
+      if (batch.length >= PROGRESS_MAX) await flush();
     }
+    await flush();
     offset = slice.nextOffset;
     if (slice.tail === 'more') continue;
     if (!mayGrow || tail.signal.aborted) return undefined;

@@ -110,7 +110,7 @@ function requestApproval(call: Call, value: unknown): Draft[] {
       at(call),
     ),
   ];
-  if (deps.journal.record().state === 'running') {
+  if (deps.journal.state() === 'running') {
     const reason = `approval of ${ask.name} (${effect})`;
     drafts.push(draft('session.state', { from: 'running', to: 'awaiting', reason }));
   }
@@ -122,7 +122,8 @@ async function awaitApproval(
   value: unknown,
   known: ApprovalAnswer | undefined,
 ): Promise<ToolOutcome> {
-  const answer = known ?? (await call.approvals.wait(call.effect, call.signal));
+  const answer =
+    known ?? (await call.approvals.wait(call.effect, call.signal)) ?? (await readAnswer(call));
   if (answer.decision === 'approve') {
     const edited = answer.arguments;
     return startCall(call, edited === undefined ? value : edited, [], 1);
@@ -134,6 +135,13 @@ async function awaitApproval(
       : (answer.reason ?? 'no reason given');
   const message = `denied by ${answer.by}: ${why}; do not repeat this call, ask the user how to go on`;
   return commit(call, plainOutcome('denied', message), []);
+}
+
+/** The answer came between our look into the journal and the wait. None at all: the turn of this
+ *  call was closed. */
+async function readAnswer({ deps, effect }: Call): Promise<ApprovalAnswer> {
+  const { answer } = readPast(await deps.store.readEffect(deps.session, effect));
+  return answer ?? { call_id: effect, decision: 'cancelled', by: 'interrupt' };
 }
 
 /** Reserves (synced) and runs. */
@@ -155,6 +163,8 @@ async function startCall(
     at(call),
   );
   await deps.journal.append(...before, started);
+  // Interrupted while it was being reserved: it certainly did not run.
+  if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
   const outcome = await runInHost(call, value, attempt);
   if (outcome.status !== 'indeterminate') return commit(call, outcome, []);
   return resolveIndeterminate(call, value, attempt, outcome);
@@ -182,13 +192,17 @@ async function runInHost(call: Call, value: unknown, attempt: number): Promise<T
   });
   const onAbort = (): void => deps.host.cancel(effect);
   call.signal.addEventListener('abort', onAbort, { once: true });
+  let written: Promise<unknown> = Promise.resolve();
   try {
     const run = { effect, tool: ask.name, arguments: value, spoolPath };
     return await deps.host.run(run, async ({ stream, text, offset }) => {
       const data = { call_id: effect, stream, text, offset, attempt };
-      await deps.journal.append(draft('tool.output', data, at(call)));
+      written = deps.journal.append(draft('tool.output', data, at(call)));
+      await written;
     });
   } catch (error) {
+    // The spool is read from behind the last journaled output: first let those under way land.
+    await written.catch(() => undefined);
     deps.logger.warn('tool.host_failed', { effect, error: toPrxError(error).message });
     return readEnd(call, attempt);
   } finally {
@@ -218,9 +232,12 @@ async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
       if (!parsed.success) return undefined;
       return parsed.data.kind === 'end' ? { end: parsed.data.outcome } : { progress: parsed.data };
     },
-    onProgress({ stream, text }, offset) {
-      const data = { call_id: effect, stream, text, offset, attempt };
-      void journal.append(draft('tool.output', data, at(call)));
+    onProgress(batch) {
+      const drafts = batch.map(({ record: { stream, text }, offset }) => {
+        const data = { call_id: effect, stream, text, offset, attempt };
+        return draft('tool.output', data, at(call));
+      });
+      return journal.append(...drafts);
     },
     isWriterAlive: () => deps.hasOrphanWriter(effect),
     clock,

@@ -3,6 +3,7 @@
  *  answered. */
 import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import type { SessionState } from '../../protocol/states.ts';
 import type {
   AppendRequest,
   AppendResult,
@@ -23,6 +24,10 @@ export interface Draft<T extends EventType = EventType> {
 export interface SessionJournal {
   /** The projection as published so far. */
   record(): SessionRecord;
+  /** The state behind all appends under way: from where the next transition starts. */
+  state(): SessionState;
+  /** The open turn has a tombstone, or will have it when what is under way is durable. */
+  isStopped(): boolean;
   /** Appends in one transaction; resolves with the envelopes when they are published. */
   append(...drafts: readonly Draft[]): Promise<readonly EventEnvelope[]>;
   /** As append, with a claim on a key (see the store's contract). */
@@ -57,7 +62,7 @@ export function openSessionJournal(
   const { store, bus } = deps;
   const session: SessionId = initial.id;
   let record = initial;
-  let outstanding = 0;
+  const underWay = new Set<readonly NewEvent[]>();
   bus.open(session, initial.last_seq);
 
   function apply(event: EventEnvelope): void {
@@ -66,7 +71,7 @@ export function openSessionJournal(
   }
 
   async function send(request: AppendRequest): Promise<AppendResult> {
-    outstanding += 1;
+    underWay.add(request.events);
     try {
       const result = await store.append(request);
       if (result.kind === 'duplicate') return result;
@@ -75,16 +80,30 @@ export function openSessionJournal(
       if (last !== undefined) await bus.reached(session, last.seq);
       return result;
     } finally {
-      outstanding -= 1;
+      underWay.delete(request.events);
     }
   }
+
+  const findUnderWay = (type: EventType): NewEvent[] =>
+    [...underWay].flat().filter((event) => event.type === type);
 
   const toEvents = (drafts: readonly Draft[]): NewEvent[] =>
     drafts.map((each) => ({ session, ...each }));
 
   return {
     record: () => record,
-    outstanding: () => outstanding,
+    state() {
+      const next = findUnderWay('session.state').at(-1)?.data;
+      // The drafts of this type carry this shape; see `draft`.
+      return (next as EventData<'session.state'> | undefined)?.to ?? record.state;
+    },
+    isStopped() {
+      const open = record.open_turn;
+      if (open === undefined) return false;
+      const stops = findUnderWay('interrupt.accepted');
+      return open.interrupted || stops.some((event) => event.turn === open.turn);
+    },
+    outstanding: () => underWay.size,
     async append(...drafts) {
       const result = await send({ events: toEvents(drafts) });
       return result.kind === 'appended' ? result.events : [];

@@ -1,10 +1,8 @@
 /** A session's hold on a worker: waiting for a slot, starting one, heartbeat, its death, giving it
  *  back. Invariant: at most one live worker per session, and only the newest generation is heard. */
-
-import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { toTimestamp } from '../../base/clock.ts';
-import { PrxError, toPrxError } from '../../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SessionHistory } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -37,13 +35,15 @@ export interface Resident {
    *  the signal aborts, and with LIMIT_EXCEEDED when restarts are used up. */
   ensure(signal: AbortSignal): Promise<Worker>;
   worker(): Worker | undefined;
+  /** It holds a slot, with or without a live worker. */
+  isHolding(): boolean;
   residency(): Residency;
   backoff(): { readonly attempt: number; readonly next_at: string } | undefined;
   /** Kills the worker and gives the slot back. */
   leave(reason: string): Promise<void>;
   /** Kills the worker; the next `ensure` starts another at once. The slot is kept. */
   recycle(): void;
-  /** A person asked for another chance: earlier restarts no longer count. */
+  /** A person asked for another chance: earlier restarts no longer count, a back-off ends. */
   forgive(): void;
   /** Resolves when the present worker's death is journaled. */
   settled(): Promise<void>;
@@ -51,9 +51,12 @@ export interface Resident {
 
 interface Held {
   readonly worker: Worker;
-  /** Death is journaled. */
+  /** Death is journaled. Never rejects. */
   readonly buried: Promise<void>;
 }
+
+/** A timer that fires this much late, ms, shows that we stood still ourselves. */
+const OVERSLEPT_MS = 1000;
 
 export function createResident(deps: ResidentDeps): Resident {
   const { clock, journal, session } = deps;
@@ -64,6 +67,7 @@ export function createResident(deps: ResidentDeps): Resident {
   let pending: { delayMs: number; attempt: number; nextAtMs: number } | undefined;
   let exhausted: string | undefined;
   let leaving = false;
+  let skipBackoff = new AbortController();
 
   async function move(to: Residency, reason: string): Promise<void> {
     if (residency === to) return;
@@ -84,16 +88,20 @@ export function createResident(deps: ResidentDeps): Resident {
   }
 
   async function start(): Promise<Worker> {
-    const [{ worker, warm }, history] = await Promise.all([
-      deps.workers.take(),
-      deps.readHistory(),
-    ]);
+    const { manifest, asks } = deps;
+    const [taken, read] = await Promise.allSettled([deps.workers.take(), deps.readHistory()]);
+    if (taken.status === 'rejected') throw taken.reason;
+    const { worker, warm } = taken.value;
+    if (read.status === 'rejected') {
+      // Nobody else knows of this worker.
+      worker.kill('stopped');
+      throw read.reason;
+    }
+    const history = read.value;
     const generation = journal.record().generation + 1;
     held = { worker, buried: worker.exited.then((exit) => bury(worker, generation, exit)) };
-    background(held.buried, 'worker.bury', deps.logger);
-    const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
-    const { manifest, asks } = deps;
     const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
+    const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
     await Promise.all([worker.initialize(binding), started]);
     beat(worker);
     return worker;
@@ -112,17 +120,19 @@ export function createResident(deps: ResidentDeps): Resident {
     else if (!leaving && exit.cause !== 'stopped') {
       exhausted = `the worker exited (${exit.cause}) and restart = "${deps.restart().type}"`;
     }
-    await journal.append(
-      draft('worker.exited', {
-        generation,
-        pid: worker.pid,
-        cause: exit.cause,
-        code: exit.code ?? null,
-        signal: exit.signal ?? null,
-        stderr_tail: exit.stderrTail.slice(-4000),
-        peak_rss_bytes: deps.peakRssBytes(worker.pid) ?? null,
-      }),
-    );
+    const exited = draft('worker.exited', {
+      generation,
+      pid: worker.pid,
+      cause: exit.cause,
+      code: exit.code ?? null,
+      signal: exit.signal ?? null,
+      stderr_tail: exit.stderrTail.slice(-4000),
+      peak_rss_bytes: deps.peakRssBytes(worker.pid) ?? null,
+    });
+    // A full disk does not keep the dead among the living.
+    await journal.append(exited).catch((error: unknown) => {
+      deps.logger.warn('worker.exit_not_journaled', { session, generation, error });
+    });
   }
 
   async function waitBackoff(signal: AbortSignal): Promise<void> {
@@ -131,31 +141,30 @@ export function createResident(deps: ResidentDeps): Resident {
     await journal.append(draft('worker.restarting', { attempt, delay_ms: delayMs }));
     if (delayMs > 0) {
       await move('backoff', `restart ${attempt} in ${delayMs} ms`);
-      await clock.sleep(delayMs, signal);
+      skipBackoff = new AbortController();
+      await clock.sleep(delayMs, AbortSignal.any([signal, skipBackoff.signal]));
       if (signal.aborted) throw new PrxError('CANCELLED', 'no longer waiting for a restart');
     }
     pending = undefined;
   }
 
-  /** Two-step heartbeat: one late answer is logged, the second is a death. */
+  /** Two-step heartbeat: one late answer is logged, the second in a row is a death. Both fit into
+   *  two heartbeats. After a pause of our own (a stopped process, a suspended machine) nothing
+   *  counts as late. */
   function beat(worker: Worker): void {
-    let late = false;
     let timer: Timer;
     const schedule = (): void => {
-      timer = clock.setTimer(deps.heartbeatMs(), () => {
-        worker.ping(deps.heartbeatMs()).then(
-          () => {
-            late = false;
-            schedule();
-          },
-          () => {
-            if (!worker.isAlive()) return;
-            deps.logger.warn('worker.late', { pid: worker.pid, final: late });
-            if (late) worker.kill('unresponsive');
-            late = true;
-            schedule();
-          },
-        );
+      timer = clock.setTimer(deps.heartbeatMs(), () => ask(false));
+    };
+    const ask = (isLate: boolean): void => {
+      const timeoutMs = deps.heartbeatMs() / 2;
+      const askedMs = clock.nowMs();
+      worker.ping(timeoutMs).then(schedule, () => {
+        if (!worker.isAlive()) return;
+        if (clock.nowMs() - askedMs > timeoutMs + OVERSLEPT_MS) return ask(false);
+        deps.logger.warn('worker.late', { pid: worker.pid, final: isLate });
+        if (isLate) worker.kill('unresponsive');
+        else ask(true);
       });
     };
     schedule();
@@ -164,6 +173,7 @@ export function createResident(deps: ResidentDeps): Resident {
 
   return {
     worker: () => held?.worker,
+    isHolding: () => slot !== undefined,
     residency: () => residency,
     backoff: () =>
       residency === 'backoff' && pending !== undefined
@@ -200,6 +210,7 @@ export function createResident(deps: ResidentDeps): Resident {
       restarts = [];
       pending = undefined;
       exhausted = undefined;
+      skipBackoff.abort();
     },
     settled: async () => held?.buried,
   };
@@ -207,9 +218,11 @@ export function createResident(deps: ResidentDeps): Resident {
   /** A start that failed counts as a death, so that a broken worker backs off. */
   async function failStart(error: unknown): Promise<void> {
     const present = held;
-    present?.worker.kill('crashed');
+    // A journal that cannot be written at present is no fault of the worker.
+    const isOurs = isPrxError(error, 'STORE_DEGRADED') || isPrxError(error, 'SHUTTING_DOWN');
+    present?.worker.kill(isOurs ? 'stopped' : 'crashed');
     await present?.buried;
-    if (present !== undefined) return;
+    if (present !== undefined || isOurs) return;
     const decision = decideRestart(
       deps.restart(),
       'crashed',

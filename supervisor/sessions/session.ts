@@ -2,6 +2,7 @@
  *  and its view. Commands check the state, write the journal, and wake the driver; the driver
  *  does the work. Commands of one session run one after the other. */
 import { createHash } from 'node:crypto';
+import { background } from '../../base/background.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { ContentPart } from '../../protocol/content.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
@@ -51,9 +52,10 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
   const { store, bus, clock } = deps;
   const id = initial.id;
   let commands: Promise<unknown> = Promise.resolve();
+  let commandsRunning = 0;
   let stateWaiters: (() => void)[] = [];
   const journal: SessionJournal = openSessionJournal({ store, bus }, initial, onRecord);
-  const approvals: Approvals = createApprovals(journal, clock);
+  const approvals: Approvals = createApprovals(journal, clock, deps.logger);
   const host = deps.createHost(id, () => journal.record());
   const agent = deps.agent(initial.agent);
   const limits = initial.limits;
@@ -99,25 +101,40 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     turnTimeoutMs: () => toTimeoutMs(limits, agent.sessionTimeoutMs),
     idleHibernateMs: deps.idleHibernateMs,
     isContended: deps.isContended,
-    releaseHost: () => host.release(),
+    retireHost: () => host.retire(),
   });
 
   function onRecord(record: SessionRecord, event: EventEnvelope): void {
     approvals.onEvent(event);
-    if (event.type !== 'session.state') return;
-    if (record.state === 'awaiting') driver.turnClock()?.pause();
-    else if (record.state === 'running' && record.open_turn !== undefined)
-      driver.turnClock()?.run();
+    reconcile(record);
+    if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
     const waiters = stateWaiters;
     stateWaiters = [];
     for (const resolve of waiters) resolve();
-    driver.wake();
+    driver.onState();
+  }
+
+  /** The state follows the pending approvals, also where a request and an answer crossed, or
+   *  where a turn ended over its approvals. */
+  function reconcile({ state, approvals: pending, open_turn: open }: SessionRecord): void {
+    if (journal.state() !== state) return;
+    const to =
+      state === 'running' && pending.length > 0 && open !== undefined
+        ? 'awaiting'
+        : state === 'awaiting' && pending.length === 0
+          ? 'running'
+          : undefined;
+    if (to === undefined) return;
+    const reason = to === 'awaiting' ? 'an approval is pending' : 'no approval is pending';
+    const changed = draft('session.state', { from: state, to, reason });
+    background(journal.append(changed), 'session.reconcile', deps.logger);
   }
 
   async function permission(): Promise<Permission> {
     for (;;) {
-      const { state, open_turn: open } = journal.record();
-      if (open?.interrupted) return 'stop';
+      // Also what is under way counts: nothing is reserved behind a tombstone.
+      if (journal.isStopped()) return 'stop';
+      const state = journal.state();
       if (state === 'running' || state === 'awaiting') return 'go';
       if (state === 'stopping' || state === 'stopped') return 'stop';
       await new Promise<void>((resolve) => stateWaiters.push(resolve));
@@ -125,13 +142,23 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
   }
 
   function serialize<T>(command: () => Promise<T>): Promise<T> {
-    const result = commands.then(command);
+    const result = track(() => commands.then(command));
     commands = result.catch(() => undefined);
     return result;
   }
 
+  /** A session with a command under way is not forgotten. */
+  async function track<T>(work: () => Promise<T>): Promise<T> {
+    commandsRunning += 1;
+    try {
+      return await work();
+    } finally {
+      commandsRunning -= 1;
+    }
+  }
+
   function transition(to: SessionState, reason: string): Draft {
-    const from = journal.record().state;
+    const from = journal.state();
     assertTransition(from, to);
     return draft('session.state', { from, to, reason });
   }
@@ -144,11 +171,11 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
   }
 
   async function stopTurn(by: string, before: readonly Draft[], reason: string): Promise<void> {
+    const turn = journal.record().open_turn?.turn;
     const drafts = [...before, ...tombstone(by)];
     if (drafts.length === 0) return;
     await journal.append(...drafts);
-    for (const waiter of stateWaiters.splice(0)) waiter();
-    driver.stopTurn('interrupted', reason);
+    if (turn !== undefined) driver.stopTurn(turn, { outcome: 'interrupted', reason });
   }
 
   async function accept(params: SendInput, by: string): Promise<InputAccepted> {
@@ -198,6 +225,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     }
   }
 
+  /** The tombstone, and the wait for the driver, which ends the turn and lets everything go. */
   async function closeNow(by: string): Promise<void> {
     const { state } = journal.record();
     if (state === 'created') {
@@ -207,12 +235,9 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     if (state !== 'stopping')
       await stopTurn(by, [transition('stopping', `closed by ${by}`)], 'closed');
     driver.wake();
-    while (journal.record().open_turn !== undefined) {
-      await bus.reached(id, journal.record().last_seq + 1);
+    while (journal.record().state === 'stopping') {
+      await new Promise<void>((resolve) => stateWaiters.push(resolve));
     }
-    host.release();
-    await resident.leave('closed');
-    await journal.append(transition('stopped', `closed by ${by}`));
   }
 
   return {
@@ -249,20 +274,25 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       serialize(async () => {
         await journal.append(draft('session.renamed', { name }));
       }),
-    resolveApproval: (effect, params, by) => approvals.resolve(effect, params, by),
+    resolveApproval: (effect, params, by) =>
+      // Not behind the other commands: `close` may wait for the very call that asks.
+      track(() => approvals.resolve(effect, params, by)),
     isQuiet() {
       const { open_turn: open, queued, state } = journal.record();
       const isSettled = state !== 'starting' && state !== 'stopping';
-      const hasNone = resident.residency() === 'hibernated' && gate.running().length === 0;
+      const hasNone = !resident.isHolding() && resident.residency() === 'hibernated';
       return (
         isSettled &&
         hasNone &&
+        gate.running().length === 0 &&
+        commandsRunning === 0 &&
         journal.outstanding() === 0 &&
         (!open || state !== 'running') &&
         queued.length === 0
       );
     },
     async halt() {
+      gate.seal();
       driver.halt();
       approvals.close();
       await resident.settled();

@@ -1,4 +1,4 @@
-/** The extra pipes of a one-shot child, beyond its three standard streams. */
+/** The extra pipes of a child, beyond its three standard streams. */
 import { Duplex } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import type { QuickProcess } from '../../base/process.ts';
@@ -9,11 +9,5 @@ export function getPipe(quick: QuickProcess, index: number): Duplex {
   const all: readonly unknown[] = quick.child.stdio;
   const pipe = all[index];
   assert(pipe instanceof Duplex, `descriptor ${index} was started as a pipe`);
-  pipe.on('error', () => undefined);
-  return pipe;
-}
-
-/** bubblewrap's --args: a command line is visible to every user of the host, a pipe is not. */
-export function writeArguments(pipe: Duplex, args: readonly string[]): void {
-  pipe.end(args.map((arg) => `${arg}\0`).join(''));
+  return pipe.on('error', () => undefined);
 }
