@@ -2,7 +2,9 @@
  *  tests hand them streams of their own. */
 import type { Readable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { Random } from '../base/random.ts';
+
+/** How this program is called: in help, hints and messages. */
+export const PROGRAM = 'prx-supervisor';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -29,7 +31,6 @@ export interface Machine {
   readonly stdout: Output;
   readonly stderr: Output;
   readonly clock: Clock;
-  readonly random: Random;
   /** Our own Node: what to start programs of ours with. */
   readonly node: { readonly path: string; readonly args: readonly string[] };
   /** Calls `handler` at each Ctrl-C (SIGINT) or SIGTERM. Returns how to stop listening. */

@@ -2,8 +2,8 @@
  *  output any more. */
 import { realClock } from '../base/clock.ts';
 import { systemCode } from '../base/errors.ts';
-import { realRandom } from '../base/random.ts';
 import type { Machine } from './machine.ts';
+import { EXIT } from './outcome.ts';
 import { runProgram } from './program.ts';
 import { stayAlive } from './stay-alive.ts';
 
@@ -17,7 +17,6 @@ function createMachine(): Machine {
     stdout: process.stdout,
     stderr: process.stderr,
     clock: realClock,
-    random: realRandom,
     node: { path: process.execPath, args: process.execArgv },
     onInterrupt: (handler) => {
       const onInt = (): void => handler('SIGINT');
@@ -34,8 +33,11 @@ function createMachine(): Machine {
 async function main(): Promise<void> {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: unknown) => {
-      if (systemCode(error) === 'EPIPE') process.exit(0);
-      throw error;
+      const code = systemCode(error);
+      if (code === 'EPIPE') process.exit(0);
+      // A full disk behind a redirection, and the like: said where there is still somebody.
+      if (stream === process.stdout) process.stderr.write(`error: cannot write output: ${code}\n`);
+      process.exit(EXIT.failed);
     });
   }
   const release = stayAlive();

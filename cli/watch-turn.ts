@@ -55,7 +55,7 @@ export async function watchTurn(context: Context, watch: WatchTurn): Promise<num
       },
     });
     output.finish();
-    return concludeTurn(context, followed);
+    return concludeTurn(context, followed, watch.mode);
   } finally {
     output.finish();
     answerer.close();
@@ -79,9 +79,12 @@ function createInterrupt(context: Context, watch: WatchTurn, stop: AbortControll
   };
 }
 
-function concludeTurn(context: Context, followed: FollowedTurn): number {
+function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn['mode']): number {
   if (followed.lost !== undefined) throw new PrxError('SESSION_NOT_OPEN', followed.lost);
   sayDenied(context, followed.denied);
+  if (mode === 'never' && followed.denied.length > 0) {
+    context.say('  --approve ask asks on a terminal, --approve all allows what needs approval');
+  }
   const { end } = followed;
   if (end === undefined) return EXIT.interrupted;
   return toTurnExit({
@@ -98,5 +101,4 @@ function sayDenied(context: Context, denied: readonly ToolCall[]): void {
   for (const call of denied) {
     context.say(`  ${call.tool} ${call.summary} · by ${sanitize(call.deniedBy ?? 'policy')}`);
   }
-  context.say('  --approve ask asks on a terminal, --approve all allows what needs approval');
 }

@@ -138,9 +138,12 @@ class RichTerminal {
   }
 
   #onEvent(event: EventEnvelope): void {
+    const wasInTurn = this.#view.feed.inTurn;
     const step = stepView(this.#view, toKnownEvent(event), this.#options());
     this.#view = step.view;
     this.#pending.push(...step.committed);
+    // What was said about a turn that has ended is over with it.
+    if (wasInTurn && !step.view.feed.inTurn) this.#message = undefined;
     this.#scheduleDraw();
   }
 

@@ -11,7 +11,10 @@ export const command = defineCommand({
     yargs
       .positional('shell', { choices: SHELLS, demandOption: true, describe: 'Which shell' })
       .example('prx-supervisor completion bash >> ~/.bashrc', '')
-      .example('prx-supervisor completion fish > ~/.config/fish/completions/prx-supervisor.fish', ''),
+      .example(
+        'prx-supervisor completion fish > ~/.config/fish/completions/prx-supervisor.fish',
+        '',
+      ),
   run: async (context, { shell }) => {
     context.machine.stdout.write(renderCompletion(shell));
     return EXIT.done;

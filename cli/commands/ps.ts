@@ -70,7 +70,10 @@ interface Listing {
 
 async function list(context: Context, filter: Filter): Promise<Listing> {
   const { state, labels } = filter;
-  const found = await context.connect().listSessions({ state, labels });
+  const found = await context.connect().listSessions({
+    ...(state.length === 0 ? {} : { state }),
+    labels,
+  });
   // Asked for by state means asked for: nothing of it is hidden then.
   if (filter.all || state.length > 0) return { sessions: found, hiddenCount: 0 };
   const sessions = found.filter((session) => session.state !== 'stopped');

@@ -1,0 +1,198 @@
+/** The command line through yargs. The typed command is yargs' default command: it is the only one
+ *  that is registered, and yargs lays out no help that nobody asked for. */
+import yargs, { type ArgumentsCamelCase, type Argv } from 'yargs';
+import { PrxError, toPrxError } from '../base/errors.ts';
+import { findNearest } from '../base/nearest.ts';
+import type { Command, GlobalArgs } from './command.ts';
+import { type CommandEntry, commandTable, findCommand } from './commands/index.ts';
+import { columnsOf, type Machine, PROGRAM } from './machine.ts';
+
+const HELP_COLUMNS_MAX = 100;
+
+type Parsed = ArgumentsCamelCase<unknown>;
+
+export interface CommandLine {
+  /** Without the command's name. */
+  readonly argv: readonly string[];
+  readonly machine: Machine;
+  readonly entry: CommandEntry;
+  readonly command: Command;
+}
+
+export interface ParsedLine {
+  /** Absent when the output was all that was asked for. */
+  readonly args: Parsed | undefined;
+  /** What yargs wants printed: help. */
+  readonly output: string;
+}
+
+/** @throws INVALID_REQUEST, with the nearest known option. */
+export async function parseCommand(line: CommandLine): Promise<ParsedLine> {
+  const { entry } = line;
+  const name = `${PROGRAM} ${entry.name}`;
+  let args: Parsed | undefined;
+  let arrays: readonly string[] = [];
+  const parser = createParser(name, line.machine).command(
+    `$0 ${entry.usage}`.trim(),
+    entry.summary,
+    (y) => {
+      const registered = registerCommand(y, line);
+      arrays = [...declaredOf(registered).arrays, ...variadicOf(line.entry)];
+      return registered;
+    },
+    (parsed) => {
+      args = parsed;
+    },
+  );
+  const output = await runParser(parser, line.argv, name);
+  if (args === undefined || output !== '') return { args: undefined, output };
+  checkValues(args, arrays);
+  return { args, output };
+}
+
+/** Refuses whatever is not an option of every command. */
+export async function parseWithoutCommand(
+  argv: readonly string[],
+  machine: Machine,
+): Promise<void> {
+  await runParser(addGlobals(createParser(PROGRAM, machine)), argv, PROGRAM);
+}
+
+/** Prints the words a shell may complete with, one a line. yargs prints them itself, from a parse
+ *  inside its parse, so there is no output to hand back.
+ *  @param words  what is typed so far, without the program's name. */
+export async function completeWords(words: readonly string[], machine: Machine): Promise<void> {
+  const typed = words.map(findCommand).find((entry) => entry !== undefined);
+  const loaded = await typed?.load();
+  const argv = ['--get-yargs-completions', PROGRAM, ...words];
+  const parser = createParser(PROGRAM, machine, argv);
+  for (const entry of commandTable) {
+    const names = [`${entry.name} ${entry.usage}`.trim(), ...entry.aliases];
+    parser.command(names, entry.summary, (y) =>
+      entry === typed && loaded !== undefined
+        ? registerCommand(y, { entry, command: loaded.command })
+        : y,
+    );
+  }
+  await addGlobals(parser).parseAsync();
+}
+
+/** @returns what yargs wants printed. */
+async function runParser(
+  parser: Argv<GlobalArgs>,
+  argv: readonly string[],
+  name: string,
+): Promise<string> {
+  let output = '';
+  try {
+    await parser.parseAsync([...argv], {}, (_error: unknown, _args: unknown, text: string) => {
+      output = text;
+    });
+  } catch (error) {
+    throw toUsageError(toPrxError(error).message, parser, name);
+  }
+  return output;
+}
+
+function createParser(
+  name: string,
+  machine: Machine,
+  argv: readonly string[] = [],
+): Argv<GlobalArgs> {
+  const parser = yargs([...argv])
+    .scriptName(name)
+    .exitProcess(false)
+    .locale('en')
+    .version(false)
+    .help('help')
+    .alias('help', 'h')
+    .wrap(Math.min(HELP_COLUMNS_MAX, columnsOf(machine.stdout)))
+    .parserConfiguration({
+      'boolean-negation': false,
+      'greedy-arrays': false,
+      'parse-positional-numbers': false,
+      'dot-notation': false,
+    })
+    .strict()
+    .showHelpOnFail(false)
+    .fail((message, error) => {
+      throw error ?? new PrxError('INVALID_REQUEST', message);
+    });
+  // They are declared by addGlobals, behind a command's own options, so that help lists them last.
+  return parser as unknown as Argv<GlobalArgs>;
+}
+
+/** The command's own options first: yargs lists named groups before the rest. */
+function registerCommand(
+  parser: Argv<GlobalArgs>,
+  { entry, command }: Pick<CommandLine, 'entry' | 'command'>,
+): Argv<GlobalArgs> {
+  const registered = command.register(parser);
+  const positionals: readonly string[] = entry.usage.match(/[\w-]+/g) ?? [];
+  const own = declaredOf(parser).names.filter(
+    (key) => key.length > 1 && key !== 'help' && !positionals.includes(key),
+  );
+  return addGlobals(registered.group(own, 'Options:'));
+}
+
+/** Positionals that take several words. */
+function variadicOf(entry: CommandEntry): string[] {
+  return Array.from(entry.usage.matchAll(/([\w-]+)\.\./g), ([, name = '']) => name);
+}
+
+function addGlobals(parser: Argv<unknown>): Argv<GlobalArgs> {
+  const group = 'Options of every command:';
+  const off = { type: 'boolean', default: false, group } as const;
+  return parser
+    .option('state-dir', {
+      type: 'string',
+      requiresArg: true,
+      group,
+      describe: 'Where the supervisor keeps its state',
+    })
+    .option('url', { type: 'string', requiresArg: true, group, describe: 'A supervisor on TCP' })
+    .option('json', { ...off, describe: 'Output for programs' })
+    .option('plain', { ...off, describe: 'Flat, labelled output' })
+    .option('quiet', { ...off, alias: 'q', describe: 'Only what a script needs' })
+    .group(['help'], group);
+}
+
+interface Declared {
+  readonly names: readonly string[];
+  readonly arrays: readonly string[];
+}
+
+/** What is declared so far; yargs' own list, which its type declaration leaves out. */
+function declaredOf(parser: Argv<GlobalArgs>): Declared {
+  const { getOptions } = parser as unknown as {
+    getOptions(): { key: Record<string, unknown>; array: string[] };
+  };
+  const options = getOptions.call(parser);
+  return { names: Object.keys(options.key), arrays: options.array };
+}
+
+/** yargs' sentence, with the nearest known option and where to read on. */
+function toUsageError(message: string, parser: Argv<GlobalArgs>, name: string): PrxError {
+  const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ')[0];
+  const known = declaredOf(parser).names;
+  const nearest = unknown === undefined ? undefined : findNearest(unknown, known);
+  const said = unknown === undefined ? message : `unknown option or argument '${unknown}'.`;
+  const hint = nearest === undefined ? '' : ` Did you mean '--${nearest}'?`;
+  const sentence = /[.!?]$/.test(said) ? said : `${said}.`;
+  return new PrxError('INVALID_REQUEST', `${sentence}${hint} '${name} --help' explains.`, {
+    data: { nearest },
+  });
+}
+
+/** What yargs lets through: a number that is none, an option given twice. */
+function checkValues(args: Parsed, arrays: readonly string[]): void {
+  for (const [key, value] of Object.entries(args)) {
+    if (key === '_') continue;
+    if (typeof value === 'number' && Number.isNaN(value)) {
+      throw new PrxError('INVALID_REQUEST', `--${key} takes a number`, { data: { option: key } });
+    }
+    if (Array.isArray(value) && !arrays.includes(key)) {
+      throw new PrxError('INVALID_REQUEST', `--${key} was given more than once`);
+    }
+  }
+}
