@@ -55,7 +55,7 @@ function tokenOf(env: Environment): string | undefined {
 }
 
 /** The config file in force, if there is one. */
-export function findConfigFile(flags: PlaceFlags, env: Environment): string | undefined {
+function findConfigFile(flags: PlaceFlags, env: Environment): string | undefined {
   const asked = flags.config || env['PRX_CONFIG'];
   if (asked) return resolve(asked);
   const base = env['XDG_CONFIG_HOME'] || join(homeOf(env), '.config');

@@ -3,7 +3,7 @@ import { PrxError } from '../base/errors.ts';
 import type { Input } from './machine.ts';
 
 /** The server's limit on an input's text, in characters; a byte is at most one of them. */
-export const PROMPT_CHARS_MAX = 8_000_000;
+const PROMPT_CHARS_MAX = 8_000_000;
 const PROMPT_BYTES_MAX = 4 * PROMPT_CHARS_MAX;
 
 /** @throws INVALID_REQUEST for bytes that are no UTF-8 or none at all, PAYLOAD_TOO_LARGE. */
@@ -42,7 +42,7 @@ function decode(bytes: Buffer): string {
 }
 
 /** Offset of the first byte that breaks the encoding: the longest valid head ends there. */
-export function findInvalidByte(bytes: Buffer): number {
+function findInvalidByte(bytes: Buffer): number {
   let offset = 0;
   for (const char of bytes.toString('utf8')) {
     const length = Buffer.byteLength(char, 'utf8');

@@ -41,7 +41,9 @@ function toHints(context: ReportContext, error: PrxError): string[] {
     case 'SESSION_AMBIGUOUS':
       return candidateHints(error);
     case 'UNAUTHORIZED':
-      return ['put a valid token into PRX_TOKEN'];
+      return [
+        'put a valid token into PRX_TOKEN; that of a local supervisor is in STATE_DIR/api-token',
+      ];
     case 'AT_CAPACITY':
     case 'QUEUE_FULL': {
       const seconds = error.data['retry_after_secs'];

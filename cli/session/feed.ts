@@ -8,7 +8,7 @@ import type { PendingApproval, Piece, ToolCall } from './pieces.ts';
 import { summarizeArguments } from './tool-summary.ts';
 
 /** Lines of a tool's output that a view shows. */
-export const HEAD_LINES_MAX = 5;
+const HEAD_LINES_MAX = 5;
 const HEAD_LINE_CHARS_MAX = 400;
 
 interface OpenStep {

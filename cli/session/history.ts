@@ -5,7 +5,7 @@ import type { ApiClient } from '../../api/client.ts';
 import type { EventEnvelope, EventType } from '../../protocol/events.ts';
 
 /** All that a view shows, but the pieces that a later event repeats as a whole. */
-export const WHOLE_TYPES: readonly EventType[] = [
+const WHOLE_TYPES: readonly EventType[] = [
   'input.accepted',
   'input.steered',
   'input.quarantined',

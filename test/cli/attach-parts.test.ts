@@ -215,7 +215,7 @@ describe('the live view', () => {
       toolStarted(),
     ]);
     const live = toLiveLines(view, { ...options, nowMs: 2000, rows: 10 });
-    expect(live.slice(1)).toEqual(['open **bo', '⠴ shell ls · running 2.0s · bubblewrap']);
+    expect(live.slice(1)).toEqual(['open **bo', '⠦ shell ls · running 2.0s · bubblewrap']);
   });
 
   test('what moves keeps to its rows, newest last', () => {

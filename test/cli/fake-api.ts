@@ -75,6 +75,11 @@ export class FakeApi {
     for (const follow of session.followers) follow(event);
   }
 
+  /** Resolves once somebody follows a session. */
+  async untilFollowed(): Promise<void> {
+    while (this.#open.size === 0) await new Promise((next) => setImmediate(next));
+  }
+
   /** Cuts the connections of everybody who follows. */
   cut(): void {
     for (const response of this.#open) response.destroy();
@@ -125,6 +130,7 @@ export class FakeApi {
   #follow(session: FakeSession, request: FakeRequest, response: ServerResponse): void {
     const last = String(session.view['last_seq']);
     response.writeHead(200, { 'content-type': 'text/event-stream', 'x-prx-last-seq': last });
+    response.flushHeaders();
     const types = request.query.get('types')?.split(',');
     const send = (event: EventEnvelope): void => {
       if (types !== undefined && !types.includes(event.type)) return;
@@ -193,6 +199,8 @@ export class FakeApi {
         const found = views.filter((view) => state?.includes(String(view['state'])) ?? true);
         return answer(response, 200, found);
       }
+      case 'GET /healthz':
+        return answer(response, 200, { status: 'ok' });
       case 'GET /api/v1/status':
         return answer(response, 200, fakeStatus(this.stateDir));
       case 'POST /api/v1/reload':

@@ -80,7 +80,10 @@ export function createFakeMachine(options: FakeOptions = {}): FakeMachine {
       handlers.add(handler);
       return () => handlers.delete(handler);
     },
-    replaceWith: (command, args) => void replaced.push([command, ...args]),
+    replaceWith: (command, args) => {
+      replaced.push([command, ...args]);
+      throw new Error('replaced'); // The real one does not come back either.
+    },
     signal: (name = 'SIGINT') => {
       for (const handler of handlers) handler(name);
     },

@@ -1,0 +1,175 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { commandNames, commandTable } from '../../cli/commands/index.ts';
+import { type FilePlaces, locate, quoteArgument, toStartCommand } from '../../cli/locate.ts';
+import { findProgram } from '../../cli/own-programs.ts';
+import { findCommandIndex, readVersion } from '../../cli/program.ts';
+import { runCli } from './run-cli.ts';
+
+let folder = '';
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'prx-line-'));
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = (...argv: string[]) => runCli({ stateDir: folder }, argv);
+
+describe('help', () => {
+  test('--help lists every command by group, with examples, on stdout', async () => {
+    const { exit, out, err } = await run('--help');
+    expect([exit, err]).toEqual([0, '']);
+    for (const name of commandNames) expect(out).toMatch(new RegExp(`^ .*\\b${name}\\b`, 'm'));
+    expect(out).toContain('Examples:');
+  });
+
+  test('--version', async () => {
+    expect(await run('--version')).toEqual({ exit: 0, out: `${readVersion()}\n`, err: '' });
+  });
+
+  test('without a command the help is a mistake: stderr, exit 2', async () => {
+    const { exit, out, err } = await run();
+    expect([exit, out]).toEqual([2, '']);
+    expect(err).toContain('Usage:');
+  });
+
+  test.each(commandNames)('%s --help explains it, loads and runs nothing', async (name) => {
+    const { exit, out, err } = await run(name, '--help');
+    expect([exit, err]).toEqual([0, '']);
+    const known = commandTable.find((entry) => [entry.name, ...entry.aliases].includes(name));
+    expect(out).toContain(`prx-supervisor ${known?.name}`);
+    expect(out).toContain('--state-dir');
+  });
+
+  test('help COMMAND is COMMAND --help', async () => {
+    expect((await run('help', 'ps')).out).toBe((await run('ps', '--help')).out);
+  });
+});
+
+describe('mistakes exit 2 and name what is near', () => {
+  test.each([
+    [['pss'], "there is no command 'pss'. Did you mean 'ps'?"],
+    [['atach', 'x'], "Did you mean 'attach'?"],
+    [['ps', '--wach'], "unknown option or argument 'wach'. Did you mean '--watch'?"],
+    [['ps', 'extra'], "unknown option or argument 'extra'"],
+    [['--jsn'], "Did you mean '--json'?"],
+    [['attach'], 'Not enough non-option arguments'],
+    [['wait', 'x', '--for', 'ever'], 'Choices: "idle", "completed", "approval"'],
+    [['wait', 'x', '--timeout', 'soon'], '--timeout takes a number'],
+    [['new', '--name', 'a', '--name', 'b'], '--name was given more than once'],
+    [['new', '--name'], 'Not enough arguments following: name'],
+    [['config', 'edit'], 'Choices: "check", "show"'],
+  ])('%j', async (argv, message) => {
+    const { exit, out, err } = await run(...argv);
+    expect([exit, out, err]).toEqual([2, '', expect.stringContaining(message)]);
+  });
+
+  test('--json tells errors as JSON, on stderr', async () => {
+    const { exit, out, err } = await run('pss', '--json');
+    expect([exit, out]).toEqual([2, '']);
+    expect(JSON.parse(err)).toMatchObject({ error: { code: 'INVALID_REQUEST', exit: 2 } });
+  });
+});
+
+test.each(
+  commandNames.filter((name) => !['start', 'config', 'doctor', 'completion'].includes(name)),
+)('%s without a supervisor: exit 3 and the command that starts one', async (name) => {
+  const words: Record<string, string[]> = {
+    send: ['x', 'text'],
+    rename: ['x', 'n'],
+    approve: ['x', '1.1.1'],
+    deny: ['x', '1.1.1'],
+    run: ['prompt'],
+  };
+  const needsId = commandTable.some(({ name: own, usage }) => own === name && usage !== '');
+  const argv = [name, ...(words[name] ?? (needsId ? ['x'] : []))];
+  const { exit, out, err } = await run(...argv, '--state-dir', `${folder}/none`);
+  expect([exit, out]).toEqual([3, '']);
+  expect(err).toContain(`prx-supervisor start --state-dir ${folder}/none --detach`);
+});
+
+test.each([
+  [[], -1],
+  [['ps'], 0],
+  [['--json', 'ps'], 1],
+  [['--state-dir', 'ps', 'logs'], 2],
+  [['--url=x', 'ps'], 1],
+  [['--help'], -1],
+])('the command in %j', (argv, index) => {
+  expect(findCommandIndex(argv)).toBe(index);
+});
+
+describe('where the supervisor is', () => {
+  const home = { HOME: '/h' };
+  const none = async (): Promise<FilePlaces> => ({ storePath: undefined, socket: undefined });
+  const named = async (): Promise<FilePlaces> => ({ storePath: '/from/file', socket: undefined });
+  const place = async (flags: object, env: object, read = none) => {
+    const door = await locate(flags, { ...home, ...env }, read);
+    return door.kind === 'url' ? door : door.socketPath;
+  };
+
+  test('flag, then environment, then file, then XDG', async () => {
+    const config = { PRX_CONFIG: '/c.toml' };
+    expect(await place({ stateDir: '/flag' }, { ...config, PRX_STATE_DIR: '/env' }, named)).toBe(
+      '/flag/api.sock',
+    );
+    expect(await place({}, { ...config, PRX_STATE_DIR: '/env' }, named)).toBe('/env/api.sock');
+    expect(await place({}, config, named)).toBe('/from/file/api.sock');
+    expect(await place({}, { XDG_STATE_HOME: '/x' })).toBe('/x/prx-supervisor/api.sock');
+    expect(await place({}, {})).toBe('/h/.local/state/prx-supervisor/api.sock');
+  });
+
+  test('PRX_URL with its token; a --state-dir flag beats it, --url beats all', async () => {
+    const env = { PRX_URL: 'http://h:1', PRX_TOKEN: 't' };
+    expect(await place({}, env)).toEqual({ kind: 'url', url: 'http://h:1', token: 't' });
+    expect(await place({ stateDir: '/flag' }, env)).toBe('/flag/api.sock');
+    expect(await place({ url: 'http://o:2', stateDir: '/flag' }, {})).toEqual({
+      kind: 'url',
+      url: 'http://o:2',
+      token: undefined,
+    });
+  });
+
+  test('a real config file: its store and its socket; a broken one names nothing', async () => {
+    const file = join(folder, 'c.toml');
+    writeFileSync(file, '[store]\npath = "/s"\n[api]\nsocket = "/run/own.sock"\n');
+    expect(await locate({ config: file }, home)).toMatchObject({
+      stateDir: '/s',
+      socketPath: '/run/own.sock',
+    });
+    writeFileSync(file, 'path = [');
+    expect(await locate({ config: file }, home)).toMatchObject({
+      socketPath: '/h/.local/state/prx-supervisor/api.sock',
+    });
+  });
+
+  test('the command that starts it is fit to paste', () => {
+    const door = { kind: 'socket', stateDir: "/a b's", socketPath: '', isDefault: false } as const;
+    expect(toStartCommand('prx', door)).toBe("prx start --state-dir '/a b'\\''s' --detach");
+    expect(toStartCommand('prx', { ...door, isDefault: true })).toBe('prx start --detach');
+    expect(quoteArgument('/plain/path-1.2')).toBe('/plain/path-1.2');
+  });
+});
+
+test('our programs: bundled beside us, or as source; a missing one is named', () => {
+  expect(findProgram('supervisor')).toMatch(/supervisor/);
+  expect(() => findProgram('sandbox', join(folder, 'nowhere'))).toThrow(/has no sandbox/);
+});
+
+describe('[command:completion] the words', () => {
+  test.each([
+    [['p'], 'ps'],
+    [['ps', '--'], '--watch'],
+    [['ps', '--state', ''], 'suspended'],
+    [['config', ''], 'check'],
+  ])('%j offers %s', async (words, word) => {
+    const log = jest.spyOn(console, 'log').mockImplementation(() => undefined);
+    await run('--get-yargs-completions', ...words);
+    const offered = log.mock.calls.map(([line]) => String(line));
+    log.mockRestore();
+    expect(offered).toContain(word);
+  });
+});

@@ -1,0 +1,107 @@
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { type Check, toOverall } from '../../cli/doctor/check.ts';
+import {
+  checkNode,
+  checkSocket,
+  checkStateDir,
+  judgeDisk,
+} from '../../cli/doctor/machine-checks.ts';
+import { checkProvider, judgeSandbox } from '../../cli/doctor/service-checks.ts';
+import { runCli } from './run-cli.ts';
+
+let folder = '';
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'prx-doctor-'));
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const of = (check: Check) => [check.status, check.mend !== undefined];
+
+describe('single checks: status, and a mend whenever it is not ok', () => {
+  test.each<[string, () => Check, string, boolean]>([
+    ['Node as pinned', () => checkNode('v26.0.0'), 'ok', false],
+    ['Node too old', () => checkNode('v24.9.0'), 'fail', true],
+    ['much disk', () => judgeDisk(1024 ** 3), 'ok', false],
+    ['little disk', () => judgeDisk(1024 ** 3 - 1), 'warn', true],
+    ['no disk', () => judgeDisk(100 * 1024 ** 2 - 1), 'fail', true],
+    ['a sandbox', () => judgeSandbox({ level: 'bubblewrap' }), 'ok', false],
+    ['none', () => judgeSandbox({ level: 'none', mend: 'install bubblewrap' }), 'warn', true],
+    ['running', () => checkSocket('/s', true, 'start'), 'ok', false],
+    ['not running', () => checkSocket('/no/such.sock', false, 'start'), 'ok', false],
+    ['a state dir to be made', () => checkStateDir(join(folder, 'a/b'), undefined), 'ok', false],
+    ['a state dir of another', () => checkStateDir(folder, 4_000_000), 'fail', true],
+  ])('%s', (_name, check, status, hasMend) => {
+    expect(of(check())).toEqual([status, hasMend]);
+  });
+
+  test('a socket that nobody answers is stale; a state dir that others may read is named', () => {
+    const socket = join(folder, 'api.sock');
+    writeFileSync(socket, '');
+    expect(of(checkSocket(socket, false, 'prx start'))).toEqual(['warn', true]);
+    chmodSync(folder, 0o755);
+    expect(checkStateDir(folder, undefined)).toMatchObject({
+      status: 'warn',
+      mend: `chmod 700 ${folder}`,
+    });
+  });
+
+  test.each([
+    ['a key', {}, { OPENAI_API_KEY: 'k' }, 'ok'],
+    ['a key under another name', { 'provider.api_key_env': 'K' }, { K: 'k' }, 'ok'],
+    ['no key, own server', { 'provider.base_url': 'http://h' }, {}, 'warn'],
+    ['nothing at all: offline', {}, {}, 'warn'],
+    ['openai asked for without a key', { 'provider.kind': 'openai' }, {}, 'fail'],
+  ])('provider: %s', (_name, values, env, status) => {
+    const found = new Map<string, unknown>(Object.entries(values));
+    const check = checkProvider((key) => found.get(key), env);
+    expect(check.status).toBe(status);
+    expect(JSON.stringify(check)).not.toContain('"k"');
+  });
+
+  test('the worst counts', () => {
+    const check = (status: Check['status']): Check => ({
+      id: 'x',
+      category: 'machine',
+      status,
+      summary: '',
+    });
+    expect(toOverall([])).toBe('ok');
+    expect(toOverall([check('ok'), check('warn')])).toBe('warn');
+    expect(toOverall([check('fail'), check('warn')])).toBe('fail');
+  });
+});
+
+describe('with our own programs', () => {
+  const options = () => ({ env: { XDG_CONFIG_HOME: folder, PATH: '/usr/bin:/bin' } });
+
+  test('[command:config] check: valid exits 0, a mistake exits 78 and is named', async () => {
+    const good = await runCli({ stateDir: folder }, ['config', 'check'], options());
+    expect([good.exit, good.out]).toEqual([0, expect.stringContaining('valid: ')]);
+    const file = join(folder, 'bad.toml');
+    writeFileSync(file, '[agent]\nmax_turn = 3\n');
+    const argv = ['config', 'check', '--config', file];
+    const bad = await runCli({ stateDir: folder }, argv, options());
+    expect([bad.exit, bad.err]).toEqual([78, expect.stringContaining('max_turn')]);
+  }, 30_000);
+
+  test('[command:config] show: every value and its source', async () => {
+    const { exit, out } = await runCli({ stateDir: folder }, ['config', 'show'], options());
+    expect(exit).toBe(0);
+    expect(out).toMatch(/^agent\.max_turns +50 +default$/m);
+    expect(out).toMatch(/^store\.path +.* environment$/m);
+  }, 30_000);
+
+  test('[command:doctor] --json: schemaVersion, overallStatus, checks', async () => {
+    const { out } = await runCli({ stateDir: folder }, ['doctor', '--json'], options());
+    const report = JSON.parse(out);
+    expect([report.schemaVersion, ['ok', 'warn', 'fail']]).toEqual([1, expect.anything()]);
+    expect(Object.keys(report.checks)).toEqual(
+      expect.arrayContaining(['node', 'state_dir', 'disk', 'config', 'provider', 'sandbox']),
+    );
+  }, 30_000);
+});
