@@ -26,8 +26,10 @@ const SESSION_WAITING_MAX = 4000;
 const SESSION_BYTES_MAX = 34 * 1024 * 1024;
 const BATCH_EVENTS_MAX = 1000;
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** One is written while the next one is on its way to the thread. */
-const BATCHES_UNDER_WAY_MAX = 2;
+/** Batches and other tasks: one is written while the next one is on its way to the thread. */
+const TASKS_UNDER_WAY_MAX = 2;
+/** One runs; one waits in the thread, and covers all that is committed before it starts. */
+const SYNCS_UNDER_WAY_MAX = 2;
 
 interface Waiting extends PreparedRequest {
   readonly request: AppendRequest;
@@ -36,7 +38,7 @@ interface Waiting extends PreparedRequest {
 }
 
 /** Another task of the writer, in its place among the appends. */
-type Entry = Waiting | { readonly post: () => void };
+type Entry = Waiting | { readonly run: () => Promise<void> };
 
 export interface AppendQueueDeps {
   readonly writer: WriterThread;
@@ -52,8 +54,11 @@ export class AppendQueue {
   readonly #deps: AppendQueueDeps;
   #entries: Entry[] = [];
   readonly #load = new Map<string, { count: number; bytes: number }>();
+  #waitingCount = 0;
   #waitingBytes = 0;
   #underWay = 0;
+  readonly #syncs: Promise<void>[] = [];
+  #nextSync: Promise<void> | undefined;
   #isScheduled = false;
 
   constructor(deps: AppendQueueDeps) {
@@ -77,16 +82,29 @@ export class AppendQueue {
   /** Runs another task of the writer behind all appends made so far. */
   runInOrder<T>(task: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#entries.push({ post: () => void task().then(resolve, reject) });
+      this.#entries.push({ run: () => task().then(resolve, reject) });
       this.#schedule();
     });
+  }
+
+  /** Resolves when a sync that started after this call has been answered; see `mark` for what is
+   *  synced. Few are under way, however many ask. */
+  sync(): Promise<void> {
+    if (this.#nextSync !== undefined) return this.#nextSync;
+    const [oldest] = this.#syncs;
+    if (oldest === undefined || this.#syncs.length < SYNCS_UNDER_WAY_MAX) return this.#postSync();
+    this.#nextSync = oldest.then(() => {
+      this.#nextSync = undefined;
+      return this.#postSync();
+    });
+    return this.#nextSync;
   }
 
   #admit({ events }: AppendRequest, bytes: number): void {
     const session = events[0]?.session ?? '';
     const load = this.#load.get(session) ?? { count: 0, bytes: 0 };
     const isFull =
-      this.#entries.length >= WAITING_MAX || this.#waitingBytes + bytes > WAITING_BYTES_MAX;
+      this.#waitingCount >= WAITING_MAX || this.#waitingBytes + bytes > WAITING_BYTES_MAX;
     if (isFull || load.count >= SESSION_WAITING_MAX || load.bytes + bytes > SESSION_BYTES_MAX) {
       throw new PrxError(
         'STORE_DEGRADED',
@@ -96,6 +114,7 @@ export class AppendQueue {
       );
     }
     this.#load.set(session, { count: load.count + 1, bytes: load.bytes + bytes });
+    this.#waitingCount += 1;
     this.#waitingBytes += bytes;
   }
 
@@ -104,6 +123,7 @@ export class AppendQueue {
     const load = this.#load.get(session) ?? { count: 1, bytes };
     if (load.count === 1) this.#load.delete(session);
     else this.#load.set(session, { count: load.count - 1, bytes: load.bytes - bytes });
+    this.#waitingCount -= 1;
     this.#waitingBytes -= bytes;
   }
 
@@ -117,21 +137,21 @@ export class AppendQueue {
   }
 
   #pump(): void {
-    while (this.#entries.length > 0 && this.#underWay < BATCHES_UNDER_WAY_MAX) {
-      const batch = this.#takeBatch();
-      if (batch.length > 0) {
-        this.#underWay += 1;
-        void this.#send(batch).finally(() => {
-          this.#underWay -= 1;
-          this.#pump();
-        });
-      }
-      const next = this.#entries[0];
-      if (next !== undefined && 'post' in next) {
-        this.#entries.shift();
-        next.post();
-      }
+    while (this.#underWay < TASKS_UNDER_WAY_MAX) {
+      const [first] = this.#entries;
+      if (first === undefined) return;
+      this.#underWay += 1;
+      const task = 'run' in first ? this.#takeTask(first) : this.#send(this.#takeBatch());
+      void task.finally(() => {
+        this.#underWay -= 1;
+        this.#pump();
+      });
     }
+  }
+
+  #takeTask(entry: Extract<Entry, { run: unknown }>): Promise<void> {
+    this.#entries = this.#entries.slice(1);
+    return entry.run();
   }
 
   #takeBatch(): readonly Waiting[] {
@@ -139,7 +159,7 @@ export class AppendQueue {
     let events = 0;
     let bytes = 0;
     for (const entry of this.#entries) {
-      if ('post' in entry) break;
+      if ('run' in entry) break;
       events += entry.wire.events.length;
       bytes += entry.bytes;
       if (batch.length > 0 && (events > BATCH_EVENTS_MAX || bytes > BATCH_BYTES_MAX)) break;
@@ -158,7 +178,7 @@ export class AppendQueue {
         batch.map(({ wire }) => wire),
       ),
     );
-    if (batch.some(({ isPower }) => isPower)) void this.#sync();
+    if (batch.some(({ isPower }) => isPower)) void this.sync();
     const reply = await commit;
     if (!reply.ok) {
       this.#deps.onTrouble(reply.error);
@@ -172,7 +192,15 @@ export class AppendQueue {
     }
   }
 
-  async #sync(): Promise<void> {
+  #postSync(): Promise<void> {
+    const sync = this.#runSync();
+    this.#syncs.push(sync);
+    void sync.finally(() => this.#syncs.splice(this.#syncs.indexOf(sync), 1));
+    return sync;
+  }
+
+  /** Never rejects: who waits for a failed one hears of it from the mark. */
+  async #runSync(): Promise<void> {
     const reply = await this.#settle(() => this.#deps.writer.run('sync', null));
     if (reply.ok) this.#deps.mark.advance(reply.value);
     else this.#deps.onTrouble(reply.error);

@@ -23,7 +23,7 @@ export interface EventRow {
 
 export type SealedFields = Pick<
   EventRow,
-  'session' | 'seq' | 'epoch' | 'time_ms' | 'type' | 'turn' | 'ref' | 'data'
+  'session' | 'seq' | 'epoch' | 'time_ms' | 'type' | 'turn' | 'ref' | 'power' | 'data'
 >;
 
 /** The chain's link before the first event. */
@@ -33,8 +33,9 @@ const LINK_CHARS = 22;
 
 /** No field before `data` can hold a line feed, so the text is unambiguous. */
 function toText(row: SealedFields): string {
-  const { session, seq, epoch, time_ms, type, turn, ref, data } = row;
-  return `${session}\n${seq}\n${epoch}\n${time_ms}\n${type}\n${turn ?? ''}\n${ref ?? ''}\n${data}`;
+  const { session, seq, epoch, time_ms, type, turn, ref, power, data } = row;
+  const place = `${session}\n${seq}\n${epoch}\n${time_ms}`;
+  return `${place}\n${type}\n${turn ?? ''}\n${ref ?? ''}\n${power}\n${data}`;
 }
 
 /** CRC and link of a row that follows the link `previous`. */

@@ -9,7 +9,7 @@ import { checkSqliteVersion, Database } from './sqlite.ts';
 const AUTO_CHECKPOINT_PAGES = 16_384;
 const WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 5000;
-const CACHE_KIB = 8192;
+const CACHE_KIB = 4096;
 
 export interface JournalFile {
   readonly db: Database;

@@ -12,11 +12,7 @@ const streamTypes: readonly string[] = ['model.delta', 'tool.output'];
 
 /** All events of one effect but its deltas and output, oldest first. */
 export function readEffect(db: Database, session: string, effect: string): string {
-  return toJsonArray(
-    byRef(db, session, effect)
-      .filter(({ type }) => !streamTypes.includes(type))
-      .map(toEnvelopeJson),
-  );
+  return toJsonArray(byRef(db, session, effect, 1).map(toEnvelopeJson));
 }
 
 /** Highest spool offset in the journaled deltas or output of one attempt, bytes; 0: none. */
@@ -24,7 +20,7 @@ export function readSpoolOffset(
   db: Database,
   { session, effect, attempt }: ReaderTasks['spoolOffset'],
 ): number {
-  return byRef(db, session, effect)
+  return byRef(db, session, effect, 0)
     .filter(({ type }) => streamTypes.includes(type))
     .map(parseStream)
     .reduce(
@@ -59,7 +55,7 @@ export function findClaim(db: Database, { scope, key }: ReaderTasks['claim']): s
 }
 
 export function readInput(db: Database, session: string, input: string): string {
-  const row = byRef(db, session, input).find(({ type }) => type === 'input.accepted');
+  const row = byRef(db, session, input, 1).find(({ type }) => type === 'input.accepted');
   if (row === undefined) {
     throw new PrxError('NOT_FOUND', `session ${session} has no input ${input}`, {
       data: { session, input },
@@ -68,11 +64,13 @@ export function readInput(db: Database, session: string, input: string): string 
   return toEnvelopeJson(row);
 }
 
-function byRef(db: Database, session: string, ref: string): readonly EventRow[] {
+/** @param power  1: power-durable events only; 0: the others only. */
+function byRef(db: Database, session: string, ref: string, power: 0 | 1): readonly EventRow[] {
   const rows = db.all<EventRow>(
-    'SELECT * FROM events WHERE session = ? AND ref = ? ORDER BY seq',
+    'SELECT * FROM events WHERE session = ? AND ref = ? AND power = ? ORDER BY seq',
     session,
     ref,
+    power,
   );
   for (const row of rows) checkRow(row);
   return rows;
@@ -84,7 +82,8 @@ export function readHistory(db: Database, session: string): string {
   if (record === undefined) throw sessionNotFound(session);
   const start = findStart(db, session, record.open_turn?.turn ?? 0);
   const rows = db.all<EventRow>(
-    'SELECT * FROM events WHERE session = ? AND seq >= ? AND type IN ' +
+    // All of them are power-durable: the index over those passes over the deltas.
+    'SELECT * FROM events WHERE session = ? AND seq >= ? AND power = 1 AND type IN ' +
       '(SELECT value FROM json_each(?)) ORDER BY seq',
     session,
     start,
@@ -98,11 +97,11 @@ export function readHistory(db: Database, session: string): string {
 /** Where the turn of the boundary starts; 1 when nothing was compacted. A compaction in the open
  *  turn does not count: see fold-history.ts. */
 function findStart(db: Database, session: string, openTurn: number): number {
-  const compaction = byRef(db, session, 'compaction').findLast(({ turn }) => turn !== openTurn);
+  const compaction = byRef(db, session, 'compaction', 1).findLast(({ turn }) => turn !== openTurn);
   if (compaction === undefined) return 1;
   const event = toEvent(compaction);
   if (event.type !== 'context.compacted') return 1;
-  const [start] = byRef(db, session, `turn:${event.data.from_turn}`);
+  const [start] = byRef(db, session, `turn:${event.data.from_turn}`, 1);
   return start?.seq ?? 1;
 }
 
@@ -120,7 +119,7 @@ function readEarlierInputs(
     if (!present.has(event.data.input_id)) missing.add(event.data.input_id);
   }
   return [...missing].flatMap((input) =>
-    byRef(db, session, input)
+    byRef(db, session, input, 1)
       .filter(({ type }) => type === 'input.accepted')
       .map(toEvent),
   );

@@ -54,8 +54,9 @@ export function readEvents(db: Database, options: WireReadOptions, safeId: numbe
   const rows = readPage(db, options, end, limit);
   const isWhole = rows.length < limit && countBytes(rows) <= PAGE_BYTES_MAX;
   const next = isWhole ? end : (rows.at(-1)?.seq ?? end);
+  const events = toJsonArray(rows.map(toEnvelopeJson));
   return {
-    json: `{"events":${toJsonArray(rows.map(toEnvelopeJson))},"next":${next},"last_seq":${last.seq}}`,
+    json: `{"events":${events},"next":${next},"last_seq":${last.seq}}`,
     powerId: highestPower(rows, safeId),
   };
 }

@@ -4,9 +4,10 @@
 import { PrxError } from '../base/errors.ts';
 import type { Database } from './sqlite.ts';
 
-/** `ref` finds events without a scan: the effect of model, tool and approval events, the input of
- *  input events, `turn:N` of a turn's start, `compaction`. `unlisted` names sessions that are
- *  half removed or half copied: no read shows them, and the next start removes the rest. */
+/** `events_power` passes over deltas and output, which are most of a journal and no part of a
+ *  conversation. `ref` finds events without a scan: the effect of model, tool and approval events,
+ *  the input of input events, `turn:N` of a turn's start, `compaction`. `unlisted` names sessions
+ *  that are half removed or half copied: no read shows them, the next start removes the rest. */
 const createTables = `
   CREATE TABLE events (
     id INTEGER PRIMARY KEY, session TEXT NOT NULL, seq INTEGER NOT NULL, epoch INTEGER NOT NULL,
@@ -14,6 +15,7 @@ const createTables = `
     power INTEGER NOT NULL, crc INTEGER NOT NULL, hash TEXT NOT NULL, data TEXT NOT NULL
   ) STRICT;
   CREATE UNIQUE INDEX events_by_seq ON events (session, seq);
+  CREATE INDEX events_power ON events (session, seq) WHERE power = 1;
   CREATE INDEX events_by_ref ON events (session, ref) WHERE ref IS NOT NULL;
   CREATE TABLE sessions (
     id TEXT PRIMARY KEY, created_id INTEGER NOT NULL UNIQUE, name TEXT, state TEXT NOT NULL,

@@ -129,7 +129,7 @@ const troubleOf: Readonly<Record<number, SqliteTrouble>> = {
 const fsyncErrors: readonly number[] = [10 | (4 << 8), 10 | (5 << 8)];
 
 export function findTrouble(error: unknown): SqliteTrouble {
-  if (!(error instanceof Error) || !('errcode' in error)) return undefined;
+  if (typeof error !== 'object' || error === null || !('errcode' in error)) return undefined;
   const code = Number(error.errcode);
   return fsyncErrors.includes(code) ? 'fatal' : troubleOf[code & 0xff];
 }

@@ -4,24 +4,38 @@ import {
   accessSync,
   closeSync,
   constants,
+  existsSync,
   mkdirSync,
   openSync,
   realpathSync,
   statSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { PrxError, systemCode } from '../base/errors.ts';
 
 /** The real path of the directory. Throws STATE_DIR_UNUSABLE with what to do about it. */
 export function prepareStateDir(path: string): string {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(resolve(path));
     const real = realpathSync(path);
     if (!statSync(real).isDirectory()) throw Object.assign(new Error(), { code: 'ENOTDIR' });
     accessSync(real, constants.R_OK | constants.W_OK | constants.X_OK);
     return real;
   } catch (cause) {
     throw unusable(path, cause);
+  }
+}
+
+/** mkdirSync's own `recursive` never returns where a folder that exists refuses with ENOENT, as
+ *  /proc does (Node 26.10). */
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return;
+    if (systemCode(error) !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeFolder(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
   }
 }
 

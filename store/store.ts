@@ -2,7 +2,7 @@
  *  the readers, and no answer shows a power-durable event before it is synced. */
 
 import type { Clock } from '../base/clock.ts';
-import { PrxError } from '../base/errors.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
 import type { SessionHistory } from '../protocol/content.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
 import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
@@ -131,6 +131,8 @@ export class JournalStore implements Store {
     await this.#runSteps<null>(() => this.#inOrder('delete', id));
     // What was overwritten in the database still stands in the WAL until then.
     await this.#sync();
+    // The first one does the work and holds up nobody; the second one has little left to do.
+    await this.#parts.upkeep.checkpoint('PASSIVE');
     await this.#parts.upkeep.checkpoint('TRUNCATE');
   }
 
@@ -142,11 +144,15 @@ export class JournalStore implements Store {
   ): Promise<SessionRecord> {
     this.#assertWritable();
     const timeMs = this.#parts.clock.wallMs();
-    const record = await this.#runSteps<SessionRecord>((before) =>
-      this.#inOrder('fork', { from, to, seq, name: name ?? null, timeMs, record: before ?? null }),
-    );
-    await this.#sync();
-    return record;
+    const step = { from, to, seq, name: name ?? null, timeMs };
+    try {
+      return await this.#runSteps<SessionRecord>((before) =>
+        this.#inOrder('fork', { ...step, record: before ?? null }),
+      );
+    } finally {
+      // Also when it failed half-way: what is written must not stay unsynced for ever.
+      await this.#sync();
+    }
   }
 
   async putProcess(record: ProcessRecord): Promise<void> {
@@ -208,7 +214,13 @@ export class JournalStore implements Store {
   async #read<T>(kind: keyof ReaderTasks, input: ReaderTasks[keyof ReaderTasks]): Promise<T> {
     if (this.#closing !== undefined) throw closedError();
     const { readers, mark } = this.#parts;
-    const { json, powerId } = fromReply(await readers().run(kind, input, mark.id));
+    const reply = await readers()
+      .run(kind, input, mark.id)
+      .catch((error: unknown) => {
+        // A thread that is stopped drops what it was asked.
+        throw this.#closing === undefined ? toPrxError(error) : closedError();
+      });
+    const { json, powerId } = fromReply(reply);
     await mark.whenSafe(powerId);
     // The reader answers each kind with what the caller's type says; see reader-main.ts.
     return JSON.parse(json) as T;
@@ -232,8 +244,10 @@ export class JournalStore implements Store {
     return report.value;
   }
 
+  /** Makes what a task has written power-durable. Throws STORE_DEGRADED when that failed. */
   async #sync(): Promise<void> {
-    this.#parts.mark.advance(await this.#inOrder('sync', null));
+    await this.#parts.queue.sync();
+    this.#assertWritable();
   }
 
   #assertWritable(): void {

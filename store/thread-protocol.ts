@@ -208,6 +208,7 @@ export function fromWireError(error: WireError): PrxError {
   return new PrxError(code, error.message, { data: error.data });
 }
 
+/** What to do about it. */
 const sentences = {
   full: 'nothing was written; it goes on by itself when this is mended (free disk space)',
   fatal: 'what reached the disk is unknown; check the disk, then restart prx-supervisor',

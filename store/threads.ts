@@ -12,12 +12,18 @@ export interface ThreadFiles {
 }
 
 const READERS_MAX = 2;
-/** A reader costs about 8 MiB; the second one goes when it has nothing to do. */
+/** A reader costs about 6 MiB; the second one goes when it has nothing to do. */
 const READER_IDLE_MS = 10_000;
 const READ_QUEUE_MAX = 1000;
-/** Far more than is ever under way (append-queue.ts bounds it): no task waits in the pool, so
- *  they reach the thread in the order in which they were run. */
-const WRITER_TASKS_MAX = 4096;
+/** Far more than is ever under way (append-queue.ts: two tasks and two syncs; a probe): no task
+ *  waits in the pool, so they reach the thread in the order in which they were run. */
+const WRITER_TASKS_MAX = 64;
+
+/** The supervisor stays small: measured after a long replay this takes 17 MiB less of memory than
+ *  the default, at the same speed. */
+const YOUNG_HEAP_MIB = 4;
+/** A reader that would need more, for a history without end, dies alone; its question fails. */
+const READER_HEAP_MIB = 256;
 
 const common = {
   name: 'run',
@@ -41,6 +47,7 @@ export function startWriter(file: ThreadFiles['writer']): WriterThread {
     ...common,
     execArgv: [],
     filename: toPath(file),
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MIB },
     minThreads: 1,
     maxThreads: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
@@ -68,6 +75,10 @@ export function startReaders(file: ThreadFiles['reader'], journalPath: string): 
     ...common,
     execArgv: [],
     filename: toPath(file),
+    resourceLimits: {
+      maxYoungGenerationSizeMb: YOUNG_HEAP_MIB,
+      maxOldGenerationSizeMb: READER_HEAP_MIB,
+    },
     minThreads: 1,
     maxThreads: READERS_MAX,
     idleTimeout: READER_IDLE_MS,

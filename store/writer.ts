@@ -86,9 +86,10 @@ export class Writer {
       type: event.type,
       turn: event.turn,
       ref: event.ref,
+      power: event.power ? 1 : 0,
       data: event.data,
     };
-    return { id, power: event.power ? 1 : 0, ...fields, ...seal(fields, head.link) };
+    return { id, ...fields, ...seal(fields, head.link) };
   }
 
   insert(row: EventRow): void {

@@ -1,3 +1,4 @@
+import { copyFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from '@jest/globals';
@@ -92,12 +93,18 @@ describe('after the machine died', () => {
   /** A journal of epoch 1 that lost its newest events, and went on in epoch 2. */
   const afterLoss = async (test: (store: Store, cursor: string) => Promise<void>) => {
     const folder = makeFolder();
+    const journal = join(folder.path, 'journal.db');
     const before = await open(folder.path, { bootId: 'a' });
-    await before.append({ events: [created(), delta('a'), delta('lost'), delta('lost')] });
-    const { cursor } = await before.readAll(undefined, 10);
+    await before.append({ events: [created(), delta('a')] });
     await before.close();
-    const db = new DatabaseSync(join(folder.path, 'journal.db'));
-    db.exec(`DELETE FROM events WHERE seq > 2; UPDATE meta SET value = 0 WHERE key = 'clean'`);
+    copyFileSync(journal, `${journal}.synced`);
+    const lost = await open(folder.path, { bootId: 'a' });
+    await lost.append({ events: [delta('lost'), delta('lost')] });
+    const { cursor } = await lost.readAll(undefined, 10);
+    await lost.close();
+    renameSync(`${journal}.synced`, journal);
+    const db = new DatabaseSync(journal);
+    db.exec(`UPDATE meta SET value = 0 WHERE key = 'clean'`);
     db.close();
     const after = await open(folder.path, { bootId: 'b' });
     await after.append({ events: [delta('new'), delta('new'), delta('new')] });

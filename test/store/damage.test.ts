@@ -36,6 +36,7 @@ describe('a damaged row', () => {
     ['its type', `type = 'tool.output'`, 3],
     ['its time', 'time_ms = time_ms + 1', 3],
     ['its turn', 'turn = 2', 3],
+    ['its durability', 'power = 1', 3],
     ['its number of epoch', 'epoch = 3', 3],
     ['its checksum', 'crc = crc + 1', 3],
     ['its place in the chain', `hash = 'x' || substr(hash, 2)`, 3],

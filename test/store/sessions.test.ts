@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from '@jest/globals';
 import type { Store } from '../../store/contract.ts';
 import { makeFolder, open, withStore } from './setup.ts';
@@ -102,7 +104,7 @@ describe('sessions', () => {
       await expect(resolve('alpha')).rejects.toMatchObject(ambiguous);
     }));
 
-  it('with something to go on with are listed at the next start, and their record is the same', async () => {
+  it('that have something to go on with are listed, unchanged, at the next start', async () => {
     const folder = makeFolder();
     const before = await open(folder.path);
     await before.append({ events: [created(1), ...turnOf(1), created(2), created(3)] });
@@ -194,6 +196,24 @@ describe('a removed session', () => {
       await store.deleteSession(one);
       expect(await store.verify()).toMatchObject({ sessions: 1, events: 1, problems: [] });
     }));
+});
+
+describe('a removal or a copy that a death cut short', () => {
+  it('is brought to its end at the next start', async () => {
+    const folder = makeFolder();
+    const before = await open(folder.path);
+    await before.append({ events: [created(1), delta('a'), created(2)] });
+    await before.close();
+    const db = new DatabaseSync(join(folder.path, 'journal.db'));
+    db.exec(`DELETE FROM sessions WHERE id = '${one}'; INSERT INTO unlisted VALUES ('${one}')`);
+    db.close();
+    const after = await open(folder.path);
+    expect(await after.readAll(undefined, 10)).toMatchObject({ events: [{ session: two }] });
+    await after.append({ events: [created(1)] });
+    expect(await after.verify()).toMatchObject({ sessions: 2, events: 2, problems: [] });
+    await after.close();
+    folder.remove();
+  });
 });
 
 describe('a fork', () => {

@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { realClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/logger.ts';
 import { type RunningProcess, realProcesses } from '../../base/process.ts';
@@ -44,15 +45,23 @@ export async function withStore(
   }
 }
 
-/** Starts a fixture program; `line` resolves with its first output. */
+const programs = {
+  'append-loop': new URL('./fixtures/append-loop.ts', import.meta.url),
+  hold: new URL('./fixtures/hold.ts', import.meta.url),
+};
+
+/** Starts a fixture program, as another user where we are root; `line` resolves with its first
+ *  output. */
 export async function startFixture(
-  name: string,
+  name: keyof typeof programs,
   stateDir: string,
+  uid?: number,
 ): Promise<{ readonly program: RunningProcess; readonly line: Promise<string> }> {
   const program = await realProcesses.start({
     command: process.execPath,
-    args: [join(import.meta.dirname, 'fixtures', `${name}.ts`), stateDir],
+    args: [fileURLToPath(programs[name]), stateDir],
     env: {},
+    ...(uid === undefined || process.getuid?.() !== 0 ? {} : { uid, gid: uid }),
     ownSession: false,
   });
   program.stderr.resume();
