@@ -128,7 +128,7 @@ describe('bubblewrap', () => {
   });
   const advise = (command: string) => ({
     kind: 'advise',
-    text: `bubblewrap is missing, sandboxes will be weaker; as root: ${command}`,
+    text: `bubblewrap is missing: tool calls will be refused; as root: ${command}`,
   });
   const viaApt = advise('apt-get install -y bubblewrap');
 

@@ -33,7 +33,7 @@ export function decideSystemPackage({ platform, isRoot, isOff, has }) {
   const manager = managers.find(({ name }) => has(name));
   if (manager !== undefined && isRoot && !isOff) return { kind: 'install', manager };
   const command = manager?.advice ?? 'install the package bubblewrap';
-  const text = `bubblewrap is missing, sandboxes will be weaker; as root: ${command}`;
+  const text = `bubblewrap is missing: tool calls will be refused; as root: ${command}`;
   return { kind: 'advise', text };
 }
 
