@@ -138,7 +138,7 @@ async function perform(performance: Performance): Promise<ToolResult> {
 }
 
 /** What is wrong with the arguments, for the model; undefined: nothing. Pure. */
-export function findArgumentProblem(tool: ToolName, value: unknown): string | undefined {
+function findArgumentProblem(tool: ToolName, value: unknown): string | undefined {
   const parsed = toolTable[tool].arguments.safeParse(value);
   if (parsed.success) return undefined;
   const issues = parsed.error.issues

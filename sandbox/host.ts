@@ -52,9 +52,12 @@ export function serveHost(spec: HostSpec): Host {
       async 'sandbox/initialize'({ policy, artifactDir }) {
         if (initializing) throw new PrxError('INVALID_REQUEST', 'the sandbox is initialized once');
         initializing = true;
-        const backend = await createBackend(policy, artifactDir);
+        const backend = await createBackend(policy, artifactDir).catch((error: unknown) => {
+          initializing = false;
+          throw error;
+        });
         room = openRoom(backend, policy, artifactDir);
-        if (closing) backend.close();
+        if (closing) await backend.close();
         const { level, uid, workspaceAccess, notice } = backend;
         logger.info('sandbox.initialized', { level, uid, workspaceAccess });
         return { level, uid, workspaceAccess, ...(notice === undefined ? {} : { notice }) };
@@ -89,7 +92,7 @@ export function serveHost(spec: HostSpec): Host {
     if (reason.kind === 'protocol') logger.error('sandbox.protocol', { error: reason.error });
     await room?.calls.settled();
     room?.fileTools.close();
-    room?.backend.close();
+    await room?.backend.close();
   }
 
   void connection.notify('sandbox/ready', { pid: spec.pid });

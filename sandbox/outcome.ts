@@ -33,7 +33,7 @@ export function toEnding(end: ScriptEnd, limits: EndingLimits): Ending {
     case 'timeout': {
       const seconds = limits.timeoutMs / 1000;
       const sentence =
-        `The command was killed, with everything it started, after its time limit of ${seconds} s. ` +
+        `The command and all it started were killed after its time limit of ${seconds} s. ` +
         'Ask for less at once, or for a longer timeout_secs if the limit allows it.';
       return { status: 'timeout', exitCode: undefined, sentence };
     }

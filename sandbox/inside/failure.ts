@@ -10,6 +10,7 @@ const sentences: Readonly<Record<string, string>> = {
   EPERM: 'not permitted',
   EROFS: 'it lies on a read-only part of the sandbox; only the workspace and /tmp can be written',
   EISDIR: 'it is a folder',
+  EEXIST: 'a part of the path is a file, not a folder',
   ENOTDIR: 'a part of the path is a file, not a folder',
   ENOSPC: 'no space is left on the disk',
   EDQUOT: 'the disk quota is used up',

@@ -21,8 +21,8 @@ const rows: readonly (readonly [RegExp, string])[] = [
   ],
   [
     /uid map: Operation not permitted/,
-    'root here lacks CAP_SETFCAP: start the supervisor as an ordinary user, or give the container ' +
-      'that capability',
+    'root here lacks CAP_SETFCAP: start the supervisor as an ordinary user, or give the ' +
+      'container that capability',
   ],
   [
     /mount proc|Can't mount proc/i,
@@ -73,8 +73,8 @@ export function toMissingAdvice(has: (program: string) => boolean): Advice {
 export function toReadOnlyNotice(workspace: string, reason: string): string {
   return (
     `The workspace ${workspace} is read-only for tools: it belongs to root, tools never run as ` +
-    `root, and this system cannot map its owner (${reason}). Mend: give the folder to an ordinary ` +
-    'user (chown), or run the supervisor as the user who owns it.'
+    `root, and this system cannot map its owner (${reason}). Mend: give the folder to an ` +
+    'ordinary user (chown), or run the supervisor as the user who owns it.'
   );
 }
 

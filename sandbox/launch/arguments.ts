@@ -38,12 +38,14 @@ export interface View {
   readonly runtime: readonly RuntimeMount[];
   readonly env: Readonly<Record<string, string>>;
   readonly tmpBytes: number;
+  /** Whether a system call filter lies ready for it. */
+  readonly isFiltered: boolean;
 }
 
 /** Where bubblewrap finds its side channels; the spawner opens them under these numbers. */
-export const descriptors = { args: 3, block: 4, status: 5, seccomp: 6 } as const;
+const descriptors = { args: 3, block: 4, status: 5, seccomp: 6 } as const;
 
-export const SANDBOX_HOME = '/home/agent';
+const SANDBOX_HOME = '/home/agent';
 export const RUNTIME_DIR = '/run/prx';
 const HOME_BYTES = 64 * 1024 * 1024;
 const SHM_BYTES = 64 * 1024 * 1024;
@@ -73,6 +75,7 @@ export function toSandboxArguments(view: View, options: { readonly parked: boole
     ...['--chdir', view.workspace.path, '--clearenv'],
     ...Object.entries(view.env).flatMap(([name, value]) => ['--setenv', name, value]),
     ...['--new-session', '--die-with-parent', '--cap-drop', 'ALL', '--disable-userns'],
+    ...(view.isFiltered ? ['--seccomp', String(descriptors.seccomp)] : []),
     ...['--json-status-fd', String(descriptors.status)],
     ...(options.parked ? ['--block-fd', String(descriptors.block)] : []),
   ];
@@ -208,17 +211,20 @@ export function toCellArguments(options: {
   const { stage, staged, mark } = options;
   const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
   return [
-    ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--die-with-parent', '--new-session'],
+    // No --die-with-parent and no --json-status-fd: our death, or the broken pipe after it, would
+    // kill bubblewrap in the middle of its two processes' handshake, and the second then waits for
+    // ever (issue 633). The spawner's pipe ties the cell to us instead.
+    ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--new-session'],
     ...['--dev-bind', '/', '/', '--proc', '/proc'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
     ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),
     // The spawner itself is the first process: its end, at the end of our pipe, is everyone's.
-    ...['--as-pid-1', '--setenv', 'PRX_CELL', mark, '--json-status-fd', '3'],
+    ...['--as-pid-1', '--setenv', 'PRX_CELL', mark],
   ];
 }
 
 /** Folders on the stage: command slots, the lines of /etc, unborn pipes. */
-export const stageFolders = ['slots', 'etc', 'pipes'] as const;
+const stageFolders = ['slots', 'etc', 'pipes'] as const;
 export const STAGE_BYTES = 16 * 1024 * 1024;
 
 /** Where /etc/passwd and its like come from: two lines of our own, never the host's accounts. */

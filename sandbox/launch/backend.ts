@@ -39,6 +39,6 @@ export interface Backend {
   /** Runs a shell script. Throws SANDBOX_UNAVAILABLE when no sandbox can be had. */
   run(script: string): Promise<RunningCommand>;
   startFileHost(): Promise<FileHostProcess>;
-  /** Kills all that runs and gives everything back. Idempotent. */
-  close(): void;
+  /** Kills all that runs and gives everything back; resolves when it is gone. Idempotent. */
+  close(): Promise<void>;
 }

@@ -16,6 +16,7 @@ import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
 import { canStage } from './prelude.ts';
 import type { RuntimeFiles } from './runtime-files.ts';
+import { toFilter, toFilterBytes } from './seccomp.ts';
 import { findProgram, readHardLimits } from './survey.ts';
 import { planView, type ViewPlan } from './view.ts';
 
@@ -79,11 +80,11 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
     async startFileHost() {
       return await startFileHost(await getRoom(), files);
     },
-    close() {
+    async close() {
       if (!open) return;
       open = false;
       room.pool.close();
-      room.cell.close();
+      await room.cell.close();
     },
   };
 }
@@ -99,14 +100,17 @@ async function openRoom(bridge: Bridge): Promise<Room> {
   const { spec, programs, plan, limitCommand } = bridge;
   const { clock, random, parkedCount } = spec;
   const { identity, items } = plan;
-  const cell = await startCell({ programs, identity, items, limitCommand, clock, random });
-  const { view, fileHostView } = plan.toViews(cell.report);
+  const program = toFilter({ arch: process.arch, refuseUnseenMemory: true });
+  const filter = program === undefined ? Buffer.alloc(0) : toFilterBytes(program);
+  const ports = { clock, random };
+  const cell = await startCell({ programs, identity, items, limitCommand, filter, ...ports });
+  const { view, fileHostView } = plan.toViews(cell.report, filter.length > 0);
   const pool = createPool(() => parkSandbox({ cell, view, hasInput: false }), parkedCount);
   try {
     await proveRoom(pool);
   } catch (error) {
     pool.close();
-    cell.close();
+    await cell.close();
     throw error;
   }
   background(pool.refill(), 'sandbox.refill', spec.logger);
@@ -156,7 +160,7 @@ function toLimits(programs: Programs, policy: SandboxPolicy): string[] {
 }
 
 /** Throws SANDBOX_UNAVAILABLE with the command that installs what is missing. */
-export function findPrograms(): Programs {
+function findPrograms(): Programs {
   const bwrap = findProgram('bwrap');
   if (bwrap === undefined) {
     const { reason, mend } = toMissingAdvice((name) => findProgram(name) !== undefined);

@@ -1,9 +1,9 @@
 /** The cell of a session: an outer pid namespace in which every sandbox of the session is born,
  *  so that all of them die with the host, at whatever instant it is killed. It holds no policy.
- *  Its death is armed before it says `ready`, and nothing is started in it before that. Its payload
- *  is a shell that starts bubblewrap on request: 1 MB instead of a runtime's 40, and its forks do
- *  not stop our event loop. Entering from outside (nsenter) was tried: killed, it leaves a child
- *  to the machine's first process, and where that one does not reap, the cell cannot end. */
+ *  Its first process is a shell that starts bubblewrap on request and ends when our pipe to it
+ *  ends: 1 MB instead of a runtime's 40, and its forks do not stop our event loop. Entering from
+ *  outside (nsenter) was tried: killed, it leaves a child to the machine's first process, and where
+ *  that one does not reap, the cell cannot end. */
 import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -15,7 +15,6 @@ import { type QuickProcess, spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
 import { toAdvice } from './advice.ts';
 import { STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
-import { getPipe } from './child-pipe.ts';
 import type { Identity } from './identity.ts';
 import {
   type PreludeReport,
@@ -26,6 +25,7 @@ import {
 } from './prelude.ts';
 import {
   killProcess,
+  listChildren,
   listProcesses,
   listTree,
   readCommandLine,
@@ -69,7 +69,8 @@ export interface Cell {
   bury(birth: Birth): void;
   /** Kills the sandbox whose first process has this pid as the cell counts. */
   killInner(innerPid: number): void;
-  close(): void;
+  /** Resolves when its outer process was reaped: nobody else may do it after us. Idempotent. */
+  close(): Promise<void>;
 }
 
 export interface CellSpec {
@@ -78,12 +79,16 @@ export interface CellSpec {
   readonly items: readonly StageItem[];
   /** The command prefix that sets limits inside. */
   readonly limitCommand: readonly string[];
+  /** The system call filter; empty: none. */
+  readonly filter: Buffer;
   readonly clock: Clock;
   readonly random: Random;
 }
 
 const START_MS = 10_000;
 const LINES_MAX = 200;
+/** The kernel ends a killed namespace in a few milliseconds. */
+const CLOSE_MS = 1000;
 
 /** Starts a cell. Throws SANDBOX_UNAVAILABLE with the reason and the mend. */
 export async function startCell(spec: CellSpec): Promise<Cell> {
@@ -95,27 +100,26 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
     args,
     cwd: '/',
     env: {},
-    // A signal to our group must not hit bubblewrap in its first millisecond, before its child
-    // is tied to it: the child would wait for it for ever (bubblewrap issue 633).
+    // A signal to our group must not hit bubblewrap in its first millisecond either.
     ownSession: true,
-    stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   });
   const stderr = collectText(quick.child.stderr);
-  const status = collectText(getPipe(quick, 3));
   quick.child.stdin?.on('error', () => undefined);
   const output = readLines(quick);
   const lines = await output.untilReady(clock, () => quick.child.kill('SIGKILL'));
   const report = parsePreludeReport(lines ?? []);
-  const initPid = Number(/"child-pid": (\d+)/.exec(status())?.[1]);
-  if (lines === undefined || !Number.isSafeInteger(initPid)) {
+  const [initPid] = lines === undefined ? [] : listChildren(quick.pid);
+  if (initPid === undefined) {
     quick.child.kill('SIGKILL');
+    quick.child.stdin?.destroy();
     await quick.exited;
     killMarked(mark);
     throw unavailable([report.failure ?? '', output.said(), stderr()]);
   }
   const stagePath = `/proc/${initPid}/root${STAGE}`;
-  writeAccounts(stagePath, identity);
-  return createCell({ quick, initPid, stagePath, identity, report, output });
+  writeStage(stagePath, spec);
+  return createCell({ quick, initPid, stagePath, identity, report, output, clock });
 }
 
 /** A bubblewrap killed in its first millisecond leaves a child that waits for it for ever; it has
@@ -152,16 +156,19 @@ interface CellParts {
   readonly identity: Identity;
   readonly report: PreludeReport;
   readonly output: CellOutput;
+  readonly clock: Clock;
 }
 
 function createCell(parts: CellParts): Cell {
-  const { quick, initPid, stagePath, identity, report, output } = parts;
+  const { quick, initPid, stagePath, identity, report, output, clock } = parts;
   const { stdin } = quick.child;
   assert(stdin !== null, 'the cell has a standard input');
   let alive = true;
   let slots = 0;
   const ended = quick.exited.then(() => {
     alive = false;
+    // Only its outer process may be gone: the end of the pipe ends the inner one.
+    stdin.destroy();
   });
 
   function prepare(slot: number, spec: BirthSpec): Birth {
@@ -199,10 +206,11 @@ function createCell(parts: CellParts): Cell {
       const found = listTree(initPid).find((pid) => readInnerPid(pid) === innerPid);
       if (found !== undefined && found !== initPid) killProcess(found);
     },
-    close() {
+    async close() {
       if (!alive) return;
       killProcess(initPid);
       stdin.destroy();
+      await Promise.race([ended, clock.sleep(CLOSE_MS)]);
     },
   };
 }
@@ -259,11 +267,14 @@ function collectText(stream: Readable | null): () => string {
   return () => text;
 }
 
-function writeAccounts(stagePath: string, identity: Identity): void {
-  const files = toAccountFiles(identity.uid, identity.gid);
-  mkdirSync(join(stagePath, 'etc'), { recursive: true });
-  for (const [name, text] of Object.entries(files)) {
-    writeFileSync(join(stagePath, 'etc', name), text, { mode: 0o644 });
+/** Our own files on the stage: the lines of /etc, and the filter, which is opened anew for each
+ *  sandbox, because whoever reads it moves the offset. */
+function writeStage(stagePath: string, spec: CellSpec): void {
+  const { uid, gid } = spec.identity;
+  const etc = join(stagePath, 'etc');
+  const files = { ...toAccountFiles(uid, gid), filter: spec.filter };
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(etc, name), content, { mode: 0o644 });
   }
 }
 

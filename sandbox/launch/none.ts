@@ -30,6 +30,9 @@ const MARK = 'PRX_CALL';
 /** The kernel's limit for one argument is 128 KiB. */
 const SCRIPT_BYTES_MAX = 120_000;
 
+/** A fork bomb can outrun any number of looks; this level does not promise to win. */
+const LOOKS_MAX = 20;
+
 interface Place {
   readonly workspace: string;
   readonly identity: Identity;
@@ -60,7 +63,9 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
     level: 'none',
     uid: identity.uid,
     workspaceAccess: isForeign ? 'read-only' : 'write',
-    notice: isForeign ? toReadOnlyNotice(found.realPath, 'at level none nothing is mounted; level bubblewrap can') : undefined,
+    notice: isForeign
+      ? toReadOnlyNotice(found.realPath, 'at level none nothing is mounted; level bubblewrap can')
+      : undefined,
     searchProgram: files.search?.path,
     async run(script) {
       const [stdout, stderr] = [await pipes.take(), await pipes.take()];
@@ -86,7 +91,7 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
       const kill = (): void => void quick.child.kill('SIGKILL');
       return { stdin, stdout, stderr, exited: quick.exited, kill };
     },
-    close() {
+    async close() {
       for (const kill of running) kill();
     },
   };
@@ -123,7 +128,12 @@ function toCommand(
 ): RunningCommand {
   const kill = (): void => {
     killGroup(quick.pid);
-    for (const pid of findMarked(mark)) killProcess(pid);
+    // Who was being forked during one look is found by the next.
+    for (let look = 0; look < LOOKS_MAX; look += 1) {
+      const found = findMarked(mark);
+      if (found.length === 0) return;
+      for (const pid of found) killProcess(pid);
+    }
   };
   const ended = quick.exited.then(({ code, signal }): CommandEnd => {
     kill();

@@ -18,7 +18,7 @@ export const STAGE = '/sys';
 
 /** Lines on standard output before the payload's own: `unmapped NAME REASON`, `missing NAME
  *  REASON`, or `fail WHAT REASON` and exit 70. */
-export const PRELUDE_SCRIPT = String.raw`
+const PRELUDE_SCRIPT = String.raw`
 use strict;
 my ($unshare, $mount, $uid, $gid, $stage, $size, $count, @rest) = @ARGV;
 $_ += 0 for $unshare, $mount, $uid, $gid;

@@ -36,7 +36,7 @@ export const probePolicy: SandboxPolicy = {
 export async function probe(create: () => Promise<Backend>, uid: number): Promise<ProbeResult> {
   try {
     const backend = await create();
-    backend.close();
+    await backend.close();
     return { level: 'bubblewrap', uid: backend.uid };
   } catch (error) {
     return { level: 'none', uid, ...toReason(error) };

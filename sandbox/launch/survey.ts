@@ -23,7 +23,7 @@ export function findProgram(name: string): string | undefined {
     .find((path) => isExecutable(path));
 }
 
-export function isExecutable(path: string): boolean {
+function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;

@@ -22,7 +22,7 @@ export interface ViewPlan {
   readonly items: readonly StageItem[];
   readonly searchProgram: string | undefined;
   /** The view, once the prelude has said what it could map. */
-  toViews(report: PreludeReport): Views;
+  toViews(report: PreludeReport, isFiltered: boolean): Views;
   toNotices(report: PreludeReport): string[];
 }
 
@@ -69,9 +69,9 @@ export function planView(input: ViewInput): ViewPlan {
     identity,
     items: identity.drops ? shown.map(toStageItem) : [],
     searchProgram: files.search?.target,
-    toViews: (report) => {
+    toViews: (report, isFiltered) => {
       const refusal = findRefusal(report, identity, workspace);
-      return toViews({ policy, workspace, shown, report, refusal, sourceOf });
+      return toViews({ policy, workspace, shown, report, refusal, isFiltered, sourceOf });
     },
     toNotices: (report) => {
       const refusal = findRefusal(report, identity, workspace);
@@ -162,11 +162,12 @@ interface ViewParts {
   readonly report: PreludeReport;
   /** Why the workspace is read-only; undefined: it is not. */
   readonly refusal: string | undefined;
+  readonly isFiltered: boolean;
   readonly sourceOf: (item: Shown) => string;
 }
 
 function toViews(parts: ViewParts): Views {
-  const { policy, workspace, shown, report, refusal, sourceOf } = parts;
+  const { policy, workspace, shown, report, refusal, isFiltered, sourceOf } = parts;
   const facts = (access: Shown['access']): PathFact[] =>
     shown
       .filter((item) => item.access === access && item.name !== WORKSPACE)
@@ -187,6 +188,7 @@ function toViews(parts: ViewParts): Views {
     runtime: tools,
     env: toEnvironment({ allowlist: policy.envAllowlist, env: policy.env }),
     tmpBytes: policy.tmpBytes,
+    isFiltered,
   };
   const own = [...tools, ...facts('file-host').map(toRuntimeMount)];
   return { view, fileHostView: { ...view, runtime: own } };

@@ -50,18 +50,9 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
   let lastUsedMs = 0;
 
   async function start(): Promise<FileHost> {
-    const child = await backend.startFileHost();
-    const connection = createConnection({
-      transport: createStreamTransport(child.stdout, child.stdin),
-      clock,
-      peer: 'the file host',
-      local: localSide,
-      remote: remoteSide,
-      requests: {},
-      notifications: { 'file/ready': () => undefined },
-    });
-    background(watch({ connection, process: child }), 'file_host.watch', logger);
-    return { connection, process: child };
+    const started = await startFileHost(backend, clock);
+    background(watch(started), 'file_host.watch', logger);
+    return started;
   }
 
   async function watch(started: FileHost): Promise<void> {
@@ -116,13 +107,26 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
   };
 }
 
+async function startFileHost(backend: Backend, clock: Clock): Promise<FileHost> {
+  const child = await backend.startFileHost();
+  const connection = createConnection({
+    transport: createStreamTransport(child.stdout, child.stdin),
+    clock,
+    peer: 'the file host',
+    local: localSide,
+    remote: remoteSide,
+    requests: {},
+    notifications: { 'file/ready': () => undefined },
+  });
+  return { connection, process: child };
+}
+
 async function ask(host: FileHost, call: FileCall, workspace: string): Promise<ToolResult> {
   const { timeoutMs, maxOutputBytes } = call.limits;
   const params = { tool: call.tool, arguments: call.arguments, workspace, maxOutputBytes };
   try {
     const options = { timeoutMs, signal: call.signal };
-    const result = await host.connection.request('file/run', params, options);
-    return { ...result, truncated: result.truncated };
+    return await host.connection.request('file/run', params, options);
   } catch (error) {
     // What it was doing cannot be called back, so it is ended with what it was doing.
     if (isPrxError(error, 'CANCELLED') || isPrxError(error, 'DEADLINE_EXCEEDED')) {

@@ -20,7 +20,7 @@ export interface ShellCall {
 }
 
 /** A command that prints this many times its cap is not talking to anyone any more. */
-export const FLOOD_FACTOR = 64;
+const FLOOD_FACTOR = 64;
 
 /** Throws SANDBOX_UNAVAILABLE; every other end is a result. */
 export async function runShell(call: ShellCall): Promise<ToolResult> {

@@ -1,6 +1,6 @@
 /** Starts a real sandbox host from its sources, with a temporary place of its own, and speaks to
  *  it as a supervisor does. `close` leaves nothing behind. */
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
@@ -53,21 +53,8 @@ export interface TestHost {
 
 /** The workspace stands below a folder of mode 0700, as in a root's home. */
 export async function startTestHost(options: HostOptions = {}): Promise<TestHost> {
-  const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-test-'));
-  const workspace = join(base, 'private', 'workspace');
-  mkdirSync(workspace, { recursive: true });
-  chmodSync(join(base, 'private'), 0o700);
-  const artifactDir = join(base, 'artifacts');
-  const uid = options.uid;
-  if (uid !== undefined) await chownAll(base, uid);
-  const child = await startProcess({
-    command: process.execPath,
-    args: [mainPath],
-    cwd: '/',
-    env: { ...options.env },
-    ownSession: true,
-    ...(uid === undefined ? {} : { uid, gid: uid }),
-  });
+  const { base, workspace, artifactDir } = createPlace(options.uid);
+  const child = await startChild(options);
   let stderr = '';
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString('utf8');
@@ -129,7 +116,30 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
   return host;
 }
 
-export function defaultPolicy(workspace: string): SandboxPolicy {
+function createPlace(uid: number | undefined) {
+  const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-test-'));
+  const workspace = join(base, 'private', 'workspace');
+  mkdirSync(workspace, { recursive: true });
+  chmodSync(join(base, 'private'), 0o700);
+  if (uid !== undefined) {
+    for (const path of [base, join(base, 'private'), workspace]) chownSync(path, uid, uid);
+  }
+  return { base, workspace, artifactDir: join(base, 'artifacts') };
+}
+
+function startChild(options: HostOptions): Promise<RunningProcess> {
+  const { uid } = options;
+  return startProcess({
+    command: process.execPath,
+    args: [mainPath],
+    cwd: '/',
+    env: { ...options.env },
+    ownSession: true,
+    ...(uid === undefined ? {} : { uid, gid: uid }),
+  });
+}
+
+function defaultPolicy(workspace: string): SandboxPolicy {
   return {
     backend: 'bubblewrap',
     workspace,
@@ -145,10 +155,4 @@ export function defaultPolicy(workspace: string): SandboxPolicy {
     maxOutputBytes: 65_536,
     tmpBytes: 64 * 1024 * 1024,
   };
-}
-
-async function chownAll(base: string, uid: number): Promise<void> {
-  const { chownSync } = await import('node:fs');
-  const paths = [base, join(base, 'private'), join(base, 'private', 'workspace')];
-  for (const path of paths) chownSync(path, uid, uid);
 }

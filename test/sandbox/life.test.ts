@@ -1,0 +1,288 @@
+/** Lives and deaths of a real host: who is killed, what is left, what the spool says. */
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { realClock } from '../../base/clock.ts';
+import { spawnQuick } from '../../base/process.ts';
+import { listChildren, listTree } from '../../sandbox/launch/process-tree.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+import {
+  type HostOptions,
+  hasBubblewrap,
+  isRoot,
+  startTestHost,
+  type TestHost,
+} from './harness.ts';
+import { findProcesses, findProcessesOf, waitUntilGone } from './processes.ts';
+
+const withBubblewrap = hasBubblewrap ? describe : describe.skip;
+const why = hasBubblewrap ? '' : ' (skipped: bubblewrap is not installed)';
+const asRoot = hasBubblewrap && isRoot ? test : test.skip;
+
+let hosts: TestHost[] = [];
+afterEach(async () => {
+  for (const host of hosts) await host.close();
+  hosts = [];
+});
+
+async function start(options: HostOptions = {}): Promise<TestHost> {
+  const host = await startTestHost(options);
+  hosts.push(host);
+  return host;
+}
+
+async function startReady(options: HostOptions = {}): Promise<TestHost> {
+  const host = await start(options);
+  await host.initialize();
+  return host;
+}
+
+/** Resolves when a process with this command line runs. */
+async function waitFor(pattern: RegExp): Promise<void> {
+  for (let i = 0; i < 300 && findProcesses(pattern).length === 0; i += 1) await realClock.sleep(10);
+}
+
+function lastRecord(host: TestHost, effect: string): unknown {
+  return host.readSpool(effect).at(-1)?.value;
+}
+
+withBubblewrap(`deaths${why}`, () => {
+  test('the supervisor: what runs is finished and spooled, then the host ends', async () => {
+    const host = await startReady();
+    const call = host.shell('echo begun; sleep 0.7; echo finished > proof', '1.1.1');
+    call.catch(() => undefined);
+    await waitFor(/^sleep 0\.7/);
+    host.connection.close();
+    expect(await host.exited).toEqual({ code: 0, signal: undefined });
+    expect(lastRecord(host, '1.1.1')).toMatchObject({
+      kind: 'end',
+      outcome: { status: 'ok', output: 'begun\n' },
+    });
+    expect(readFileSync(join(host.workspace, 'proof'), 'utf8')).toBe('finished\n');
+  });
+
+  test('SIGTERM: what runs is cancelled and spooled, then the host ends', async () => {
+    const host = await startReady();
+    host.shell('sleep 8810', '1.1.1').catch(() => undefined);
+    await waitFor(/^sleep 8810/);
+    host.process.kill('SIGTERM');
+    expect(await host.exited).toEqual({ code: 0, signal: undefined });
+    expect(lastRecord(host, '1.1.1')).toMatchObject({ outcome: { status: 'cancelled' } });
+    await waitUntilGone(() => findProcesses(/sleep 8810/));
+  });
+
+  test('the cell, mid-call: the call is indeterminate, the next one has a new cell', async () => {
+    const host = await startReady();
+    const call = host.shell('sleep 8811');
+    await waitFor(/^sleep 8811/);
+    const cell = listChildren(listChildren(host.process.pid)[0] ?? 0)[0] ?? 0;
+    process.kill(cell, 'SIGKILL');
+    expect(await call).toMatchObject({ status: 'indeterminate' });
+    expect(await host.shell('echo again')).toMatchObject({ status: 'ok', output: 'again\n' });
+    expect(await host.run('list_files', {})).toMatchObject({ status: 'ok' });
+    await waitUntilGone(() => findProcesses(/sleep 8811/));
+  });
+
+  test('the monitor of one sandbox, mid-call: that call only is indeterminate', async () => {
+    const host = await startReady();
+    const call = host.shell('sleep 8812');
+    const other = host.shell('sleep 0.5; echo fine');
+    await waitFor(/^sleep 8812/);
+    const tree = listTree(host.process.pid);
+    const [sleeper = 0] = findProcesses(/^sleep 8812/);
+    const monitor = tree.find((pid) => listTree(pid).includes(sleeper) && isMonitor(pid));
+    process.kill(monitor ?? 0, 'SIGKILL');
+    expect(await call).toMatchObject({ status: 'indeterminate' });
+    expect(await other).toMatchObject({ status: 'ok', output: 'fine\n' });
+    await waitUntilGone(() => findProcesses(/sleep 8812/));
+  });
+
+  test('the file host, idle: the next file tool has a new one', async () => {
+    const host = await startReady();
+    await host.run('write_file', { path: 'a', content: 'x' });
+    const [files = 0] = findProcesses(/^\/run\/prx\/node .*files-main/);
+    process.kill(files, 'SIGKILL');
+    await realClock.sleep(50);
+    expect(await host.run('read_file', { path: 'a' })).toMatchObject({ status: 'ok' });
+  });
+
+  asRoot('the host, by SIGKILL at random instants: nobody is left', async () => {
+    const uid = 61_234;
+    for (const delayMs of [0, 5, 15, 30, 60, 120]) {
+      const host = await start();
+      chownSync(host.workspace, uid, uid);
+      const ready = host.initialize().catch(() => undefined);
+      while (listChildren(host.process.pid).length === 0) await realClock.sleep(1);
+      if (delayMs > 50) {
+        await ready;
+        host.shell('(setsid sh -c "sleep 8821 & sleep 8822" &); sleep 8823').catch(() => undefined);
+        host.run('list_files', {}).catch(() => undefined);
+      }
+      await realClock.sleep(delayMs);
+      host.process.kill('SIGKILL');
+      await waitUntilGone(() => findProcessesOf(uid));
+    }
+  });
+});
+
+/** The middle one of cell, monitor, first process of the sandbox. */
+function isMonitor(pid: number): boolean {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const count = /^NSpid:\t(.+)$/m.exec(status)?.[1]?.split('\t').length;
+  return count === 2 && listChildren(pid).length === 1 && /bwrap/.test(status);
+}
+
+withBubblewrap(`paths${why}`, () => {
+  test('hidden and protected paths, read-only and writable ones', async () => {
+    const host = await start();
+    const at = (name: string): string => join(host.workspace, name);
+    for (const name of ['state', 'dist', 'home/cache']) mkdirSync(at(name), { recursive: true });
+    writeFileSync(at('state/secret'), 'swordfish');
+    writeFileSync(at('dist/program'), 'ours');
+    writeFileSync(at('config.toml'), 'key');
+    const extra = join(host.base, 'extra');
+    const shared = join(host.base, 'shared');
+    for (const folder of [extra, shared]) mkdirSync(folder);
+    writeFileSync(join(extra, 'readme'), 'hello');
+    await host.close();
+    const policy = {
+      workspace: at('.'),
+      hiddenPaths: [at('state'), at('config.toml'), join(host.base, 'absent')],
+      protectedPaths: [at('dist'), '/usr/share'],
+      readOnlyPaths: [extra, join(at('state'), 'inner')],
+      writablePaths: [shared],
+    };
+    mkdirSync(policy.readOnlyPaths[1] ?? '', { recursive: true });
+    for (const folder of [extra, shared]) mkdirSync(folder, { recursive: true });
+    for (const name of ['dist', 'state']) mkdirSync(at(name), { recursive: true });
+    writeFileSync(join(extra, 'readme'), 'hello');
+    writeFileSync(at('state/secret'), 'swordfish');
+    writeFileSync(at('config.toml'), 'key');
+    const second = await start({ policy });
+    hosts.push({ ...second, base: host.base });
+    const report = await second.initialize();
+    expect(report.notice).toMatch(/state\/inner is not shown: it lies in .*state, which is hidden/);
+    const { output } = await second.shell(
+      [
+        'ls -A state; cat config.toml; touch state/x dist/x',
+        `cat ${extra}/readme; echo; touch ${extra}/x; echo ok > ${shared}/x && cat ${shared}/x`,
+      ].join('; '),
+    );
+    expect(output).not.toContain('swordfish');
+    expect(output).not.toContain('key');
+    expect(output).toMatch(/config\.toml: Permission denied/);
+    expect(output).toMatch(/'state\/x': Read-only file system/);
+    expect(output).toMatch(/'dist\/x': Read-only file system/);
+    expect(output).toMatch(/hello\n/);
+    expect(output).toMatch(/extra\/x': Read-only file system/);
+    expect(output).toMatch(/ok\n$/);
+  });
+
+  test('a workspace that does not exist is refused by name', async () => {
+    const host = await start({ policy: { workspace: '/nonexistent/place' } });
+    await expect(host.initialize()).rejects.toMatchObject({
+      code: 'WORKSPACE_REFUSED',
+      message: expect.stringContaining('/nonexistent/place'),
+    });
+    await expect(host.shell('ls')).rejects.toMatchObject({ code: 'SANDBOX_UNAVAILABLE' });
+  });
+
+  asRoot('a workspace that the user may not write is read-only, said with the mend', async () => {
+    const host = await start({ uid: 1500 });
+    chownSync(host.workspace, 0, 0);
+    const report = await host.initialize();
+    expect(report).toMatchObject({
+      uid: 1500,
+      workspaceAccess: 'read-only',
+      notice: expect.stringContaining('Mend: chown'),
+    });
+    const outcome = await host.shell('touch x');
+    expect(outcome).toMatchObject({ status: 'error', notice: report.notice });
+  });
+});
+
+describe('level none', () => {
+  const options = { policy: { backend: 'none' as const }, ...(isRoot ? { uid: 1500 } : {}) };
+
+  test('says so on every result; the workspace, exit codes and file tools work', async () => {
+    const host = await start(options);
+    expect(await host.initialize()).toMatchObject({ level: 'none', workspaceAccess: 'write' });
+    expect(await host.shell('pwd; exit 4')).toMatchObject({
+      level: 'none',
+      exit_code: 4,
+      output: `${host.workspace}\n[exit code 4]`,
+    });
+    expect(await host.shell('kill -9 $$')).toMatchObject({ status: 'error', exit_code: 137 });
+    expect(await host.run('write_file', { path: 'a', content: 'b' })).toMatchObject({
+      status: 'ok',
+      level: 'none',
+    });
+    expect((await host.run('search', { pattern: 'b' })).output).toBe('a:1:b');
+  });
+
+  test('the time limit and the end of the call reach what was forked away', async () => {
+    const host = await startReady(options);
+    const forked = '(setsid sh -c "sleep 8831 & sleep 8832" &)';
+    const timeout = await host.run('shell', { command: `${forked}; sleep 9`, timeout_secs: 0.3 });
+    expect(timeout.status).toBe('timeout');
+    expect((await host.shell(`${forked}; echo x`)).output).toBe('x\n');
+    await waitUntilGone(() => findProcesses(/sleep 883\d/));
+  });
+
+  (isRoot ? test : test.skip)(
+    'root is dropped here too, at the price of the workspace',
+    async () => {
+      const host = await start({ policy: { backend: 'none' } });
+      const report = await host.initialize();
+      expect(report).toMatchObject({ level: 'none', uid: 60_800, workspaceAccess: 'read-only' });
+      expect((await host.shell('id -u')).output).toBe('60800\n');
+    },
+  );
+});
+
+describe('probe', () => {
+  const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
+  async function runProbe(prefix: readonly string[]): Promise<unknown> {
+    const [command = '', ...args] = [...prefix, process.execPath, mainPath, '--probe'];
+    const { child, exited } = await spawnQuick({
+      command,
+      args,
+      env: {},
+      ownSession: false,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => {
+      text += chunk.toString('utf8');
+    });
+    await exited;
+    return JSON.parse(text);
+  }
+  const bwrap = findProgram('bwrap') ?? '';
+  const user = isRoot ? ['setpriv', '--reuid', '1500', '--regid', '1500', '--clear-groups'] : [];
+  const inPath = ['/usr/bin/env', '-S'];
+
+  (hasBubblewrap ? test : test.skip)('tells the level and the user', async () => {
+    const found = await runProbe([]);
+    expect(found).toEqual({ level: 'bubblewrap', uid: isRoot ? 60_800 : process.getuid?.() });
+  });
+
+  (hasBubblewrap ? test : test.skip)(
+    'without bubblewrap: the command that installs it',
+    async () => {
+      const hide = [bwrap, '--dev-bind', '/', '/', '--bind', '/dev/null', bwrap, '--'];
+      expect(await runProbe([...(isRoot ? [...inPath, user.join(' ')] : []), ...hide])).toEqual({
+        level: 'none',
+        uid: isRoot ? 1500 : process.getuid?.(),
+        reason: 'bubblewrap (bwrap) is not installed',
+        mend: expect.stringMatching(/bubblewrap/),
+      });
+    },
+  );
+
+  (hasBubblewrap ? test : test.skip)('where namespaces cannot be nested: the reason', async () => {
+    const nest = [bwrap, '--dev-bind', '/', '/', '--unshare-user', '--disable-userns', '--'];
+    const found = await runProbe([...(isRoot ? [...inPath, user.join(' ')] : []), ...nest]);
+    expect(found).toMatchObject({ level: 'none', mend: expect.stringContaining('nested') });
+  });
+});
