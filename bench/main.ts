@@ -1,0 +1,56 @@
+/** Prints the figures, all or the named ones: `npm run bench -- token tool`. `--quick`: few rounds,
+ *  to see that it works. `--markdown`: the table of docs/benchmarks.md. */
+import type { Figure } from './figure.ts';
+import { createLab } from './lab.ts';
+import { load } from './load.ts';
+import { describeLoad, describeMachine } from './machine.ts';
+import { memory } from './memory.ts';
+import { prompt } from './prompt.ts';
+import { ps } from './ps.ts';
+import { type Section, toMarkdown, toText } from './report.ts';
+import { start } from './start.ts';
+import { token } from './token.ts';
+import { tool } from './tool.ts';
+import { workerStart } from './worker-start.ts';
+
+const FIGURES: readonly Figure[] = [workerStart, prompt, token, tool, start, memory, ps, load];
+const FLAGS = ['--quick', '--markdown'];
+
+async function main(args: readonly string[]): Promise<void> {
+  const names = args.filter((arg) => !FLAGS.includes(arg));
+  const unknown = names.find((name) => FIGURES.every((figure) => figure.name !== name));
+  if (unknown !== undefined) {
+    const known = [...FIGURES.map(({ name }) => name), ...FLAGS].join(' ');
+    throw new RangeError(`there is no '${unknown}'; there are: ${known}`);
+  }
+  const isMarkdown = args.includes('--markdown');
+  const say = (text: string): void => {
+    (isMarkdown ? process.stderr : process.stdout).write(text);
+  };
+  const machine = `${describeMachine()}\n${describeLoad()} at the start`;
+  say(`${machine}\n`);
+  const lab = createLab(args.includes('--quick'));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void lab.close().then(() => process.exit(130)));
+  }
+  const sections: Section[] = [];
+  try {
+    for (const figure of FIGURES) {
+      if (names.length > 0 && !names.includes(figure.name)) continue;
+      const section = await figure.run(lab);
+      sections.push(section);
+      say(`\n${toText(section)}`);
+    }
+  } finally {
+    await lab.close();
+  }
+  say(`\n${describeLoad()} at the end\n`);
+  if (!isMarkdown) return;
+  const lines = `${machine}; ${describeLoad()} at the end`.replace('\n', '; ');
+  process.stdout.write(`${lines}\n\n${toMarkdown(sections)}`);
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? error.stack : String(error)}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,87 @@
+/** A session under measurement: made, prompted and watched through the unix socket. */
+import { join } from 'node:path';
+import type { EventEnvelope } from '../protocol/events.ts';
+import type { Home } from './lab.ts';
+import { readFrames, send } from './sse.ts';
+
+export interface Seen {
+  readonly event: EventEnvelope;
+  readonly atMs: number;
+}
+
+export interface WatchedSession {
+  readonly id: string;
+  /** Everything so far, in order. */
+  readonly seen: readonly Seen[];
+  /** Resolves when `count` events of this type were seen. @throws Error after a minute. */
+  reached(type: string, count: number): Promise<void>;
+  /** Sends a prompt; resolves when its turn was seen to end. */
+  runTurn(text: string): Promise<void>;
+  /** Ends the stream; the session stays. */
+  unwatch(): void;
+}
+
+const PATIENCE_MS = 60_000;
+
+export async function openSession(home: Home): Promise<WatchedSession> {
+  const { view } = await home.client.createSession({ workspace: home.workspace });
+  return watchSession(home, view.id);
+}
+
+async function watchSession(home: Home, id: string): Promise<WatchedSession> {
+  const stream = await send({
+    socketPath: join(home.stateDir, 'api.sock'),
+    path: `/api/v1/sessions/${id}/events?follow=true`,
+    headers: { accept: 'text/event-stream' },
+  });
+  const seen: Seen[] = [];
+  const counts = new Map<string, number>();
+  let waiters: (() => boolean)[] = [];
+  void readFrames(stream, ({ data, atMs }) => {
+    const event = JSON.parse(data) as EventEnvelope;
+    seen.push({ event, atMs });
+    counts.set(event.type, (counts.get(event.type) ?? 0) + 1);
+    waiters = waiters.filter((isDone) => !isDone());
+  });
+  function reached(type: string, count: number): Promise<void> {
+    const has = (): boolean => (counts.get(type) ?? 0) >= count;
+    if (has()) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const patience = setTimeout(() => {
+        const tail = seen.slice(-5).map(({ event }) => JSON.stringify(event).slice(0, 300));
+        reject(new Error(`no ${type} number ${count} within a minute; last:\n${tail.join('\n')}`));
+      }, PATIENCE_MS);
+      waiters.push(() => {
+        if (!has()) return false;
+        clearTimeout(patience);
+        resolve();
+        return true;
+      });
+    });
+  }
+  return {
+    id,
+    seen,
+    reached,
+    async runTurn(text) {
+      const ended = (counts.get('turn.completed') ?? 0) + 1;
+      await home.client.sendInput(id, { text });
+      await reached('turn.completed', ended);
+    },
+    unwatch: () => void stream.destroy(),
+  };
+}
+
+/** Waits until the spare workers are there, so that nothing else starts meanwhile. */
+export async function settle(home: Home, warm: number): Promise<void> {
+  for (const deadlineMs = performance.now() + PATIENCE_MS; performance.now() < deadlineMs; ) {
+    const { capacity } = await home.client.getStatus();
+    if (capacity.warm >= warm) return;
+    await pause(20);
+  }
+  throw new Error(`no ${warm} spare workers within a minute`);
+}
+
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)));
+}
