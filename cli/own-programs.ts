@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { PrxError } from '../base/errors.ts';
 import type { Machine } from './machine.ts';
 
-export type OwnProgram = 'supervisor' | 'sandbox';
+export type OwnProgram = 'cli' | 'supervisor' | 'sandbox';
 
 /** @throws INTERNAL when the package is incomplete. */
 export function findProgram(name: OwnProgram, folder: string = import.meta.dirname): string {

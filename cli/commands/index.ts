@@ -97,6 +97,13 @@ const rows: readonly Row[] = [
     load: () => import('./events.ts'),
   },
   {
+    name: 'why',
+    usage: '<id>',
+    summary: 'Explain what went wrong in a session, and what to do next',
+    group: 'look',
+    load: () => import('./why.ts'),
+  },
+  {
     name: 'interrupt',
     usage: '<id>',
     summary: 'Stop the running turn; the session goes on',
@@ -144,6 +151,13 @@ const rows: readonly Row[] = [
     summary: 'Give a session a name',
     group: 'act',
     load: () => import('./rename.ts'),
+  },
+  {
+    name: 'fork',
+    usage: '<id>',
+    summary: 'Begin another session as this one was, up to an event',
+    group: 'act',
+    load: () => import('./fork.ts'),
   },
   {
     name: 'approvals',
@@ -207,6 +221,13 @@ const rows: readonly Row[] = [
     summary: 'Check this machine; each finding names its mend',
     group: 'supervisor',
     load: () => import('./doctor.ts'),
+  },
+  {
+    name: 'service',
+    usage: '<action>',
+    summary: 'print: the systemd unit; install: put it where systemd finds it',
+    group: 'supervisor',
+    load: () => import('./service.ts'),
   },
   {
     name: 'completion',

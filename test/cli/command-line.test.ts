@@ -75,7 +75,9 @@ describe('mistakes exit 2 and name what is near', () => {
 });
 
 test.each(
-  commandNames.filter((name) => !['start', 'config', 'doctor', 'completion'].includes(name)),
+  commandNames.filter(
+    (name) => !['start', 'config', 'doctor', 'service', 'completion'].includes(name),
+  ),
 )('%s without a supervisor: exit 3 and the command that starts one', async (name) => {
   const words: Record<string, string[]> = {
     send: ['x', 'text'],

@@ -222,6 +222,17 @@ describe('acting', () => {
     expect((await runCli(api, ['rename', '0123', 'web'])).out).toBe('renamed 01234567 (web)\n');
   });
 
+  test('[command:fork] prints the new id; --at and --name reach the server', async () => {
+    api.addSession(SESSION);
+    const { exit, out } = await runCli(api, ['fork', '0123', '--at', '12', '--name', 'other']);
+    expect([exit, out]).toEqual([0, `${SESSION}\n`]);
+    expect(bodyOf('POST', '/0123/fork')).toEqual({ at: 12, name: 'other' });
+    expect((await runCli(api, ['fork', '0123', '-q'])).err).toBe('');
+    for (const at of ['0', '1.5', 'x']) {
+      expect((await runCli(api, ['fork', '0123', '--at', at])).exit).toBe(2);
+    }
+  });
+
   test('[command:approvals] what waits, with its arguments', async () => {
     const tool = { tool: 'shell', arguments: { command: 'rm -rf x' } };
     const times = { requested_at: '2026-01-02T03:04:05Z', expires_at: '2999-01-01T00:00:00Z' };

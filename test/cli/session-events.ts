@@ -100,3 +100,32 @@ export const state = (from: string, to: string, reason = 'because'): Fact => [
   'session.state',
   { from, to, reason },
 ];
+
+export const workerStarted = (generation: number): Fact => [
+  'worker.started',
+  { generation, pid: 100 + generation, warm: true },
+];
+
+export const workerExited = (generation: number, cause = 'crashed', extra: object = {}): Fact => [
+  'worker.exited',
+  {
+    generation,
+    pid: 100 + generation,
+    cause,
+    code: 1,
+    signal: null,
+    stderr_tail: 'boom\n',
+    peak_rss_bytes: 2 ** 20,
+    ...extra,
+  },
+];
+
+export const restarting = (attempt: number, delay_ms: number): Fact => [
+  'worker.restarting',
+  { attempt, delay_ms },
+];
+
+export const modelFailed = (code: string, retry_in_ms: number | null, attempt = 1): Fact => [
+  'model.failed',
+  { step: 1, attempt, error: { code, message: 'no' }, retry_in_ms },
+];
