@@ -133,6 +133,9 @@ export const statusViewSchema = z.object({
   status: z.enum(['ok', 'degraded', 'stopping']),
   /** Why it is not ok; empty when it is. */
   reasons: z.array(z.string()),
+  /** Degraded and true: what is wrong concerns single sessions (a damaged journal), the others
+   *  work. Absent: as `status` says. */
+  takes_work: z.boolean().optional(),
   version: z.string(),
   pid: z.number(),
   started_at: z.string(),

@@ -64,6 +64,8 @@ export const workerRequests = {
 export const workerNotifications = {
   /** Stop this turn at the next point; running asks are answered `cancelled` by the gate. */
   'turn/interrupt': z.object({ turn: z.number() }),
+  /** To a spare: run a turn about nothing, so that the code is compiled when a session comes. */
+  'worker/warm': z.object({}),
 } as const;
 
 /** Requests a worker sends to the supervisor: the only way it can reach the world. */

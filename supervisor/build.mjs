@@ -28,7 +28,7 @@ const dist = join(root, 'dist');
 const starts = {
   cli: [['--version'], ['--help'], ['ps'], ['status']],
   supervisor: [['{}']],
-  worker: [[]],
+  worker: [['--warm-up']],
   gateway: [[]],
   sandbox: [[]],
   files: [[]],

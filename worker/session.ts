@@ -30,6 +30,8 @@ export interface WorkerSpec {
   readonly pid: number;
   readonly confinement: readonly string[];
   readonly readRssBytes: () => number;
+  /** What a spare does with `worker/warm`; absent: nothing. */
+  readonly onWarm?: () => void;
 }
 
 const localSide = {
@@ -112,6 +114,10 @@ export function serveWorker(spec: WorkerSpec): Connection<typeof remoteSide> {
       'turn/interrupt': ({ turn }) => {
         // Of another turn: it came too late, and there is nothing left to stop.
         if (running?.turn === turn) running.interrupt.request();
+      },
+      // Once it serves a session it has better things to do.
+      'worker/warm': () => {
+        if (agent === undefined) spec.onWarm?.();
       },
     },
   });
