@@ -48,6 +48,11 @@ export interface PendingApproval {
   readonly expires_at: string;
 }
 
+export interface TurnDeath {
+  readonly at: string;
+  readonly cause: string;
+}
+
 export interface OpenTurn {
   readonly turn: number;
   readonly input_id: InputId;
@@ -62,6 +67,9 @@ export interface OpenTurn {
   readonly cost_usd: number;
   /** Effects reserved (model.started, tool.started) without a terminal event yet. */
   readonly unfinished: readonly EffectId[];
+  /** Workers that died in this turn since anything of it was committed, oldest first; the restart
+   *  budget outlives a supervisor in here. Absent: none. */
+  readonly deaths?: readonly TurnDeath[];
 }
 
 /** The projection of one session; what `ps` and `inspect` start from. Small by construction:
@@ -110,7 +118,8 @@ export interface ReadOptions {
   readonly types?: readonly string[];
 }
 
-/** A page over all sessions in commit order; `cursor` is opaque to clients. */
+/** A page over all sessions in commit order; `cursor` is opaque to clients. A damaged event is left
+ *  out, so that it does not hide the others; its session is then named by `health`. */
 export interface GlobalPage {
   readonly events: readonly EventEnvelope[];
   readonly cursor: string;
@@ -127,15 +136,62 @@ export interface ProcessRecord extends ProcessIdentity {
   readonly started_at: string;
 }
 
+/** What is wrong with one session, and from which event on. */
+export interface SessionProblem {
+  readonly session: string;
+  readonly seq: number;
+  readonly problem: string;
+}
+
 export interface StoreHealth {
-  /** Undefined: all is well. */
+  /** Why nothing can be written; undefined: it can. */
   readonly degraded: string | undefined;
+  /** Sessions that refuse appends because something of them is damaged; all others go on. */
+  readonly damaged: readonly SessionProblem[];
 }
 
 export interface VerifyReport {
   readonly sessions: number;
   readonly events: number;
-  readonly problems: readonly { session: string; seq: number; problem: string }[];
+  readonly problems: readonly SessionProblem[];
+}
+
+/** A page of the journal as text; see docs/journal.md for the fields of a line. */
+export interface JournalPage {
+  readonly events: readonly unknown[];
+  /** `after` of the next page; null: that was all. */
+  readonly next: number | null;
+}
+
+export interface ExportOptions {
+  /** Absent: all sessions, in commit order. */
+  readonly session?: JournalKey;
+  /** Behind this place, as the page before said; 0: from the first. */
+  readonly after: number;
+  readonly limit: number;
+  /** What repairs took out, instead of the journal. */
+  readonly aside?: boolean;
+}
+
+/** What a backup holds, verified from its file. */
+export interface BackupSummary {
+  readonly path: string;
+  readonly bytes: number;
+  readonly created_at: string;
+  readonly epoch: number;
+  readonly sessions: number;
+  readonly events: number;
+  readonly heads_sha256: string;
+  readonly files: number;
+  readonly file_bytes: number;
+  /** What was damaged in the journal already. */
+  readonly problems: readonly SessionProblem[];
+}
+
+export interface ForkOptions {
+  readonly name?: string;
+  /** A private workspace of the copy's own; absent: it works in the original's folder. */
+  readonly workspace?: string;
 }
 
 export interface Store {
@@ -169,11 +225,28 @@ export interface Store {
   deleteSession(id: SessionId): Promise<void>;
   /** Copies the events 1…seq of `from` as the start of `to` (new hash chain), followed by a
    *  session.created with forked_from replacing the original one. */
-  forkSession(from: SessionId, seq: number, to: SessionId, name?: string): Promise<SessionRecord>;
+  forkSession(
+    from: SessionId,
+    seq: number,
+    to: SessionId,
+    options?: ForkOptions,
+  ): Promise<SessionRecord>;
   putProcess(record: ProcessRecord): Promise<void>;
   removeProcess(record: Pick<ProcessRecord, 'pid' | 'startTicks'>): Promise<void>;
   listProcesses(): Promise<readonly ProcessRecord[]>;
-  verify(session?: SessionId): Promise<VerifyReport>;
+  /** Without a session: all, and the system's. */
+  verify(session?: JournalKey): Promise<VerifyReport>;
+  exportEvents(options: ExportOptions): Promise<JournalPage>;
+  /** Writes the journal and the artifacts, as they are at one instant, into a new file (absolute
+   *  path), and verifies it. Appends go on meanwhile.
+   *  Throws INVALID_REQUEST (the path), LIMIT_EXCEEDED (no room), STORE_CORRUPT. */
+  backup(path: string): Promise<BackupSummary>;
+  /** Closed sessions with nothing new since a time, wall ms; oldest first. */
+  listExpired(beforeMs: number, limit: number): Promise<readonly SessionId[]>;
+  /** Removes the first events of sessions that hold clearly more than `keep`, behind a snapshot:
+   *  none that is still needed. A cursor that stands before them gets CURSOR_GONE.
+   *  @returns how many events of how many sessions. */
+  trim(keep: number): Promise<{ readonly sessions: number; readonly events: number }>;
   health(): StoreHealth;
   /** Waits for what is under way, marks a clean stop, closes. Idempotent. */
   close(): Promise<void>;

@@ -11,6 +11,8 @@ type Event<T extends EventType> = Extract<KnownEvent, { type: T }>;
 type Fold<T extends EventType> = (record: SessionRecord, event: Event<T>) => SessionRecord;
 
 const noUsage: Usage = { input_tokens: 0, output_tokens: 0 };
+/** One more than the greatest restart budget (max_restart_attempts). */
+const DEATHS_MAX = 1001;
 
 /** `none`: the event moves nothing but the record's place in the journal. `session.created` is
  *  the one event that needs no record. */
@@ -40,7 +42,7 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
   'model.delta': 'none',
   'model.completed': (record, event) =>
     inOpenTurn(endEffect(record, modelEffect(event)), (turn) => ({
-      ...turn,
+      ...withoutDeaths(turn),
       steps: turn.steps + 1,
       usage: addUsage(turn.usage, event.data.usage),
       cost_usd: turn.cost_usd + event.data.cost_usd,
@@ -67,15 +69,13 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
   'approval.resolved': resolveApproval,
   'tool.started': (record, { data }) => startEffect(record, data.call_id),
   'tool.output': 'none',
-  'tool.completed': (record, { data }) => endEffect(record, data.call_id),
+  'tool.completed': (record, { data }) =>
+    inOpenTurn(endEffect(record, data.call_id), withoutDeaths),
   'worker.started': (record, { data }) => ({
     ...record,
     generation: Math.max(record.generation, data.generation),
   }),
-  'worker.exited': (record, { data }) =>
-    data.cause === 'completed' || data.cause === 'stopped'
-      ? record
-      : { ...record, restarts: record.restarts + 1 },
+  'worker.exited': exitWorker,
   'worker.restarting': 'none',
   'effect.adopted': 'none',
   'effect.resolved': 'none',
@@ -87,7 +87,7 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
   'process.started': 'none',
   'process.exited': 'none',
   'limit.exceeded': 'none',
-  'context.compacted': 'none',
+  'context.compacted': (record) => inOpenTurn(record, withoutDeaths),
 };
 
 /** The record after one more event of its session. Pure.
@@ -196,6 +196,24 @@ function startTurn(record: SessionRecord, { data, time }: Event<'turn.started'>)
   return { ...rest, turn: data.turn, open_turn: opened };
 }
 
+/** A death that came in a turn, and before the dead one had committed anything of it, counts
+ *  against the turn's input; one that was ordered does not. */
+function exitWorker(record: SessionRecord, event: Event<'worker.exited'>): SessionRecord {
+  const { data, turn, time } = event;
+  if (data.cause === 'stopped') return record;
+  const restarts = record.restarts + (data.cause === 'completed' ? 0 : 1);
+  const isFruitless = turn !== undefined && data.progress === false;
+  if (!isFruitless || record.open_turn?.turn !== turn) return { ...record, restarts };
+  return inOpenTurn({ ...record, restarts }, (open) => ({
+    ...open,
+    deaths: [...(open.deaths ?? []), { at: time, cause: data.cause }].slice(-DEATHS_MAX),
+  }));
+}
+
+function withoutDeaths({ deaths: _forgotten, ...turn }: OpenTurn): OpenTurn {
+  return turn;
+}
+
 /** Nothing of a closed turn may start any more, so its approvals go with it. */
 function completeTurn(record: SessionRecord, { data }: Event<'turn.completed'>): SessionRecord {
   return {
@@ -215,11 +233,13 @@ function resolveApproval(
 ): SessionRecord {
   const approval = record.approvals.find(({ call_id }) => call_id === data.call_id);
   const approvals = record.approvals.filter((each) => each !== approval);
+  // Answered, the call still needs its end, also where a death or an interrupt comes next.
+  const answered = startEffect({ ...record, approvals }, data.call_id);
   const isStanding = data.decision === 'approve' && data.scope === 'session';
   if (approval === undefined || !isStanding || record.approved_tools.includes(approval.tool)) {
-    return { ...record, approvals };
+    return answered;
   }
-  return { ...record, approvals, approved_tools: [...record.approved_tools, approval.tool] };
+  return { ...answered, approved_tools: [...record.approved_tools, approval.tool] };
 }
 
 function withoutInput(record: SessionRecord, input: string): SessionRecord {

@@ -2,8 +2,10 @@
  *  hash chain, record. A bounded cache over the journal; a failed transaction empties it. */
 import { PrxError } from '../base/errors.ts';
 import type { SessionRecord } from './contract.ts';
+import { SYSTEM } from './fold-row.ts';
 import { isUnfinished } from './fold-session.ts';
 import { CHAIN_START, checkRow, corruptError, type EventRow, recordCrc } from './integrity.ts';
+import { findRemoved } from './snapshot.ts';
 import type { Database } from './sqlite.ts';
 
 export interface Head {
@@ -66,12 +68,22 @@ export class Heads {
     );
     if (last === undefined) {
       if (stored !== undefined) throw corruptError(session, 0, 'its events are missing');
-      return { lastSeq: 0, link: CHAIN_START, record: undefined };
+      // A copy under way of a session whose first events are gone begins behind them.
+      const removed = findRemoved(this.#db, session);
+      return { lastSeq: removed?.seq ?? 0, link: removed?.link ?? CHAIN_START, record: undefined };
     }
-    checkRow(last, last.seq === 1 ? CHAIN_START : previous?.hash);
+    // The system's session goes on behind its damage: see damage-list.ts.
+    if (session !== SYSTEM) checkRow(last, previous?.hash ?? findStart(this.#db, last));
     const record = stored === undefined ? undefined : readRecord(stored, last);
     return { lastSeq: last.seq, link: last.hash, record };
   }
+}
+
+/** The link before the first event that is left, or undefined when it is another event. */
+export function findStart(db: Database, row: EventRow): string | undefined {
+  if (row.seq === 1) return CHAIN_START;
+  const removed = findRemoved(db, row.session);
+  return removed?.seq === row.seq - 1 ? removed.link : undefined;
 }
 
 /** The record of a session row, brought up to its newest event. Throws STORE_CORRUPT. */
@@ -85,7 +97,8 @@ export function readRecord(
   // Written by writeRecord, and the checksum holds.
   const record = JSON.parse(row.record) as SessionRecord;
   if (record.last_seq > last.seq) {
-    throw corruptError(row.id, last.seq, `events up to ${record.last_seq} were there once`);
+    const problem = `events up to ${record.last_seq} were there once`;
+    throw corruptError(row.id, last.seq, problem, { lost: true });
   }
   const updatedAt = new Date(last.time_ms).toISOString();
   return { ...record, last_seq: last.seq, epoch: last.epoch, updated_at: updatedAt };

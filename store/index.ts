@@ -1,11 +1,14 @@
 /** The store: opens the journal of one state directory. */
+import { dirname } from 'node:path';
 import { background } from '../base/background.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { readBootId } from '../base/process.ts';
+import { Announcer } from './announcer.ts';
 import { AppendQueue } from './append-queue.ts';
 import { Condition } from './condition.ts';
 import type { Store } from './contract.ts';
+import { DamageList } from './damage-list.ts';
 import { acquireLock, type Lock } from './lock.ts';
 import { SafeMark } from './safe-mark.ts';
 import { prepareJournal, prepareStateDir } from './state-dir.ts';
@@ -37,8 +40,11 @@ export interface StoreOptions {
   readonly threadFiles?: ThreadFiles;
   /** Hears why the journal cannot be written, and `undefined` when it can again. */
   readonly onDegraded?: (reason: string | undefined) => void;
-  /** Hears of each damaged session, found at the start or by the verification behind it. */
+  /** Hears of each damaged session, once: found at the start, by the verification behind it, or by
+   *  a read that met it. */
   readonly onProblem?: (problem: Problem) => void;
+  /** Hears when the store wrote events of its own (store.degraded, store.repaired). */
+  readonly onAnnounced?: () => void;
   /** False: no verification in the background. Default true. */
   readonly verifyInBackground?: boolean;
   /** Default: the kernel's. */
@@ -97,15 +103,26 @@ function assemble(options: StoreOptions, opened: Opened): Store {
   const { report, path, lock, writer, files } = opened;
   const mark = new SafeMark(report.safeId);
   const readers = lazyReaders(files.reader, path);
-  const onProblem = (problem: Problem): void => {
+  const announcer = new Announcer({
+    append: (request) => queue.append(request),
+    logger,
+    isWell: () => condition.reason === undefined,
+    onWritten: () => options.onAnnounced?.(),
+  });
+  const damage = new DamageList((problem) => {
     logger.error('store.corrupt', { ...problem });
     options.onProblem?.(problem);
-  };
+    announcer.onDamage(problem);
+  });
+  const onProblem = (problem: Problem): void => damage.report(problem);
   const condition = new Condition({
     clock,
     logger,
     probe: async () => (await writer.run('probe', null)).ok,
-    onChange: (reason) => options.onDegraded?.(reason),
+    onChange(reason) {
+      options.onDegraded?.(reason);
+      announcer.onCondition(reason);
+    },
     onFailed: (error) => mark.fail(fromWireError(error)),
   });
   const upkeep = new Upkeep({
@@ -133,7 +150,18 @@ function assemble(options: StoreOptions, opened: Opened): Store {
   });
   background(tails, 'store.tails', logger);
   if (options.verifyInBackground ?? true) upkeep.verifyInBackground();
-  const parts = { epoch: report.epoch, clock, lock, writer, queue, mark, condition, upkeep };
+  const parts = {
+    stateDir: dirname(path),
+    epoch: report.epoch,
+    clock,
+    lock,
+    writer,
+    queue,
+    mark,
+    condition,
+    upkeep,
+    damage,
+  };
   return new JournalStore({ ...parts, readers: readers.get, stopReaders: readers.stop });
 }
 

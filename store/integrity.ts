@@ -2,7 +2,9 @@
  *  every read checks, and a link of its session's hash chain: sha-256 over the previous link and
  *  the same fields, cut to 132 bits. A flipped bit fails the CRC; a row that was removed, moved
  *  or replaced as a whole breaks the chain. SQLite has no page checksums of its own. */
-import { PrxError } from '../base/errors.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
+import type { SessionProblem } from './contract.ts';
+import { findTrouble } from './sqlite.ts';
 
 /** One row of the table `events`. */
 export interface EventRow {
@@ -41,7 +43,7 @@ function toText(row: SealedFields): string {
 /** CRC and link of a row that follows the link `previous`. */
 export function seal(row: SealedFields, previous: string): { crc: number; hash: string } {
   const text = toText(row);
-  return { crc: crc32(text), hash: toLink(text, previous) };
+  return { crc: crc32(text), hash: chain(text, previous) };
 }
 
 /** Both built-ins take 6 ms to load in a thread, and opening the journal needs neither: so they
@@ -50,7 +52,8 @@ function crc32(text: string): number {
   return process.getBuiltinModule('node:zlib').crc32(text);
 }
 
-function toLink(text: string, previous: string): string {
+/** The link of `text` behind the link `previous`. */
+export function chain(text: string, previous: string): string {
   const { hash } = process.getBuiltinModule('node:crypto');
   return hash('sha256', `${previous}\n${text}`, 'base64url').slice(0, LINK_CHARS);
 }
@@ -59,7 +62,7 @@ function toLink(text: string, previous: string): string {
 export function findDamage(row: EventRow, previous: string | undefined): string | undefined {
   const text = toText(row);
   if (crc32(text) !== row.crc) return 'its checksum does not match its content';
-  if (previous !== undefined && toLink(text, previous) !== row.hash) {
+  if (previous !== undefined && chain(text, previous) !== row.hash) {
     return 'its hash does not continue the chain of its session';
   }
   return undefined;
@@ -71,13 +74,30 @@ export function checkRow(row: EventRow, previous?: string): void {
   if (damage !== undefined) throw corruptError(row.session, row.seq, damage);
 }
 
-export function corruptError(session: string, seq: number, problem: string): PrxError {
+export function corruptError(
+  session: string,
+  seq: number,
+  problem: string,
+  more: Readonly<Record<string, unknown>> = {},
+): PrxError {
   return new PrxError(
     'STORE_CORRUPT',
-    `event ${seq} of ${session} is damaged: ${problem}; restore the state directory from a ` +
-      'backup, or remove this session',
-    { data: { session, seq, problem } },
+    `event ${seq} of ${session} is damaged: ${problem}; stop the supervisor and run ` +
+      '`prx-supervisor journal repair`, restore a backup, or remove this session',
+    { data: { session, seq, problem, ...more } },
   );
+}
+
+/** What a read of a session threw, as a problem of that session; thrown again when it is none. A
+ *  page that SQLite cannot read is one: it names no event. */
+export function toProblem(session: string, error: unknown): SessionProblem {
+  const { code, data, message } = toPrxError(error);
+  if (code === 'STORE_CORRUPT') {
+    const seq = Number(data['seq'] ?? 0);
+    return { session, seq, problem: String(data['problem'] ?? message) };
+  }
+  if (findTrouble(error) !== 'corrupt') throw error;
+  return { session, seq: 0, problem: `its pages in the file cannot be read: ${message}` };
 }
 
 /** CRC of a session row: its projection as text. */

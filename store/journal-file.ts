@@ -2,6 +2,7 @@
  *  under the journal, because only then may something that a client saw be gone: sequence numbers
  *  given again after it mean other events. A process's death loses nothing that was written. */
 import { PrxError } from '../base/errors.ts';
+import { readMeta, writeMeta } from './meta.ts';
 import { migrate } from './schema.ts';
 import { checkSqliteVersion, Database } from './sqlite.ts';
 
@@ -19,13 +20,22 @@ export interface JournalFile {
   readonly lastId: number;
 }
 
-export function openJournalFile(path: string, bootId: string): JournalFile {
+export interface JournalFileOptions {
+  /** `keep`: not to serve, so the epoch stays and nothing is noted of this opening. */
+  readonly mode: 'serve' | 'keep';
+  /** With `serve`. Empty: cannot be read. */
+  readonly bootId?: string;
+  readonly onOperation?: (() => void) | undefined;
+}
+
+export function openJournalFile(path: string, options: JournalFileOptions): JournalFile {
+  const { mode, bootId = '', onOperation } = options;
   checkSqliteVersion();
-  const db = new Database(path, { readOnly: false, busyTimeoutMs: BUSY_TIMEOUT_MS });
+  const db = new Database(path, { readOnly: false, busyTimeoutMs: BUSY_TIMEOUT_MS, onOperation });
   try {
     configure(db);
     migrate(db);
-    return { db, ...startEpoch(db, bootId) };
+    return { db, ...(mode === 'serve' ? startEpoch(db, bootId) : readEpoch(db)) };
   } catch (error) {
     db.close();
     throw error;
@@ -57,34 +67,43 @@ function configure(db: Database): void {
 
 function startEpoch(db: Database, bootId: string): Omit<JournalFile, 'db'> {
   return db.transaction('write', () => {
-    const last = db.get<{ epoch: number; boot_id: string }>(
-      'SELECT epoch, boot_id FROM epochs ORDER BY epoch DESC LIMIT 1',
-    );
-    const wasClean = readMeta(db, 'clean') !== '0';
-    const newest = db.get<{ id: number | null }>('SELECT max(id) AS id FROM events')?.id ?? 0;
-    const lastId = Math.max(newest, Number(readMeta(db, 'last_id') ?? 0));
+    const { epoch: last, wasClean, lastId } = readEpoch(db);
     // A boot id that cannot be read tells nothing: then only a clean stop keeps the epoch.
     const isSameBoot = bootId !== '' && readMeta(db, 'boot_id') === bootId;
-    const isKept = last !== undefined && (wasClean || isSameBoot);
-    const epoch = isKept ? last.epoch : (last?.epoch ?? 0) + 1;
-    if (!isKept) {
-      db.run(
-        'INSERT INTO epochs (epoch, first_id, boot_id) VALUES (?, ?, ?)',
-        epoch,
-        lastId + 1,
-        bootId,
-      );
-    }
+    const isKept = last > 0 && (wasClean || isSameBoot);
+    const epoch = isKept ? last : raiseEpoch(db, lastId, { bootId });
     writeMeta(db, 'boot_id', bootId);
     writeMeta(db, 'clean', '0');
     return { epoch, wasClean, lastId };
   });
 }
 
-export function readMeta(db: Database, key: string): string | undefined {
-  return db.get<{ value: string }>('SELECT value FROM meta WHERE key = ?', key)?.value;
+function readEpoch(db: Database): Omit<JournalFile, 'db'> {
+  const epoch = db.get<{ epoch: number | null }>('SELECT max(epoch) AS epoch FROM epochs')?.epoch;
+  const newest = db.get<{ id: number; epoch: number }>(
+    'SELECT id, epoch FROM events ORDER BY id DESC LIMIT 1',
+  );
+  const lastId = Math.max(newest?.id ?? 0, Number(readMeta(db, 'last_id') ?? 0));
+  // The table of epochs may be what was damaged.
+  return {
+    epoch: Math.max(epoch ?? 0, newest?.epoch ?? 0),
+    wasClean: readMeta(db, 'clean') !== '0',
+    lastId,
+  };
 }
 
-export function writeMeta(db: Database, key: string, value: string): void {
-  db.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value);
+/** Begins a new epoch behind `lastId`. @param by  more than 1 where others may have counted on. */
+export function raiseEpoch(
+  db: Database,
+  lastId: number,
+  { bootId = '', by = 1 }: { readonly bootId?: string; readonly by?: number } = {},
+): number {
+  const epoch = readEpoch(db).epoch + by;
+  db.run(
+    'INSERT INTO epochs (epoch, first_id, boot_id) VALUES (?, ?, ?)',
+    epoch,
+    lastId + 1,
+    bootId,
+  );
+  return epoch;
 }

@@ -7,7 +7,9 @@ import type { SessionRecord } from './contract.ts';
 import { foldRow } from './fold-row.ts';
 import { insertRecord } from './heads.ts';
 import { checkRow, type EventRow } from './integrity.ts';
-import { writeMeta } from './journal-file.ts';
+import { writeMeta } from './meta.ts';
+import { goneError } from './reader.ts';
+import { findSnapshot, putSnapshot, toSnapshotRow } from './snapshot.ts';
 import type { ForkStep, StepReport } from './thread-protocol.ts';
 import type { Writer } from './writer.ts';
 
@@ -22,6 +24,8 @@ export function deleteStep(writer: Writer, session: string): StepReport<null> {
     db.run('INSERT OR IGNORE INTO unlisted (session) VALUES (?)', session);
     db.run('DELETE FROM sessions WHERE id = ?', session);
     db.run('DELETE FROM uniques WHERE session = ?', session);
+    db.run('DELETE FROM snapshots WHERE session = ?', session);
+    db.run('DELETE FROM aside WHERE session = ?', session);
     // A number that a removed event had is not given again: cursors over all sessions rely on it.
     writeMeta(db, 'last_id', String(writer.lastId));
     const removed = db.run(
@@ -53,10 +57,23 @@ export function forkStep(writer: Writer, step: ForkStep): StepReport<SessionReco
     }
     checkFork(writer, step, source.lastSeq);
     writer.db.run('INSERT OR IGNORE INTO unlisted (session) VALUES (?)', to);
-    const record = copyRows(writer, step);
+    const record = copyRows(writer, step.record === null ? startFork(writer, step) : step);
     if (writer.heads.get(to).lastSeq < seq) return { done: false, value: record };
     return { done: true, value: finishFork(writer, step, record) };
   });
+}
+
+/** A copy of a session whose first events are gone begins at what stands for them. */
+function startFork(writer: Writer, step: ForkStep): ForkStep {
+  const { from, to, seq } = step;
+  const snapshot = findSnapshot(writer.db, from);
+  if (snapshot === undefined) return step;
+  if (seq < snapshot.fork_from) throw goneError(from, snapshot.fork_from);
+  const record = { ...snapshot.record, id: to as SessionId };
+  const row = toSnapshotRow({ ...snapshot, session: to, record });
+  putSnapshot(writer.db, { ...row, trim: snapshot.trim });
+  writer.heads.forget(to);
+  return { ...step, record };
 }
 
 function checkFork(writer: Writer, { from, to, seq, record }: ForkStep, lastSeq: number): void {
@@ -99,8 +116,8 @@ function copyRows(writer: Writer, { from, to, seq, record: before }: ForkStep): 
   return record;
 }
 
-/** The copy's own session.created: the workspace is shared with the original, so it is not the
- *  copy's to remove. */
+/** The copy's own session.created. A workspace that it shares with the original is not the copy's
+ *  to remove. */
 function finishFork(writer: Writer, step: ForkStep, copied: SessionRecord): SessionRecord {
   const { to, from, seq, name, timeMs } = step;
   const head = writer.heads.get(to);
@@ -108,8 +125,8 @@ function finishFork(writer: Writer, step: ForkStep, copied: SessionRecord): Sess
     ...(name === null ? {} : { name }),
     agent: copied.agent,
     ...(copied.model === undefined ? {} : { model: copied.model }),
-    workspace: copied.workspace,
-    private_workspace: false,
+    workspace: step.workspace ?? copied.workspace,
+    private_workspace: step.workspace !== null,
     labels: copied.labels,
     limits: copied.limits,
     approve: copied.approve,

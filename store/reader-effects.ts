@@ -7,6 +7,7 @@ import { checkRow, type EventRow } from './integrity.ts';
 import { findSession, sessionNotFound } from './reader.ts';
 import type { Database } from './sqlite.ts';
 import type { ReaderTasks } from './thread-protocol.ts';
+import type { ClaimRow } from './writer.ts';
 
 const streamTypes: readonly string[] = ['model.delta', 'tool.output'];
 
@@ -37,8 +38,8 @@ function parseStream(row: EventRow): { readonly attempt?: number; readonly offse
 
 /** The first event of the append that claimed the key, as JSON with the claim's digest. */
 export function findClaim(db: Database, { scope, key }: ReaderTasks['claim']): string {
-  const claim = db.get<{ digest: string; session: string; seq: number }>(
-    'SELECT digest, session, seq FROM uniques WHERE scope = ? AND key = ?',
+  const claim = db.get<ClaimRow>(
+    'SELECT digest, session, seq, event FROM uniques WHERE scope = ? AND key = ?',
     scope,
     key,
   );
@@ -49,9 +50,11 @@ export function findClaim(db: Database, { scope, key }: ReaderTasks['claim']): s
       claim.session,
       claim.seq,
     );
-  if (claim === undefined || row === undefined) return 'null';
-  checkRow(row);
-  return `{"event":${toEnvelopeJson(row)},"digest":${JSON.stringify(claim.digest)}}`;
+  const kept = claim?.event ?? undefined;
+  if (claim === undefined || (row === undefined && kept === undefined)) return 'null';
+  if (row !== undefined) checkRow(row);
+  const event = row === undefined ? kept : toEnvelopeJson(row);
+  return `{"event":${event},"digest":${JSON.stringify(claim.digest)}}`;
 }
 
 export function readInput(db: Database, session: string, input: string): string {
@@ -80,7 +83,8 @@ function byRef(db: Database, session: string, ref: string, power: 0 | 1): readon
 export function readHistory(db: Database, session: string): string {
   const record = findSession(db, session);
   if (record === undefined) throw sessionNotFound(session);
-  const start = findStart(db, session, record.open_turn?.turn ?? 0);
+  const compaction = findCompaction(db, session, record.open_turn?.turn ?? 0);
+  const start = compaction === undefined ? 1 : findHistoryStart(db, session, compaction);
   const rows = db.all<EventRow>(
     // All of them are power-durable: the index over those passes over the deltas.
     'SELECT * FROM events WHERE session = ? AND seq >= ? AND power = 1 AND type IN ' +
@@ -94,11 +98,17 @@ export function readHistory(db: Database, session: string): string {
   return JSON.stringify(foldHistory([...readEarlierInputs(db, session, events), ...events]));
 }
 
-/** Where the turn of the boundary starts; 1 when nothing was compacted. A compaction in the open
- *  turn does not count: see fold-history.ts. */
-function findStart(db: Database, session: string, openTurn: number): number {
-  const compaction = byRef(db, session, 'compaction', 1).findLast(({ turn }) => turn !== openTurn);
-  if (compaction === undefined) return 1;
+/** The last compaction. One in the open turn does not count: see fold-history.ts. */
+export function findCompaction(
+  db: Database,
+  session: string,
+  openTurn: number,
+): EventRow | undefined {
+  return byRef(db, session, 'compaction', 1).findLast(({ turn }) => turn !== openTurn);
+}
+
+/** Where the turn of a compaction's boundary starts. */
+export function findHistoryStart(db: Database, session: string, compaction: EventRow): number {
   const event = toEvent(compaction);
   if (event.type !== 'context.compacted') return 1;
   const [start] = byRef(db, session, `turn:${event.data.from_turn}`, 1);

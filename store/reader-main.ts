@@ -3,6 +3,9 @@
  *  never stand between a delta and its commit. */
 import { workerData } from 'node:worker_threads';
 import { assert, unreachable } from '../base/assert.ts';
+import { writeBackup } from './backup-file.ts';
+import { toJsonArray } from './envelope.ts';
+import { exportPage } from './export.ts';
 import {
   findPowerId,
   findSession,
@@ -19,6 +22,7 @@ import {
   readInput,
   readSpoolOffset,
 } from './reader-effects.ts';
+import { findTrimPoint, listExpired, listTrimTargets, trimStep } from './reader-trim.ts';
 import { listJournals, verifyStep } from './reader-verify.ts';
 import { Database } from './sqlite.ts';
 import {
@@ -41,13 +45,18 @@ const thread: { reader: Database | undefined; checkpointer: Database | undefined
 export function run(task: Task<ReaderTasks>): Promise<Reply<ReadReport>> {
   return toReply(() => {
     if (task.kind === 'checkpoint') return checkpoint(task.input.mode);
-    thread.reader ??= new Database(journalPath(), {
-      readOnly: true,
-      busyTimeoutMs: BUSY_TIMEOUT_MS,
-    });
-    const db = thread.reader;
+    if (task.kind === 'backup') return backup(task.input);
+    const db = reader();
     return db.transaction('read', () => answer(db, task, task.safeId ?? 0));
   });
+}
+
+function reader(): Database {
+  thread.reader ??= new Database(journalPath(), {
+    readOnly: true,
+    busyTimeoutMs: BUSY_TIMEOUT_MS,
+  });
+  return thread.reader;
 }
 
 function journalPath(): string {
@@ -58,7 +67,7 @@ function journalPath(): string {
 
 function answer(
   db: Database,
-  task: Exclude<Task<ReaderTasks>, { kind: 'checkpoint' }>,
+  task: Exclude<Task<ReaderTasks>, { kind: 'checkpoint' | 'backup' }>,
   safeId: number,
 ): ReadReport {
   const of = (value: unknown, session?: string): ReadReport => ({
@@ -96,9 +105,27 @@ function answer(
       return { json: JSON.stringify(listJournals(db)), powerId: 0 };
     case 'verify':
       return { json: JSON.stringify(verifyStep(db, task.input)), powerId: 0 };
+    case 'export': {
+      const { lines, next, powerId } = exportPage(db, task.input);
+      const json = `{"events":${toJsonArray(lines)},"next":${next ?? null}}`;
+      return { json, powerId: powerId > safeId ? powerId : 0 };
+    }
+    case 'expired':
+      return of(listExpired(db, task.input));
+    case 'trimTargets':
+      return of(listTrimTargets(db, task.input));
+    case 'trimPoint':
+      return of(findTrimPoint(db, task.input.session, task.input.keep) ?? null);
+    case 'trim':
+      return of(trimStep(db, task.input));
     default:
       return unreachable(task);
   }
+}
+
+/** Its own snapshot lasts as long as it takes, and holds up nobody: outside of a transaction. */
+function backup(input: ReaderTasks['backup']): ReadReport {
+  return { json: JSON.stringify(writeBackup(reader(), input)), powerId: 0 };
 }
 
 /** PASSIVE waits for nobody and holds up nobody: what a reader still needs stays in the WAL. */

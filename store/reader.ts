@@ -2,11 +2,13 @@
  *  is checked before it is shown, and each answer says which power-durable event it must not
  *  outrun: the main thread holds it back until that event is synced. */
 import { PrxError } from '../base/errors.ts';
-import type { SessionRecord } from './contract.ts';
+import type { SessionProblem, SessionRecord } from './contract.ts';
 import { toEnvelopeJson, toJsonArray } from './envelope.ts';
 import { readRecord, type SessionRow } from './heads.ts';
-import { CHAIN_START, checkRow, corruptError, type EventRow } from './integrity.ts';
-import type { Database } from './sqlite.ts';
+import { CHAIN_START, checkRow, corruptError, type EventRow, findDamage } from './integrity.ts';
+import { readMeta } from './meta.ts';
+import { findRemoved } from './snapshot.ts';
+import { type Database, findTrouble } from './sqlite.ts';
 import type { ReaderTasks, WireReadOptions } from './thread-protocol.ts';
 
 export const PAGE_EVENTS_MAX = 1000;
@@ -47,6 +49,7 @@ export function readEvents(db: Database, options: WireReadOptions, safeId: numbe
     if (since > 0) throw superseded(db, session, 0);
     return { json: '{"events":[],"next":0,"last_seq":0}', powerId: 0 };
   }
+  checkRetained(db, options);
   checkCursor(db, options, last);
   const isFiltered = options.types !== null;
   const end = isFiltered ? Math.min(last.seq, since + SCAN_EVENTS_MAX) : last.seq;
@@ -108,7 +111,25 @@ function findLink(db: Database, session: string, seq: number): string | undefine
     session,
     seq,
   );
-  return row?.hash;
+  if (row !== undefined) return row.hash;
+  const removed = findRemoved(db, session);
+  return removed?.seq === seq ? removed.link : undefined;
+}
+
+/** Throws CURSOR_GONE when retention removed an event that the reader asks for. */
+function checkRetained(db: Database, { session, since }: WireReadOptions): void {
+  const removed = findRemoved(db, session);
+  if (removed === undefined || since >= removed.seq) return;
+  throw goneError(session, removed.seq + 1);
+}
+
+export function goneError(session: string, firstSeq: number): PrxError {
+  return new PrxError(
+    'CURSOR_GONE',
+    `retention removed the events of ${session} before ${firstSeq}; read on from ` +
+      `since=${firstSeq - 1}`,
+    { data: { session, first_seq: firstSeq } },
+  );
 }
 
 /** A cursor is good when the event it stands on was there in the epoch it comes from. */
@@ -119,6 +140,7 @@ function checkCursor(
 ): void {
   if (since > last.seq) throw superseded(db, session, last.seq);
   if (epoch === null || since === 0) return;
+  const removed = findRemoved(db, session);
   const at = db.get<{ epoch: number }>(
     'SELECT epoch FROM events WHERE session = ? AND seq = ?',
     session,
@@ -130,7 +152,7 @@ function checkCursor(
     session,
     epoch,
   );
-  throw superseded(db, session, good?.seq ?? 0);
+  throw superseded(db, session, good?.seq ?? removed?.seq ?? 0);
 }
 
 function superseded(db: Database, session: string, lastGoodSeq: number): PrxError {
@@ -162,7 +184,8 @@ function findLast(db: Database, session: string): LastRow | undefined {
   );
 }
 
-/** Commit order over all sessions. The cursor is `epoch.id`. */
+/** Commit order over all sessions. The cursor is `epoch.id.trim`: the last number tells which
+ *  removals of retention a reader has heard of. */
 export function readAll(db: Database, input: ReaderTasks['all'], safeId: number): Answer {
   const after = parseCursor(db, input.cursor);
   const limit = Math.max(1, Math.min(input.limit, PAGE_EVENTS_MAX));
@@ -173,23 +196,30 @@ export function readAll(db: Database, input: ReaderTasks['all'], safeId: number)
     limit,
   );
   const page: EventRow[] = [];
+  const damaged: SessionProblem[] = [];
   let bytes = 0;
+  let lastId = after;
   for (const row of rows) {
-    checkRow(row);
-    page.push(row);
+    lastId = row.id;
+    const { session, seq } = row;
+    const problem = findDamage(row, undefined);
+    if (problem === undefined) page.push(row);
+    else damaged.push({ session, seq, problem });
     bytes += row.data.length;
     if (bytes > PAGE_BYTES_MAX) break;
   }
-  const cursor = `${readEpoch(db)}.${page.at(-1)?.id ?? after}`;
-  return {
-    json: `{"events":${toJsonArray(page.map(toEnvelopeJson))},"cursor":"${cursor}"}`,
-    powerId: highestPower(page, safeId),
-  };
+  const events = toJsonArray(page.map(toEnvelopeJson));
+  const rest = JSON.stringify({ cursor: toCursor(db, lastId), damaged });
+  return { json: `{"events":${events},${rest.slice(1)}`, powerId: highestPower(page, safeId) };
+}
+
+function toCursor(db: Database, id: number): string {
+  return `${readEpoch(db)}.${id}.${readMeta(db, 'trims') ?? 0}`;
 }
 
 function parseCursor(db: Database, cursor: string | null): number {
   if (cursor === null) return 0;
-  const match = /^(\d{1,10})\.(\d{1,15})$/.exec(cursor);
+  const match = /^(\d{1,10})\.(\d{1,15})(?:\.(\d{1,15}))?$/.exec(cursor);
   if (match === null) {
     throw new PrxError('INVALID_REQUEST', `'${cursor.slice(0, 40)}' is no cursor of this api`);
   }
@@ -200,12 +230,31 @@ function parseCursor(db: Database, cursor: string | null): number {
     epoch,
   );
   const goodId = later?.first_id ? later.first_id - 1 : Number.POSITIVE_INFINITY;
-  if (epoch <= current && id <= goodId) return id;
+  if (epoch <= current && id <= goodId) {
+    checkNothingMissed(db, id, Number(match[3] ?? 0));
+    return id;
+  }
   throw new PrxError(
     'CURSOR_SUPERSEDED',
     `the cursor is of epoch ${epoch} and beyond what epoch ${current} kept of it; read each ` +
       'session again from its last good event',
-    { data: { epoch: current, cursor: `${current}.${Math.min(goodId, id)}` } },
+    { data: { epoch: current, cursor: toCursor(db, Math.min(goodId, id)) } },
+  );
+}
+
+/** Throws CURSOR_GONE when retention removed, since the cursor was given, what comes behind it. */
+function checkNothingMissed(db: Database, id: number, trim: number): void {
+  const missed = db.get<{ session: string; seq: number }>(
+    'SELECT session, seq FROM snapshots WHERE trim > ? AND id > ? LIMIT 1',
+    trim,
+    id,
+  );
+  if (missed === undefined) return;
+  throw new PrxError(
+    'CURSOR_GONE',
+    `retention removed events behind this cursor, of ${missed.session} and maybe others; read ` +
+      'again without a cursor',
+    { data: { session: missed.session, first_seq: missed.seq + 1 } },
   );
 }
 
@@ -225,11 +274,11 @@ export function listSessions(
   db: Database,
   { states, labels }: ReaderTasks['sessions'],
 ): readonly SessionRecord[] {
-  const rows = db.all<RecordRow>(
-    `${selectRecords} WHERE (?1 IS NULL OR s.state IN (SELECT value FROM json_each(?1))) ` +
+  const rows = readRecords(
+    db,
+    'WHERE (?1 IS NULL OR s.state IN (SELECT value FROM json_each(?1))) ' +
       'ORDER BY s.created_id DESC LIMIT ?2',
-    states === null ? null : JSON.stringify(states),
-    SESSIONS_MAX,
+    [states === null ? null : JSON.stringify(states), SESSIONS_MAX],
   );
   const wanted = Object.entries(labels);
   return readable(rows).filter((record) =>
@@ -238,12 +287,30 @@ export function listSessions(
 }
 
 export function listUnfinished(db: Database): readonly SessionRecord[] {
-  return readable(
-    db.all<RecordRow>(
-      `${selectRecords} WHERE s.unfinished = 1 ORDER BY s.created_id LIMIT ?`,
-      SESSIONS_MAX,
-    ),
-  );
+  const where = 'WHERE s.unfinished = 1 ORDER BY s.created_id LIMIT ?';
+  return readable(readRecords(db, where, [SESSIONS_MAX]));
+}
+
+/** A page of the file that cannot be read takes only the sessions on it along: they are then read
+ *  one by one. */
+function readRecords(
+  db: Database,
+  where: string,
+  values: readonly (string | number | null)[],
+): readonly RecordRow[] {
+  try {
+    return db.all<RecordRow>(`${selectRecords} ${where}`, ...values);
+  } catch (error) {
+    if (findTrouble(error) !== 'corrupt') throw error;
+    const ids = db.all<{ id: string }>(`SELECT s.id FROM sessions s ${where}`, ...values);
+    return ids.flatMap(({ id }) => {
+      try {
+        return db.all<RecordRow>(`${selectRecords} WHERE s.id = ?`, id);
+      } catch {
+        return []; // Named by the verification.
+      }
+    });
+  }
 }
 
 /** A damaged session does not hide the others: it is left out here, named when it is asked for,

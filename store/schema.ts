@@ -42,11 +42,35 @@ const createTables = `
 
 export type Migration = (db: Database) => void;
 
+/** `snapshots`: what stands for the events of a session that retention removed, up to `seq`; see
+ *  snapshot.ts. `claims` keeps the first event of a claim whose row is gone, as JSON. `aside` is
+ *  what a repair took out of a session: the row as it was found, never shown, never deleted but
+ *  with its session. */
+const addRetentionAndRepair = `
+  CREATE TABLE snapshots (
+    session TEXT PRIMARY KEY, seq INTEGER NOT NULL, id INTEGER NOT NULL, epoch INTEGER NOT NULL,
+    link TEXT NOT NULL, record TEXT NOT NULL, hash TEXT NOT NULL, trim INTEGER NOT NULL,
+    fork_from INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE aside (
+    place INTEGER PRIMARY KEY, moved_at TEXT NOT NULL, reason TEXT NOT NULL,
+    id INTEGER, session TEXT, seq INTEGER, epoch INTEGER, time_ms INTEGER, type TEXT, turn INTEGER,
+    ref TEXT, power INTEGER, crc INTEGER, hash TEXT, data TEXT
+  ) STRICT;
+  CREATE INDEX aside_by_session ON aside (session);
+  ALTER TABLE uniques ADD COLUMN event TEXT;
+`;
+
 /** Entry n leads from version n to n + 1. */
-export const migrations: readonly Migration[] = [(db) => db.exec(createTables)];
+export const migrations: readonly Migration[] = [
+  (db) => db.exec(createTables),
+  (db) => db.exec(addRetentionAndRepair),
+];
 
 /** Marks the file as ours ('PRXJ'), so that no other database is taken for a journal. */
-const APPLICATION_ID = 0x5052584a;
+export const JOURNAL_ID = 0x5052584a;
+/** 'PRXB': a backup of one. */
+export const BACKUP_ID = 0x50525842;
 
 /** Brings the file to the newest version. Throws STATE_DIR_UNUSABLE for a file that is not ours
  *  or newer than this version. */
@@ -56,7 +80,7 @@ export function migrate(db: Database, steps: readonly Migration[] = migrations):
   const tables = Number(
     db.get<{ count: number }>('SELECT count(*) AS count FROM sqlite_schema')?.count ?? 0,
   );
-  if (owner !== APPLICATION_ID && (owner !== 0 || tables > 0)) {
+  if (owner !== JOURNAL_ID && (owner !== 0 || tables > 0)) {
     throw new PrxError(
       'STATE_DIR_UNUSABLE',
       'journal.db in the state directory is a database of another program; choose another ' +
@@ -74,6 +98,6 @@ export function migrate(db: Database, steps: readonly Migration[] = migrations):
   if (version === steps.length) return;
   db.transaction('write', () => {
     for (const step of steps.slice(version)) step(db);
-    db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${steps.length}`);
+    db.exec(`PRAGMA application_id = ${JOURNAL_ID}; PRAGMA user_version = ${steps.length}`);
   });
 }

@@ -11,6 +11,8 @@ export interface OpenOptions {
   readonly readOnly: boolean;
   /** How long a statement waits for another connection's lock. 0: not at all. */
   readonly busyTimeoutMs: number;
+  /** Called before each operation; what it throws is the operation's failure. For tests. */
+  readonly onOperation?: (() => void) | undefined;
 }
 
 /** Oldest library without the bug that lets a checkpoint and a commit on two connections corrupt
@@ -20,8 +22,11 @@ const SQLITE_VERSION_MIN = [3, 51, 3] as const;
 export class Database {
   readonly #db: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
+  readonly #onOperation: (() => void) | undefined;
 
-  constructor(path: string, { readOnly, busyTimeoutMs }: OpenOptions) {
+  constructor(path: string, { readOnly, busyTimeoutMs, onOperation }: OpenOptions) {
+    this.#onOperation = onOperation;
+    onOperation?.();
     this.#db = new DatabaseSync(path, {
       readOnly,
       timeout: busyTimeoutMs,
@@ -31,6 +36,7 @@ export class Database {
 
   /** Runs statements without results. */
   exec(sql: string): void {
+    this.#onOperation?.();
     this.#db.exec(sql);
   }
 
@@ -53,16 +59,17 @@ export class Database {
 
   /** The single value of a pragma, as text. */
   pragma(statement: string): string {
+    this.#onOperation?.();
     const row = this.#db.prepare(`PRAGMA ${statement}`).get() ?? {};
     return String(Object.values(row)[0] ?? '');
   }
 
   /** Runs `work` in one transaction; a throw rolls back. `write` takes the write lock at once. */
   transaction<T>(mode: 'read' | 'write', work: () => T): T {
-    this.#db.exec(mode === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN');
+    this.exec(mode === 'write' ? 'BEGIN IMMEDIATE' : 'BEGIN');
     try {
       const result = work();
-      this.#db.exec('COMMIT');
+      this.exec('COMMIT');
       return result;
     } catch (error) {
       this.#rollBack();
@@ -81,6 +88,7 @@ export class Database {
   }
 
   #prepare(sql: string): StatementSync {
+    this.#onOperation?.();
     const found = this.#statements.get(sql);
     if (found !== undefined) return found;
     const statement = this.#db.prepare(sql);

@@ -1,7 +1,7 @@
 /** The store as the supervisor sees it: appends go to the writer through the queue, questions to
  *  the readers, and no answer shows a power-durable event before it is synced. */
 
-import type { Clock } from '../base/clock.ts';
+import { type Clock, toTimestamp } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
 import type { SessionHistory } from '../protocol/content.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
@@ -12,29 +12,44 @@ import type { Condition } from './condition.ts';
 import type {
   AppendRequest,
   AppendResult,
+  BackupSummary,
+  ExportOptions,
+  ForkOptions,
   GlobalPage,
   JournalKey,
+  JournalPage,
   ProcessRecord,
   ReadOptions,
   SessionFilter,
+  SessionProblem,
   SessionRecord,
   Store,
   StoreHealth,
   VerifyReport,
 } from './contract.ts';
+import type { DamageList } from './damage-list.ts';
 import type { Lock } from './lock.ts';
 import type { SafeMark } from './safe-mark.ts';
 import {
   fromReply,
+  fromWireError,
   type ReaderTasks,
   type StepReport,
+  type TrimPoint,
+  type TrimReport,
+  type TrimTarget,
+  type VerifyStep,
   type WriterTasks,
 } from './thread-protocol.ts';
 import type { ReaderPool, WriterThread } from './threads.ts';
 import type { Upkeep } from './upkeep.ts';
 
+/** Checked and folded in one step of a removal. */
+const TRIM_STEP_EVENTS = 2000;
+
 export interface StoreParts {
   readonly epoch: number;
+  readonly stateDir: string;
   readonly clock: Clock;
   readonly lock: Lock;
   readonly writer: WriterThread;
@@ -44,11 +59,16 @@ export interface StoreParts {
   readonly mark: SafeMark;
   readonly condition: Condition;
   readonly upkeep: Upkeep;
+  readonly damage: DamageList;
 }
 
 interface Claim {
   readonly event: EventEnvelope;
   readonly digest: string;
+}
+
+interface WireGlobalPage extends GlobalPage {
+  readonly damaged: readonly SessionProblem[];
 }
 
 interface ProcessRow {
@@ -72,7 +92,13 @@ export class JournalStore implements Store {
 
   async append(request: AppendRequest): Promise<AppendResult> {
     this.#assertWritable();
-    return this.#parts.queue.append(request);
+    const { queue, damage } = this.#parts;
+    const refusal = damage.findRefusal(request.events);
+    if (refusal !== undefined) throw refusal;
+    return queue.append(request).catch((error: unknown) => {
+      damage.hear(error);
+      throw error;
+    });
   }
 
   readEvents(session: JournalKey, options: ReadOptions): Promise<EventPage> {
@@ -86,8 +112,11 @@ export class JournalStore implements Store {
     });
   }
 
-  readAll(cursor: string | undefined, limit: number): Promise<GlobalPage> {
-    return this.#read('all', { cursor: cursor ?? null, limit });
+  async readAll(cursor: string | undefined, limit: number): Promise<GlobalPage> {
+    const input = { cursor: cursor ?? null, limit };
+    const { events, cursor: next, damaged } = await this.#read<WireGlobalPage>('all', input);
+    for (const problem of damaged) this.#parts.damage.report(problem);
+    return { events, cursor: next };
   }
 
   readHistory(session: SessionId): Promise<SessionHistory> {
@@ -129,6 +158,7 @@ export class JournalStore implements Store {
   async deleteSession(id: SessionId): Promise<void> {
     this.#assertWritable();
     await this.#runSteps<null>(() => this.#inOrder('delete', id));
+    this.#parts.damage.forget(id);
     // What was overwritten in the database still stands in the WAL until then.
     await this.#sync();
     // The first one does the work and holds up nobody; the second one has little left to do.
@@ -140,11 +170,12 @@ export class JournalStore implements Store {
     from: SessionId,
     seq: number,
     to: SessionId,
-    name?: string,
+    { name, workspace }: ForkOptions = {},
   ): Promise<SessionRecord> {
     this.#assertWritable();
     const timeMs = this.#parts.clock.wallMs();
-    const step = { from, to, seq, name: name ?? null, timeMs };
+    const place = { name: name ?? null, workspace: workspace ?? null };
+    const step = { from, to, seq, ...place, timeMs };
     try {
       return await this.#runSteps<SessionRecord>((before) =>
         this.#inOrder('fork', { ...step, record: before ?? null }),
@@ -182,12 +213,60 @@ export class JournalStore implements Store {
     }));
   }
 
-  verify(session?: SessionId): Promise<VerifyReport> {
-    return this.#parts.upkeep.verify(session, false);
+  async verify(session?: JournalKey): Promise<VerifyReport> {
+    const report = await this.#parts.upkeep.verify(session, false);
+    for (const problem of report.problems) this.#parts.damage.report(problem);
+    return report;
+  }
+
+  exportEvents({ session, after, limit, aside }: ExportOptions): Promise<JournalPage> {
+    const input = { session: session ?? null, after, limit, aside: aside ?? false };
+    return this.#read('export', input);
+  }
+
+  backup(path: string): Promise<BackupSummary> {
+    const { clock, stateDir } = this.#parts;
+    return this.#read('backup', { path, stateDir, createdAt: toTimestamp(clock.wallMs()) });
+  }
+
+  listExpired(beforeMs: number, limit: number): Promise<readonly SessionId[]> {
+    return this.#read('expired', { beforeMs, limit });
+  }
+
+  async trim(keep: number): Promise<{ readonly sessions: number; readonly events: number }> {
+    this.#assertWritable();
+    const total = { sessions: 0, events: 0 };
+    for (const { session } of await this.#read<readonly TrimTarget[]>('trimTargets', keep)) {
+      const events = await this.#trimSession(session, keep);
+      if (events > 0) total.sessions += 1;
+      total.events += events;
+    }
+    return total;
+  }
+
+  /** @returns how many events were removed. */
+  async #trimSession(session: string, keep: number): Promise<number> {
+    const point = await this.#read<TrimPoint | null>('trimPoint', { session, keep });
+    if (point === null) return 0;
+    let step: VerifyStep = { session, seq: 0, link: '', record: null, limit: TRIM_STEP_EVENTS };
+    for (;;) {
+      const report: TrimReport = await this.#read<TrimReport>('trim', { point, step });
+      if (report.kind === 'next') {
+        step = report.step;
+        continue;
+      }
+      if (report.kind === 'damaged') this.#parts.damage.report(report.problem);
+      if (report.kind !== 'done') return 0;
+      const { snapshot } = report;
+      await this.#runSteps<null>(() => this.#inOrder('trim', snapshot));
+      await this.#sync();
+      return report.events;
+    }
   }
 
   health(): StoreHealth {
-    return { degraded: this.#parts.condition.reason };
+    const { condition, damage } = this.#parts;
+    return { degraded: condition.reason, damaged: damage.list() };
   }
 
   close(): Promise<void> {
@@ -213,13 +292,14 @@ export class JournalStore implements Store {
   /** Asks a reader, and holds the answer back until all it shows is synced. */
   async #read<T>(kind: keyof ReaderTasks, input: ReaderTasks[keyof ReaderTasks]): Promise<T> {
     if (this.#closing !== undefined) throw closedError();
-    const { readers, mark } = this.#parts;
+    const { readers, mark, damage } = this.#parts;
     const reply = await readers()
       .run(kind, input, mark.id)
       .catch((error: unknown) => {
         // A thread that is stopped drops what it was asked.
         throw this.#closing === undefined ? toPrxError(error) : closedError();
       });
+    if (!reply.ok) damage.hear(fromWireError(reply.error));
     const { json, powerId } = fromReply(reply);
     await mark.whenSafe(powerId);
     // The reader answers each kind with what the caller's type says; see reader-main.ts.

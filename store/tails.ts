@@ -1,9 +1,9 @@
 /** What the writer checks before it takes work: the newest events of the sessions that something
  *  was going on in. A torn or damaged tail is found here, the rest by the verification in the
  *  background. A damaged session is reported and refuses appends; the others go on. */
-import { isPrxError, toPrxError } from '../base/errors.ts';
 import { SYSTEM } from './fold-row.ts';
-import { CHAIN_START, type EventRow, findDamage } from './integrity.ts';
+import { findStart } from './heads.ts';
+import { type EventRow, findDamage, toProblem } from './integrity.ts';
 import type { Problem } from './thread-protocol.ts';
 import type { Writer } from './writer.ts';
 
@@ -25,11 +25,13 @@ export function checkTails(writer: Writer): readonly Problem[] {
 function checkTail(writer: Writer, session: string): Problem | undefined {
   try {
     writer.heads.get(session);
+    return checkRows(writer, session);
   } catch (error) {
-    if (!isPrxError(error, 'STORE_CORRUPT')) throw error;
-    const { data, message } = toPrxError(error);
-    return { session, seq: Number(data['seq']), problem: String(data['problem'] ?? message) };
+    return toProblem(session, error);
   }
+}
+
+function checkRows(writer: Writer, session: string): Problem | undefined {
   const rows = writer.db
     .all<EventRow>(
       'SELECT * FROM events WHERE session = ? ORDER BY seq DESC LIMIT ?',
@@ -37,7 +39,7 @@ function checkTail(writer: Writer, session: string): Problem | undefined {
       TAIL_ROWS,
     )
     .toReversed();
-  let previous = rows[0]?.seq === 1 ? CHAIN_START : undefined;
+  let previous = rows[0] === undefined ? undefined : findStart(writer.db, rows[0]);
   for (const row of rows) {
     const problem = findDamage(row, previous);
     if (problem !== undefined) return { session, seq: row.seq, problem };

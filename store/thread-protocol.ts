@@ -1,7 +1,8 @@
 /** What the main thread and the store's threads say to each other. Plain data; an event's content
  *  crosses as the JSON text that is stored, so that it is written once and read once. */
 import { type ErrorCode, isErrorCode, PrxError, toPrxError } from '../base/errors.ts';
-import type { SessionRecord } from './contract.ts';
+import type { SessionProblem, SessionRecord } from './contract.ts';
+import type { SnapshotRow } from './snapshot.ts';
 import { findTrouble } from './sqlite.ts';
 
 export interface WireEvent {
@@ -38,6 +39,12 @@ export interface WriterFaults {
   readonly syncDelayMs?: number;
   /** This sync (1, 2, …) fails as a broken disk does. */
   readonly failSyncAt?: number;
+  /** The database's operations at, at + 1, … fail with this result code of SQLite. */
+  readonly failOperation?: {
+    readonly at: number;
+    readonly count: number;
+    readonly errcode: number;
+  };
   /** The journal may not grow beyond this, pages of 4 KiB: a full disk. */
   readonly pagesMax?: number;
 }
@@ -48,11 +55,7 @@ export interface WriterOptions {
   readonly faults: WriterFaults;
 }
 
-export interface Problem {
-  readonly session: string;
-  readonly seq: number;
-  readonly problem: string;
-}
+export type Problem = SessionProblem;
 
 /** What the writer found when it opened the journal. */
 export interface OpenReport {
@@ -86,6 +89,8 @@ export interface ForkStep {
   /** Copy up to this sequence number. */
   readonly seq: number;
   readonly name: string | null;
+  /** The copy's own private workspace; null: it works in the original's folder. */
+  readonly workspace: string | null;
   readonly timeMs: number;
   /** What the step before returned; null at first. */
   readonly record: SessionRecord | null;
@@ -109,9 +114,52 @@ export interface WriterTasks {
   readonly probe: readonly [null, null];
   readonly delete: readonly [string, StepReport<null>];
   readonly fork: readonly [ForkStep, StepReport<SessionRecord>];
+  /** Removes the events up to a snapshot. */
+  readonly trim: readonly [SnapshotRow, StepReport<null>];
   readonly putProcess: readonly [readonly (string | number | null)[], null];
   readonly removeProcess: readonly [readonly [number, number], null];
   readonly close: readonly [null, null];
+}
+
+export interface TrimTarget {
+  readonly session: string;
+  /** How many it holds. */
+  readonly events: number;
+}
+
+/** What may be removed of a session: the events up to `seq`. */
+export interface TrimPoint {
+  readonly session: string;
+  readonly seq: number;
+  readonly forkFrom: number;
+}
+
+export interface TrimStep {
+  readonly point: TrimPoint;
+  readonly step: VerifyStep;
+}
+
+export type TrimReport =
+  | { readonly kind: 'next'; readonly step: VerifyStep }
+  | { readonly kind: 'damaged'; readonly problem: Problem }
+  /** The session was removed meanwhile. */
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'done'; readonly snapshot: SnapshotRow; readonly events: number };
+
+export interface WireExport {
+  /** Null: all sessions, in commit order. */
+  readonly session: string | null;
+  /** Behind this place; 0: from the first. */
+  readonly after: number;
+  readonly limit: number;
+  /** What repairs took out, instead of the journal. */
+  readonly aside: boolean;
+}
+
+export interface WireBackup {
+  readonly path: string;
+  readonly stateDir: string;
+  readonly createdAt: string;
 }
 
 export interface WireReadOptions {
@@ -162,6 +210,12 @@ export interface ReaderTasks {
   readonly processes: null;
   readonly verifyList: null;
   readonly verify: VerifyStep;
+  readonly export: WireExport;
+  readonly expired: { readonly beforeMs: number; readonly limit: number };
+  readonly trimTargets: number;
+  readonly trimPoint: { readonly session: string; readonly keep: number };
+  readonly trim: TrimStep;
+  readonly backup: WireBackup;
   readonly checkpoint: { readonly mode: 'PASSIVE' | 'TRUNCATE' };
 }
 

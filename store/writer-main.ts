@@ -4,17 +4,20 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { assert, unreachable } from '../base/assert.ts';
-import { openJournalFile, writeMeta } from './journal-file.ts';
+import { openJournalFile } from './journal-file.ts';
 import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
+import { writeMeta } from './meta.ts';
 import { checkTails } from './tails.ts';
 import {
   type OpenReport,
   type Reply,
   type Task,
   toReply,
+  type WriterFaults,
   type WriterOptions,
   type WriterTasks,
 } from './thread-protocol.ts';
+import { finishTrims, trimStep } from './trim.ts';
 import { WalSync } from './wal-sync.ts';
 import { Writer } from './writer.ts';
 
@@ -40,9 +43,12 @@ export function run(task: Task<WriterTasks>): Promise<Reply<unknown>> {
 
 async function open(options: WriterOptions): Promise<OpenReport> {
   assert(thread.journal === undefined, 'the writer is opened once');
-  const file = openJournalFile(options.path, options.bootId);
+  const { bootId, faults } = options;
+  const onOperation = createFailure(faults.failOperation);
+  const file = openJournalFile(options.path, { mode: 'serve', bootId, onOperation });
   const writer = new Writer(file);
   removeUnlisted(writer);
+  finishTrims(writer);
   const { pagesMax } = options.faults;
   if (pagesMax !== undefined) writer.db.pragma(`max_page_count = ${pagesMax}`);
   const sync = new WalSync(`${options.path}-wal`, () => writer.lastId, options.faults);
@@ -51,6 +57,17 @@ async function open(options: WriterOptions): Promise<OpenReport> {
   syncFolder(dirname(options.path));
   thread.journal = { writer, sync };
   return { epoch: file.epoch, safeId, wasClean: file.wasClean };
+}
+
+/** Fails operations of the database as a broken disk does. */
+function createFailure(plan: WriterFaults['failOperation']): (() => void) | undefined {
+  if (plan === undefined) return undefined;
+  let count = 0;
+  return () => {
+    count += 1;
+    if (count < plan.at || count >= plan.at + plan.count) return;
+    throw Object.assign(new Error('injected'), { errcode: plan.errcode });
+  };
 }
 
 function answer(
@@ -73,6 +90,9 @@ function answer(
     case 'fork':
       sync.assertUsable();
       return forkStep(writer, task.input);
+    case 'trim':
+      sync.assertUsable();
+      return trimStep(writer, task.input);
     case 'putProcess':
       writer.db.run(
         'INSERT OR REPLACE INTO processes (pid, start_ticks, boot_id, kind, session, started_at) ' +

@@ -17,6 +17,14 @@ import {
   type WireRequest,
 } from './thread-protocol.ts';
 
+export interface ClaimRow {
+  readonly digest: string;
+  readonly session: string;
+  readonly seq: number;
+  /** The claim's event as JSON, when retention removed its row. */
+  readonly event: string | null;
+}
+
 interface Plan {
   readonly rows: readonly EventRow[];
   readonly heads: ReadonlyMap<string, Head>;
@@ -152,12 +160,16 @@ export class Writer {
   }
 
   #findClaim(unique: NonNullable<WireRequest['unique']>): Outcome | undefined {
-    const claim = this.db.get<{ digest: string; session: string; seq: number }>(
-      'SELECT digest, session, seq FROM uniques WHERE scope = ? AND key = ?',
+    const claim = this.db.get<ClaimRow>(
+      'SELECT digest, session, seq, event FROM uniques WHERE scope = ? AND key = ?',
       unique.scope,
       unique.key,
     );
     if (claim === undefined) return undefined;
+    const sameDigest = claim.digest === unique.digest;
+    if (claim.event !== null) {
+      return { kind: 'duplicate', event: claim.event, id: 0, sameDigest };
+    }
     const row = this.db.get<EventRow>(
       'SELECT * FROM events WHERE session = ? AND seq = ?',
       claim.session,
@@ -165,7 +177,6 @@ export class Writer {
     );
     if (row === undefined) return undefined;
     checkRow(row);
-    const sameDigest = claim.digest === unique.digest;
     return { kind: 'duplicate', event: toEnvelopeJson(row), id: row.id, sameDigest };
   }
 

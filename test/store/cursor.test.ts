@@ -82,7 +82,7 @@ describe('the cursor over all sessions', () => {
     folder.remove();
   });
 
-  it.each(['', 'x', '1', '1.2.3', '-1.0', "1.0' OR 1"])('%p is refused', (cursor) =>
+  it.each(['', 'x', '1', '1.2.3.4', '-1.0', "1.0' OR 1"])('%p is refused', (cursor) =>
     withStore((store) =>
       expect(store.readAll(cursor, 1)).rejects.toMatchObject({ code: 'INVALID_REQUEST' }),
     ),
@@ -130,7 +130,7 @@ describe('after the machine died', () => {
     afterLoss(async (store, cursor) => {
       await expect(store.readAll(cursor, 10)).rejects.toMatchObject({
         code: 'CURSOR_SUPERSEDED',
-        data: { epoch: 2, cursor: '2.2' },
+        data: { epoch: 2, cursor: '2.2.0' },
       });
       expect((await store.readAll('2.2', 10)).events).toHaveLength(3);
     }));

@@ -80,7 +80,7 @@ describe('a damaged row', () => {
         const append = store.append({ events: [delta('x', 1)] });
         await expect(append).rejects.toMatchObject({ code: 'STORE_CORRUPT' });
         expect(problems).toMatchObject([{ session: sessionId(1), seq: 5 }]);
-        expect(store.health()).toEqual({ degraded: undefined });
+        expect(store.health()).toEqual({ degraded: undefined, damaged: problems });
         await store.append({ events: [delta('other sessions go on', 2)] });
       },
     ));

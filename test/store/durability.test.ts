@@ -118,7 +118,7 @@ describe('a full disk', () => {
 
         await store.deleteSession(sessionId(2)); // Frees the pages; the probe finds out.
         await isRepaired;
-        expect(store.health()).toEqual({ degraded: undefined });
+        expect(store.health()).toEqual({ degraded: undefined, damaged: [] });
         expect(reasons).toEqual([expect.stringMatching(/full/), undefined]);
         expect(lastSeq).toBeGreaterThan(1);
         await store.append({ events: [delta(big, 1)] });

@@ -52,6 +52,7 @@ const unfinished = (...ids: string[]): SessionRecord => ({
 const message = { text: 'hi', tool_calls: [] };
 const resolved = (decision: 'approve' | 'deny', scope: 'once' | 'session') =>
   at(9, 'approval.resolved', { call_id: approval.call_id, decision, by: 'user', scope }, 1);
+const answered = { open_turn: { ...openTurn, unfinished: [approval.call_id] } };
 
 interface Row {
   readonly name: string;
@@ -59,6 +60,10 @@ interface Row {
   readonly event: EventEnvelope;
   readonly change: Partial<SessionRecord>;
 }
+
+const exitData: Omit<EventData<'worker.exited'>, 'cause'> = {
+  ...{ generation: 1, pid: 9, code: 1, signal: null, stderr_tail: '', peak_rss_bytes: null },
+};
 
 const rows: readonly Row[] = [
   {
@@ -194,6 +199,32 @@ const rows: readonly Row[] = [
     change: { open_turn: openTurn },
   },
   {
+    name: 'worker.exited in the turn, for nothing, counts against its input',
+    from: inTurn,
+    event: at(9, 'worker.exited', { ...exitData, cause: 'crashed', progress: false }, 1),
+    change: {
+      open_turn: { ...openTurn, deaths: [{ at: time(9), cause: 'crashed' }] },
+      restarts: inTurn.restarts + 1,
+    },
+  },
+  {
+    name: 'worker.exited after something was committed does not',
+    from: inTurn,
+    event: at(9, 'worker.exited', { ...exitData, cause: 'crashed', progress: true }, 1),
+    change: { restarts: inTurn.restarts + 1 },
+  },
+  {
+    name: 'tool.completed takes the deaths before it off the record',
+    from: { ...inTurn, open_turn: { ...openTurn, deaths: [{ at: time(9), cause: 'crashed' }] } },
+    event: at(
+      9,
+      'tool.completed',
+      { call_id: effectId('1.1.1'), status: 'ok', output: '', duration_ms: 1, truncated: false },
+      1,
+    ),
+    change: { open_turn: openTurn },
+  },
+  {
     name: 'turn.completed closes the turn with its approvals and sums up',
     from: { ...withApproval, usage: { ...usage, cached_input_tokens: 1 }, cost_usd: 1 },
     event: at(
@@ -242,22 +273,22 @@ const rows: readonly Row[] = [
     change: { approvals: [approval] },
   },
   {
-    name: 'approval.resolved once removes it',
+    name: 'approval.resolved once removes it; the call is then without an end',
     from: withApproval,
     event: resolved('approve', 'once'),
-    change: { approvals: [] },
+    change: { approvals: [], ...answered },
   },
   {
     name: 'approval.resolved for the session remembers the tool',
     from: withApproval,
     event: resolved('approve', 'session'),
-    change: { approvals: [], approved_tools: ['shell'] },
+    change: { approvals: [], approved_tools: ['shell'], ...answered },
   },
   {
     name: 'approval.resolved with a denial remembers nothing',
     from: withApproval,
     event: resolved('deny', 'session'),
-    change: { approvals: [] },
+    change: { approvals: [], ...answered },
   },
   {
     name: 'worker.started raises the generation',
@@ -319,16 +350,8 @@ describe('foldSession', () => {
     ['unresponsive', 1],
     ['protocol', 1],
   ] as const)('worker.exited (%s) counts %d restarts', (cause, restarts) => {
-    const data = {
-      generation: 1,
-      pid: 5,
-      cause,
-      code: 1,
-      signal: null,
-      stderr_tail: '',
-      peak_rss_bytes: null,
-    };
-    expect(foldSession(first, at(9, 'worker.exited', data)).restarts).toBe(restarts);
+    const event = at(9, 'worker.exited', { ...exitData, cause });
+    expect(foldSession(first, event).restarts).toBe(restarts);
   });
 
   it('a later session.created is a fork: the conversation stays, the rest starts anew', () => {

@@ -122,7 +122,7 @@ describe('the schema', () => {
     }));
 
   it.each([
-    ['a newer version', 'PRAGMA user_version = 99', /version 99.*knows versions up to 1.*newer/],
+    ['a newer version', 'PRAGMA user_version = 99', /version 99.*knows versions up to 2.*newer/],
     ['another program', 'PRAGMA application_id = 7', /database of another program/],
   ])('of %s is refused', async (_, sql, message) => {
     const folder = makeFolder();

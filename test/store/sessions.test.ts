@@ -229,7 +229,7 @@ describe('a fork', () => {
   it('has the conversation up to the event, and a life of its own', () =>
     withStore(async (store) => {
       await filled(store);
-      const record = await store.forkSession(one, 708, two, 'copy');
+      const record = await store.forkSession(one, 708, two, { name: 'copy' });
       expect(record).toEqual({
         ...(await store.getSession(two)),
       });

@@ -1,0 +1,244 @@
+/** Puts a backup in the place of a journal, without a supervisor. All of it is written and verified
+ *  beside the old one, which is then put aside, never removed; the last step is one rename. The
+ *  epoch jumps far ahead: whatever clients saw of the time that is taken back, under this epoch
+ *  or a few later ones, no cursor of it is good any more. */
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Clock, toTimestamp } from '../base/clock.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
+import { type BackupManifest, checkBackup, readFiles, syncPath, toJournal } from './backup-file.ts';
+import type { SessionRecord } from './contract.ts';
+import { openJournalFile, raiseEpoch } from './journal-file.ts';
+import { acquireLock } from './lock.ts';
+import { writeMeta } from './meta.ts';
+import { journalPath } from './offline.ts';
+import { Database } from './sqlite.ts';
+import { prepareStateDir } from './state-dir.ts';
+
+export interface RestoreOptions {
+  readonly stateDir: string;
+  readonly file: string;
+  readonly clock: Clock;
+  /** True: a journal that is there is put aside. */
+  readonly force: boolean;
+}
+
+export interface RestoreReport extends BackupManifest {
+  /** Where the old state is; undefined: there was none. */
+  readonly aside: string | undefined;
+  /** The epoch from now on. */
+  readonly new_epoch: number;
+}
+
+/** More power losses than there are between a backup and the disaster it is for. */
+const EPOCH_JUMP = 1000;
+/** What belongs to the time that is taken back: an outcome in a spool must not answer an effect of
+ *  the restored one that has the same number. Private workspaces stay where they are. */
+const REPLACED = ['artifacts', 'spool'];
+
+/** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false,
+ *  INVALID_REQUEST and STORE_CORRUPT as checkBackup does; then nothing has changed. */
+export function restoreOffline(options: RestoreOptions): RestoreReport {
+  const stateDir = prepareStateDir(options.stateDir);
+  const { manifest } = checkBackup(options.file);
+  const lock = acquireLock(stateDir, options.clock);
+  try {
+    const path = journalPath(stateDir);
+    const hasOld = existsSync(path);
+    if (hasOld && !options.force) throw occupied(stateDir);
+    const draft = join(stateDir, 'restore.partial');
+    rmSync(draft, { recursive: true, force: true });
+    mkdirSync(draft, { mode: 0o700 });
+    writeArtifacts(options.file, join(draft, 'artifacts'));
+    const epoch = writeJournal(options.file, join(draft, 'journal.db'), path);
+    syncPath(draft);
+    const stamp = toTimestamp(options.clock.wallMs()).replaceAll(':', '');
+    const aside = hasOld ? join(stateDir, `replaced-${stamp}`) : undefined;
+    replace(stateDir, draft, aside);
+    makeWorkspaces(stateDir, path);
+    return { ...manifest, aside, new_epoch: epoch };
+  } finally {
+    lock.release();
+  }
+}
+
+function occupied(stateDir: string): PrxError {
+  return new PrxError(
+    'STATE_DIR_UNUSABLE',
+    `${stateDir} holds a journal; restore into another --state-dir, or with --force, which puts ` +
+      'the present one aside',
+    { data: { state_dir: stateDir } },
+  );
+}
+
+function writeArtifacts(file: string, folder: string): void {
+  const db = new Database(file, { readOnly: true, busyTimeoutMs: 0 });
+  mkdirSync(folder, { mode: 0o700 });
+  let open: { readonly path: string; readonly fd: number } | undefined;
+  const finish = (): void => {
+    if (open !== undefined) closeSync(open.fd);
+    open = undefined;
+  };
+  try {
+    const onPiece = ({ path }: { path: string }, bytes: Uint8Array): void => {
+      open ??= openArtifact(folder, path);
+      writeSync(open.fd, bytes);
+    };
+    for (const entry of readFiles(db, onPiece)) {
+      open ??= openArtifact(folder, entry.path); // An empty one has no pieces.
+      finish();
+    }
+  } finally {
+    finish();
+    db.close();
+  }
+}
+
+function openArtifact(folder: string, path: string): { path: string; fd: number } {
+  const whole = join(folder, path);
+  // Our own backups name nothing else; a forged one must not write elsewhere.
+  if (!/^[\w.-]+\/[\w.-]+$/.test(path) || path.includes('..')) {
+    throw new PrxError('STORE_CORRUPT', `the backup names a file outside of its place: ${path}`);
+  }
+  mkdirSync(dirname(whole), { recursive: true, mode: 0o700 });
+  return { path, fd: openSync(whole, 'wx', 0o600) };
+}
+
+/** The journal of the backup, in an epoch that nobody has seen. */
+function writeJournal(file: string, draft: string, oldPath: string): number {
+  copyFileSync(file, draft);
+  const db = new Database(draft, { readOnly: false, busyTimeoutMs: 0 });
+  try {
+    toJournal(db);
+  } finally {
+    db.close();
+  }
+  const journal = openJournalFile(draft, { mode: 'keep' });
+  try {
+    const epoch = journal.db.transaction('write', () => {
+      // They ran elsewhere, or under the journal that is put aside: see below.
+      journal.db.run('DELETE FROM processes');
+      keepProcesses(journal.db, oldPath);
+      const raised = raiseEpoch(journal.db, journal.lastId, { by: EPOCH_JUMP });
+      const last = Math.max(raised, readLastEpoch(oldPath) + 1);
+      if (last > raised) raiseEpoch(journal.db, journal.lastId, { by: last - raised });
+      writeMeta(journal.db, 'clean', '1');
+      return last;
+    });
+    journal.db.pragma('wal_checkpoint(TRUNCATE)');
+    return epoch;
+  } finally {
+    journal.db.close();
+    syncPath(draft);
+  }
+}
+
+/** What an earlier supervisor on this state directory left running must still be found. */
+function keepProcesses(db: Database, oldPath: string): void {
+  const rows = readOld(oldPath, (old) =>
+    old.all<Record<string, string | number | null>>('SELECT * FROM processes'),
+  );
+  for (const row of rows ?? []) {
+    db.run(
+      'INSERT INTO processes (pid, start_ticks, boot_id, kind, session, started_at) ' +
+        'VALUES (?, ?, ?, ?, ?, ?)',
+      row['pid'] ?? 0,
+      row['start_ticks'] ?? 0,
+      row['boot_id'] ?? '',
+      row['kind'] ?? '',
+      row['session'] ?? null,
+      row['started_at'] ?? '',
+    );
+  }
+}
+
+function readLastEpoch(oldPath: string): number {
+  const sql = 'SELECT max(epoch) AS epoch FROM epochs';
+  return readOld(oldPath, (old) => old.get<{ epoch: number | null }>(sql)?.epoch) ?? 0;
+}
+
+/** Undefined when there is none, or it is too damaged to tell: that is what a restore is for. */
+function readOld<T>(path: string, read: (db: Database) => T): T | undefined {
+  if (!existsSync(path)) return undefined;
+  let db: Database | undefined;
+  try {
+    db = new Database(path, { readOnly: true, busyTimeoutMs: 0 });
+    return read(db);
+  } catch {
+    return undefined;
+  } finally {
+    db?.close();
+  }
+}
+
+/** The journal last: until then the old one stands, from then on the new one. */
+function replace(stateDir: string, draft: string, aside: string | undefined): void {
+  const path = journalPath(stateDir);
+  if (aside !== undefined) {
+    mkdirSync(aside, { mode: 0o700 });
+    foldLog(path);
+    for (const suffix of ['-wal', '-shm']) {
+      if (existsSync(path + suffix)) renameSync(path + suffix, join(aside, `journal.db${suffix}`));
+    }
+    linkOrCopy(path, join(aside, 'journal.db'));
+    syncPath(aside);
+  }
+  renameSync(join(draft, 'journal.db'), path);
+  syncPath(stateDir);
+  for (const name of REPLACED) {
+    const old = join(stateDir, name);
+    if (aside !== undefined && existsSync(old)) renameSync(old, join(aside, name));
+  }
+  if (!existsSync(join(stateDir, 'artifacts'))) {
+    renameSync(join(draft, 'artifacts'), join(stateDir, 'artifacts'));
+  }
+  rmSync(draft, { recursive: true, force: true });
+  syncPath(stateDir);
+}
+
+/** Brings what stands in the log into the file, so that the file alone is the old journal. */
+function foldLog(path: string): void {
+  try {
+    const db = new Database(path, { readOnly: false, busyTimeoutMs: 0 });
+    try {
+      db.pragma('wal_checkpoint(TRUNCATE)');
+    } finally {
+      db.close();
+    }
+  } catch (error) {
+    // Too damaged for that: its log is put aside beside it.
+    toPrxError(error);
+  }
+}
+
+function linkOrCopy(from: string, to: string): void {
+  try {
+    linkSync(from, to);
+  } catch {
+    // A file system without hard links.
+    copyFileSync(from, to);
+  }
+}
+
+/** Private workspaces are no part of a backup: one that is not here begins empty. */
+function makeWorkspaces(stateDir: string, path: string): void {
+  const db = new Database(path, { readOnly: true, busyTimeoutMs: 0 });
+  try {
+    for (const { record } of db.iterate<{ record: string }>('SELECT record FROM sessions')) {
+      const { id, private_workspace: isPrivate } = JSON.parse(record) as SessionRecord;
+      if (isPrivate) mkdirSync(join(stateDir, 'workspaces', id), { recursive: true, mode: 0o700 });
+    }
+  } finally {
+    db.close();
+  }
+}
