@@ -40,9 +40,26 @@ export interface RunningProcess {
   killGroup(signal: NodeJS.Signals): boolean;
 }
 
-export interface ProcessPort {
+/** What is known of processes, and done to them, without a pipe: those of an earlier supervisor, or
+ *  below a launcher. */
+export interface ProcessTable {
+  findIdentity(pid: number): ProcessIdentity | undefined;
+  isAlive(identity: ProcessIdentity): boolean;
+  signalIdentity(
+    identity: ProcessIdentity,
+    signal: NodeJS.Signals,
+    target?: 'process' | 'group',
+  ): boolean;
+  listDescendants(pid: number): readonly number[];
+}
+
+export interface ProcessPort extends ProcessTable {
   start(spec: ProcessSpec): Promise<RunningProcess>;
 }
+
+/** The variable in the environment of whatever a supervisor starts that says which one did (by its
+ *  state dir). It is no secret. */
+export const OWNER_MARK = 'PRX_OWNER';
 
 /** Starts a long-lived child with three pipes. Throws PrxError SPAWN_FAILED with the command and
  *  the system error (ENOENT, EACCES, EMFILE, EAGAIN …). */
@@ -73,7 +90,13 @@ export async function startProcess(spec: ProcessSpec): Promise<RunningProcess> {
   return wrapChild(child.pid, child, exited);
 }
 
-export const realProcesses: ProcessPort = { start: startProcess };
+export const realProcesses: ProcessPort = {
+  start: startProcess,
+  findIdentity,
+  isAlive,
+  signalIdentity,
+  listDescendants,
+};
 
 export interface QuickSpec extends ProcessSpec {
   /** As node:child_process has it; index is the descriptor in the child. */

@@ -1,10 +1,12 @@
 /** The attempts that run, by (session, effect, attempt). The same one asked twice is one request:
  *  a running one is joined, an ended one is answered from its spool, and one that a dead gateway
  *  began is reported as lost, never asked again under the same number. */
+import type { Clock } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AttemptOutcome } from '../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
+import type { RunningSpan } from '../protocol/orphan-door.ts';
 import { type AttemptSpec, runAttempt, toFailedOutcome } from './attempt.ts';
 import { toSpoolFailure } from './delta-sink.ts';
 import { toFailure } from './failures.ts';
@@ -29,6 +31,8 @@ export interface Attempts {
   cancel(session: SessionId, effect: EffectId): void;
   cancelAll(): void;
   runningCount(): number;
+  /** What runs, and when it has ended by itself at the latest. */
+  running(): readonly RunningSpan[];
   /** Takes nothing new. Resolves when nothing runs any more. Idempotent. */
   close(): Promise<void>;
 }
@@ -37,9 +41,11 @@ interface Running {
   readonly key: AttemptKey;
   readonly cancel: AbortController;
   readonly outcome: Promise<AttemptOutcome>;
+  readonly startedMs: number;
+  readonly deadlineMs: number;
 }
 
-export function createAttempts(logger: Logger): Attempts {
+export function createAttempts(clock: Clock, logger: Logger): Attempts {
   const running = new Map<string, Running>();
   let open = true;
 
@@ -48,7 +54,9 @@ export function createAttempts(logger: Logger): Attempts {
     const outcome = runAttempt({ ...plan, cancel: cancel.signal }).finally(() => {
       running.delete(id);
     });
-    running.set(id, { key, cancel, outcome });
+    const startedMs = clock.nowMs();
+    const deadlineMs = startedMs + plan.settings.totalTimeoutMs;
+    running.set(id, { key, cancel, outcome, startedMs, deadlineMs });
     return outcome;
   }
 
@@ -74,6 +82,11 @@ export function createAttempts(logger: Logger): Attempts {
       for (const { cancel } of running.values()) cancel.abort();
     },
     runningCount: () => running.size,
+    running: () =>
+      [...running.values()].map(({ key, startedMs, deadlineMs }) => {
+        const { session, effect, attempt } = key;
+        return { session, effect, attempt, startedMs, deadlineMs };
+      }),
     async close() {
       open = false;
       await Promise.allSettled([...running.values()].map(({ outcome }) => outcome));

@@ -8,7 +8,10 @@ import './stdio.ts';
 import { MessageChannel } from 'node:worker_threads';
 import { realClock } from '../base/clock.ts';
 import { createLogger, type LogLevel } from '../base/logger.ts';
+import { listenOwnerSocket } from '../base/owner-socket.ts';
 import { realRandom } from '../base/random.ts';
+import { openOrphanDoor } from '../protocol/orphan-door.ts';
+import { findRunDir } from '../protocol/orphan-methods.ts';
 import { createStreamTransport } from '../protocol/transport.ts';
 import { startGateway } from './server.ts';
 import { openProtocolPipes } from './stdio.ts';
@@ -37,6 +40,15 @@ const gateway = startGateway({
   pid: process.pid,
 });
 
+const runDir = findRunDir(process.argv);
+const door =
+  runDir === undefined
+    ? undefined
+    : openOrphanDoor({
+        ...{ runDir, kind: 'gateway', pid: process.pid, face: gateway.face },
+        ...{ clock: realClock, logger, listen: listenOwnerSocket },
+      });
+
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.on(signal, () => {
     logger.info('gateway.stopping', { signal });
@@ -57,5 +69,6 @@ async function leave(code: number): Promise<never> {
   const flushed = new Promise<void>((resolve) => output.once('close', resolve));
   gateway.close();
   if (!output.destroyed) await Promise.race([flushed, realClock.sleep(FLUSH_MS_MAX)]);
+  door?.close();
   process.exit(code);
 }

@@ -17,6 +17,7 @@ import {
   gatewayRequests,
   type ProviderSettings,
 } from '../protocol/gateway-methods.ts';
+import type { OrphanFace } from '../protocol/orphan-door.ts';
 import { createAttempts } from './attempts.ts';
 import { nextLoopTurn } from './loop-turn.ts';
 import { listModels } from './models.ts';
@@ -44,6 +45,8 @@ export interface Gateway {
   drain(): Promise<void>;
   /** Ends all attempts as cancelled. */
   cancelAll(): void;
+  /** What a later supervisor may see and do. */
+  readonly face: OrphanFace;
   /** Ends the connection. Idempotent. */
   close(): void;
 }
@@ -51,7 +54,7 @@ export interface Gateway {
 /** Begins to serve; gateway/ready is the first message sent. */
 export function startGateway(deps: GatewayDeps): Gateway {
   const { transport, clock, random, logger, findEnv } = deps;
-  const attempts = createAttempts(logger);
+  const attempts = createAttempts(clock, logger);
   let active: { readonly provider: Provider; readonly settings: ProviderSettings } | undefined;
 
   function getActive(): NonNullable<typeof active> {
@@ -100,6 +103,11 @@ export function startGateway(deps: GatewayDeps): Gateway {
       await nextLoopTurn();
     },
     cancelAll: () => attempts.cancelAll(),
+    face: {
+      isOrphaned: () => !connection.isOpen(),
+      running: () => attempts.running(),
+      cancel: (session, effect) => attempts.cancel(session, effect),
+    },
     close: () => connection.close(),
   };
 }

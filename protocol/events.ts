@@ -210,6 +210,13 @@ export const eventTable = {
       signal: z.string().nullable(),
       stderr_tail: z.string(),
       peak_rss_bytes: z.number().nullable(),
+      /** The newest samples of its memory, oldest first. */
+      memory_curve: z
+        .array(z.object({ ago_ms: z.number(), rss_bytes: z.number() }))
+        .max(32)
+        .optional(),
+      /** It died in a turn (the envelope's): whether it had committed anything of it. */
+      progress: z.boolean().optional(),
     }),
   ],
   'worker.restarting': ['process', z.object({ attempt, delay_ms: z.number() })],
@@ -227,7 +234,15 @@ export const eventTable = {
   'process.exited': ['process', z.record(z.string(), z.unknown())],
   'limit.exceeded': [
     'process',
-    z.object({ limit: z.string(), value: z.number(), max: z.number() }),
+    z.object({
+      limit: z.string(),
+      value: z.number(),
+      max: z.number(),
+      /** soft: a warning, something was done about it; absent or hard: what ran was ended. */
+      level: z.enum(['soft', 'hard']).optional(),
+      /** Which of several watchers saw it. */
+      source: z.string().optional(),
+    }),
   ],
   'context.compacted': ['power', compactionRecordSchema.omit({ turn: true }).extend({ step })],
 } as const satisfies Record<string, readonly [Durability, z.ZodType]>;

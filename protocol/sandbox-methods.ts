@@ -69,6 +69,8 @@ export const sandboxRequests = {
       effect: effectIdSchema,
       tool: z.string(),
       arguments: z.unknown(),
+      /** Re-runs of one call are numbered from 1. */
+      attempt: z.number().default(1),
       spoolPath: z.string(),
     }),
     result: toolOutcomeSchema,

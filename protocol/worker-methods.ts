@@ -53,6 +53,8 @@ export const workerRequests = {
       steps: z.number(),
     }),
   },
+  /** Memory is short: give back what can be given back. Not to be answered in time is no fault. */
+  'worker/collect': { params: z.object({}), result: z.object({ rssBytes: z.number() }) },
   'worker/ping': {
     params: z.object({}),
     /** loopLagMs: longest delay of the event loop since the last ping. */

@@ -4,10 +4,11 @@
 import { join } from 'node:path';
 import { type AppendLog, openAppendLog } from '../base/append-log.ts';
 import type { Clock } from '../base/clock.ts';
-import { PrxError, toPrxError } from '../base/errors.ts';
+import { PrxError, systemCode, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ToolOutcome } from '../protocol/content.ts';
-import type { EffectId } from '../protocol/ids.ts';
+import type { EffectId, SessionId } from '../protocol/ids.ts';
+import type { RunningSpan } from '../protocol/orphan-door.ts';
 import type { SandboxPolicy, ToolOutput, ToolSpoolRecord } from '../protocol/sandbox-methods.ts';
 import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
 import type { Backend } from './launch/backend.ts';
@@ -21,10 +22,12 @@ export interface CallParams {
   readonly effect: EffectId;
   readonly tool: string;
   readonly arguments: unknown;
+  readonly attempt: number;
   readonly spoolPath: string;
 }
 
 export interface CallsSpec {
+  readonly session: SessionId;
   readonly backend: Backend;
   readonly fileTools: FileTools;
   readonly policy: SandboxPolicy;
@@ -40,6 +43,8 @@ export interface Calls {
   cancel(effect: EffectId): void;
   cancelAll(): void;
   count(): number;
+  /** What runs, and when it has ended by itself at the latest. */
+  running(): readonly RunningSpan[];
   /** Resolves when no call runs. */
   settled(): Promise<void>;
 }
@@ -47,10 +52,13 @@ export interface Calls {
 /** More at once than any turn may ask for; the rest would only share two cores. */
 const RUNNING_MAX = 32;
 const OUTPUT_BYTES_MIN = 1024;
+/** Beside the time limit of its tool: to have a sandbox, to kill it, to read the last output. */
+const CALL_MARGIN_MS = 15_000;
 
 interface RunningCall {
   readonly outcome: Promise<ToolOutcome>;
   readonly abort: AbortController;
+  readonly span: RunningSpan;
 }
 
 export function createCalls(spec: CallsSpec): Calls {
@@ -65,7 +73,7 @@ export function createCalls(spec: CallsSpec): Calls {
       }
       const abort = new AbortController();
       const outcome = runCall(spec, params, abort.signal);
-      running.set(params.effect, { outcome, abort });
+      running.set(params.effect, { outcome, abort, span: toSpan(spec, params) });
       try {
         return await outcome;
       } finally {
@@ -77,10 +85,18 @@ export function createCalls(spec: CallsSpec): Calls {
       for (const call of running.values()) call.abort.abort();
     },
     count: () => running.size,
+    running: () => [...running.values()].map(({ span }) => span),
     async settled() {
       await Promise.allSettled([...running.values()].map((call) => call.outcome));
     },
   };
+}
+
+function toSpan({ session, clock, policy }: CallsSpec, params: CallParams): RunningSpan {
+  const { effect, attempt } = params;
+  const startedMs = clock.nowMs();
+  const deadlineMs = startedMs + policy.timeoutMs + CALL_MARGIN_MS;
+  return { session, effect, attempt, startedMs, deadlineMs };
 }
 
 async function runCall(
@@ -91,7 +107,8 @@ async function runCall(
   const { backend, clock, logger } = spec;
   const { effect, tool } = params;
   const startedMs = clock.nowMs();
-  const spool = createSpool(params.spoolPath, logger);
+  const spool = openSpool(params.spoolPath, logger);
+  if (spool.kind === 'refused') return { ...toFailure(spool.message), duration_ms: 0 };
   logger.debug('tool.started', { effect, tool });
   const streamer = createStreamer({
     bytesMax: Math.max(spec.policy.maxOutputBytes, OUTPUT_BYTES_MIN),
@@ -174,14 +191,28 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
 }
 
 interface Spool {
+  readonly kind: 'open';
   /** Returns the offset behind the record; after a failure the last good one. */
   append(record: ToolSpoolRecord): number;
   finish(record: ToolSpoolRecord): void;
 }
 
-/** A spool whose disk may be full: the call goes on, its answer then stands in the journal only. */
-function createSpool(path: string, logger: Logger): Spool {
-  let log: AppendLog | undefined;
+/** A call without a spool file has never begun: that is how its asker knows, whoever died. So one
+ *  whose file cannot be made is not run. A disk that is full later on stops nothing: the answer
+ *  then stands in the journal only. */
+function openSpool(
+  path: string,
+  logger: Logger,
+): Spool | { readonly kind: 'refused'; readonly message: string } {
+  let log: AppendLog;
+  try {
+    log = openAppendLog(path);
+  } catch (error) {
+    logger.error('spool.open_failed', { path, error });
+    const reason = systemCode(error) ?? 'unknown';
+    const message = `The call was not started: its record could not be made (${reason}). Nothing ran.`;
+    return { kind: 'refused', message };
+  }
   let offset = 0;
   let failed = false;
 
@@ -195,22 +226,21 @@ function createSpool(path: string, logger: Logger): Spool {
     }
   }
 
-  attempt(() => {
-    log = openAppendLog(path);
-  });
   return {
+    kind: 'open',
     append(record) {
       attempt(() => {
-        offset = log?.append(record) ?? offset;
+        offset = log.append(record);
       });
       return offset;
     },
     finish(record) {
       attempt(() => {
-        log?.append(record);
-        log?.sync();
+        log.append(record);
+        log.sync();
       });
-      attempt(() => log?.close());
+      failed = false;
+      attempt(() => log.close());
     },
   };
 }

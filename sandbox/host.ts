@@ -5,6 +5,8 @@ import type { Clock } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { createConnection, type Transport } from '../protocol/connection.ts';
+import type { SessionId } from '../protocol/ids.ts';
+import type { OrphanFace } from '../protocol/orphan-door.ts';
 import {
   type SandboxPolicy,
   sandboxNotifications,
@@ -28,12 +30,22 @@ export interface Host {
   readonly ended: Promise<void>;
   /** Cancels what runs and ends. Idempotent. */
   stop(): void;
+  /** What a later supervisor may see and do. */
+  readonly face: OrphanFace;
 }
 
 interface Room {
+  readonly session: SessionId;
   readonly backend: Backend;
   readonly fileTools: FileTools;
   readonly calls: Calls;
+}
+
+interface RoomSpec {
+  readonly session: SessionId;
+  readonly backend: Backend;
+  readonly policy: SandboxPolicy;
+  readonly artifactDir: string;
 }
 
 export function serveHost(spec: HostSpec): Host {
@@ -49,14 +61,14 @@ export function serveHost(spec: HostSpec): Host {
     local: { requests: sandboxRequests, notifications: sandboxNotifications },
     remote: { requests: {}, notifications: sandboxReports },
     requests: {
-      async 'sandbox/initialize'({ policy, artifactDir }) {
+      async 'sandbox/initialize'({ sessionId, policy, artifactDir }) {
         if (initializing) throw new PrxError('INVALID_REQUEST', 'the sandbox is initialized once');
         initializing = true;
         const backend = await createBackend(policy, artifactDir).catch((error: unknown) => {
           initializing = false;
           throw error;
         });
-        room = openRoom(backend, policy, artifactDir);
+        room = openRoom({ session: sessionId, backend, policy, artifactDir });
         if (closing) await backend.close();
         const { level, uid, workspaceAccess, notice } = backend;
         logger.info('sandbox.initialized', { level, uid, workspaceAccess });
@@ -77,13 +89,14 @@ export function serveHost(spec: HostSpec): Host {
     },
   });
 
-  function openRoom(backend: Backend, policy: SandboxPolicy, artifactDir: string): Room {
+  function openRoom({ session, backend, policy, artifactDir }: RoomSpec): Room {
     const { workspace } = policy;
     const fileTools = createFileTools({ backend, workspace, clock, logger });
     const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
       connection.notify('tool/output', output);
-    const calls = createCalls({ backend, fileTools, policy, artifactDir, clock, logger, report });
-    return { backend, fileTools, calls };
+    const ports = { clock, logger, report };
+    const calls = createCalls({ session, backend, fileTools, policy, artifactDir, ...ports });
+    return { session, backend, fileTools, calls };
   }
 
   async function end(): Promise<void> {
@@ -102,6 +115,14 @@ export function serveHost(spec: HostSpec): Host {
       closing = true;
       room?.calls.cancelAll();
       connection.close();
+    },
+    face: {
+      isOrphaned: () => closing || !connection.isOpen(),
+      session: () => room?.session,
+      running: () => room?.calls.running() ?? [],
+      cancel(session, effect) {
+        if (room?.session === session) room.calls.cancel(effect);
+      },
     },
   };
 }

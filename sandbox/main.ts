@@ -2,7 +2,10 @@
  *  protocol; logs go to standard error. `--probe` prints what this machine can give and ends. */
 import { realClock } from '../base/clock.ts';
 import { createLogger, type Logger, silentLogger } from '../base/logger.ts';
+import { listenOwnerSocket } from '../base/owner-socket.ts';
+import { findIdentity, OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
+import { findRunDir } from '../protocol/orphan-methods.ts';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import type { Backend } from './launch/backend.ts';
 import { createBubblewrapBackend } from './launch/bubblewrap.ts';
@@ -27,10 +30,21 @@ async function createBackend(options: BackendOptions): Promise<Backend> {
     nodePath: process.execPath,
   });
   if (policy.backend === 'none') {
-    return await createNoneBackend({ policy, files, scratchDir, random: realRandom });
+    const marked = markCommands(policy);
+    return await createNoneBackend({ policy: marked, files, scratchDir, random: realRandom });
   }
   const ports = { clock: realClock, random: realRandom, logger };
   return await createBubblewrapBackend({ ...ports, policy, files, parkedCount });
+}
+
+/** At level none nothing dies with us by itself: each command carries whose it is, and of which
+ *  host, so that the next start finds those of a host that was killed. */
+function markCommands(policy: SandboxPolicy): SandboxPolicy {
+  const owner = process.env[OWNER_MARK];
+  const own = findIdentity(process.pid);
+  if (owner === undefined || own === undefined) return policy;
+  const env = { ...policy.env, [OWNER_MARK]: `${owner}.${own.pid}.${own.startTicks}` };
+  return { ...policy, envAllowlist: [...policy.envAllowlist, OWNER_MARK], env };
 }
 
 async function runProbe(): Promise<void> {
@@ -60,6 +74,7 @@ async function runHost(): Promise<void> {
   // Loaded here, because the probe, which a start waits for, needs none of it.
   const { serveHost } = await import('./host.ts');
   const { createStreamTransport } = await import('../protocol/transport.ts');
+  const { openOrphanDoor } = await import('../protocol/orphan-door.ts');
   const logger = createLogger('sandbox', 'info');
   const host = serveHost({
     transport: createStreamTransport(process.stdin, process.stdout),
@@ -69,10 +84,19 @@ async function runHost(): Promise<void> {
     createBackend: (policy, scratchDir) =>
       createBackend({ policy, scratchDir, parkedCount: PARKED_COUNT, logger }),
   });
+  const runDir = findRunDir(process.argv);
+  const door =
+    runDir === undefined
+      ? undefined
+      : openOrphanDoor({
+          ...{ runDir, kind: 'sandbox', pid: process.pid, face: host.face },
+          ...{ clock: realClock, logger, listen: listenOwnerSocket },
+        });
   process.on('SIGTERM', () => host.stop());
   // The terminal's interrupt is the supervisor's business; it tells us what it decided.
   process.on('SIGINT', () => undefined);
   await host.ended;
+  door?.close();
   process.exit(0);
 }
 
