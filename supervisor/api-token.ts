@@ -2,7 +2,7 @@
  *  none, one made at the first start and kept in the state dir (owner-only): there is never an
  *  open door without a token. */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Random } from '../base/random.ts';
 import type { Config } from './config.ts';
@@ -23,8 +23,22 @@ export function ensureToken(config: Config, random: Random): Tokens {
   const { listen, tokens } = config.raw.api;
   if (listen === undefined || tokens.length > 0) return { tokens, file: undefined };
   const file = join(config.stateDir, 'api-token');
-  if (!existsSync(file)) writeFileSync(file, `${random.hex(32)}\n`, { mode: 0o600, flag: 'wx' });
-  const token = readFileSync(file, 'utf8').trim();
+  const token = readToken(file) ?? writeToken(file, random);
   const sha256 = createHash('sha256').update(token).digest('hex');
   return { tokens: [{ name: 'local', sha256, scopes: ['admin'] }], file };
+}
+
+/** Undefined: there is none, or one that a full disk or a crash left cut off: half a token would
+ *  be a weak one, and an empty one none at all. */
+function readToken(file: string): string | undefined {
+  if (!existsSync(file)) return undefined;
+  const token = readFileSync(file, 'utf8').trim();
+  return /^[0-9a-f]{64}$/.test(token) ? token : undefined;
+}
+
+function writeToken(file: string, random: Random): string {
+  const token = random.hex(32);
+  rmSync(file, { force: true });
+  writeFileSync(file, `${token}\n`, { mode: 0o600, flag: 'wx' });
+  return token;
 }

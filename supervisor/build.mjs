@@ -30,6 +30,7 @@ const starts = {
   supervisor: [['{}']],
   worker: [['--warm-up']],
   gateway: [[]],
+  monitor: [[]],
   sandbox: [[]],
   files: [[]],
 };

@@ -94,7 +94,11 @@ const sandbox = z.strictObject({
   read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   timeout_secs: positiveSeconds.default(60),
-  memory_limit_mb: z.number().int().min(0).default(2048),
+  memory_limit_mb: z
+    .number()
+    .int()
+    .refine((mb) => mb === 0 || mb >= 2048, '0 (no limit) or at least 2048')
+    .default(2048),
   max_pids: positiveInt.max(100_000).default(512),
   max_output_bytes: positiveInt.min(1024).default(1_048_576),
   max_disk_mb: positiveInt.default(256),
@@ -139,7 +143,18 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   budget: budget.prefault({}),
-  store: z.strictObject({ path: z.string().startsWith('/').optional() }).prefault({}),
+  store: z
+    .strictObject({
+      path: z.string().startsWith('/').optional(),
+      retention_days: z.number().min(0).max(36_500).default(0),
+      retention_events: z
+        .number()
+        .int()
+        .max(1_000_000_000)
+        .refine((count) => count === 0 || count >= 1000, '0 (all) or at least 1000')
+        .default(0),
+    })
+    .prefault({}),
   api: api.prefault({}),
   log: z
     .strictObject({

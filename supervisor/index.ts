@@ -1,6 +1,7 @@
 /** The supervisor's face: all that doors (the HTTP api, tests) may use of this room. */
 import type { EventEnvelope } from '../protocol/events.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
+import type { BackupView, JournalPage, JournalReport } from '../protocol/journal.ts';
 import type {
   ApprovalView,
   CreateSession,
@@ -13,6 +14,7 @@ import type {
   StatusView,
 } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
+import type { SweepView } from '../protocol/sweep.ts';
 
 export interface ListFilter {
   readonly state?: readonly SessionState[];
@@ -84,12 +86,23 @@ export interface Supervisor {
   listProcesses(ref: string | undefined): Promise<readonly ProcessView[]>;
   /** Absolute path of an artifact's file. @throws NOT_FOUND. */
   findArtifact(ref: string, artifactId: string): Promise<{ path: string; session: SessionId }>;
+  /** Of one session, of `system`, or of all; damage is named, whatever else is read. */
+  exportJournal(
+    ref: string | undefined,
+    options: { after: number; limit: number; aside: boolean },
+  ): Promise<JournalPage>;
+  verifyJournal(ref: string | undefined): Promise<JournalReport>;
+  /** Into a new file (absolute path). @throws INVALID_REQUEST, LIMIT_EXCEEDED, STORE_CORRUPT. */
+  backup(path: string): Promise<BackupView>;
   status(deep: boolean): Promise<StatusView>;
   /** Re-reads the config; keeps the last good one and throws CONFIG_INVALID when it is not valid.
    *  Returns the keys that changed, and those of them that need a restart. */
   reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
   /** Starts the graceful stop: no new input, running turns get `drainMs`; resolves when begun. */
   requestStop(drainMs: number, by: string): Promise<void>;
+  /** Kills processes, and removes files, that earlier supervisors left and nothing needs. It also
+   *  runs at the start and each minute. */
+  sweep(): Promise<SweepView>;
   /** Prometheus text. */
   metrics(): Promise<string>;
 }

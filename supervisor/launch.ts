@@ -1,6 +1,7 @@
 /** How our children are started: commands as data, built by pure functions. A child gets exactly
  *  the environment it needs: the key reaches the gateway only, and nothing reaches a worker. */
 import { join } from 'node:path';
+import type { ProcessSpec } from '../base/process.ts';
 import type { ChildSpec } from './children/child.ts';
 import type { Environment } from './config.ts';
 import type { WorkerLauncher } from './settings.ts';
@@ -59,17 +60,22 @@ export function toWorkerSpec(
     programs.worker,
     ...(launcher === undefined ? [] : [`--confinement=${launcher.confinement.join(',')}`]),
   ];
-  const [command = programs.node, ...rest] = [
-    ...(launcher?.prefix ?? []),
-    programs.node,
-    ...args,
-  ];
+  const [command = programs.node, ...rest] = [...(launcher?.prefix ?? []), programs.node, ...args];
   return {
     kind: 'worker',
     process: { command, args: rest, cwd: '/', env: {}, ownSession: true },
     readyTimeoutMs: 10_000,
     stopGraceMs: 200,
   };
+}
+
+/** The monitor lies beside the other bundles, or with its source. It ends with its pipe, and a
+ *  signal to our terminal does not reach it. */
+export function toMonitorSpec({ node, root, gateway, isSource }: Programs): ProcessSpec {
+  const program = isSource
+    ? join(root, 'supervisor', 'children', 'monitor-main.ts')
+    : join(gateway, '..', 'monitor.js');
+  return { command: node, args: [...LEAN_FLAGS, program], cwd: '/', env: {}, ownSession: true };
 }
 
 /** What else a provider connection may need: certificates, proxies, the account's parts. */

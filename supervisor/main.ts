@@ -8,14 +8,21 @@ import { type Api, createApi } from '../api/server.ts';
 import { realClock } from '../base/clock.ts';
 import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/logger.ts';
+import { realMarks } from '../base/marked-processes.ts';
 import { realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { openStore } from '../store/index.ts';
-import { type Config, type LoadedConfig, loadConfig } from './config.ts';
 import { ensureToken } from './api-token.ts';
-import { findPrograms, type Programs } from './launch.ts';
-import { notifyReady } from './notify.ts';
+import { createMonitor } from './children/monitor.ts';
+import { connectRealOrphan } from './children/orphans.ts';
+import { scanRealTrees } from './children/tree.ts';
+import { type Config, type LoadedConfig, loadConfig } from './config.ts';
+import { realSpools } from './effects/spool.ts';
+import { isJournalMode, runJournalMode } from './journal-mode.ts';
+import { findPrograms, type Programs, toMonitorSpec } from './launch.ts';
+import { notifyReady, startWatchdog } from './notify.ts';
 import { runProbe } from './probe.ts';
+import { startRetention } from './retention.ts';
 import { createRuntime, type Runtime } from './runtime.ts';
 import { createSupervisor } from './supervisor.ts';
 
@@ -71,10 +78,13 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
   // It takes as long as all the rest together, so it starts first; it changes nothing.
   const probing = runProbe(programs, realProcesses, realClock, process.env);
   const version = readVersion(programs.root);
+  // The store may speak before there is somebody who listens.
+  let hearChange = (): void => undefined;
   const store = await openStore({
     stateDir: config.stateDir,
     clock: realClock,
     logger,
+    onAnnounced: () => hearChange(),
     ...(programs.isSource ? {} : { threadFiles: programs.threads }),
   });
   const runtime: Runtime = createRuntime({
@@ -82,6 +92,13 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     random: realRandom,
     logger,
     processes: realProcesses,
+    readRss: createMonitor({
+      ...{ clock: realClock, random: realRandom, logger, processes: realProcesses },
+      spec: toMonitorSpec(programs),
+    }),
+    scanTrees: scanRealTrees,
+    spools: realSpools,
+    adoption: { marks: realMarks, connect: connectRealOrphan },
     store,
     config,
     values,
@@ -103,11 +120,22 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     version,
     tokens: tokens.tokens,
   });
+  hearChange = () => runtime.hearChange();
+  startRetention({
+    clock: realClock,
+    logger,
+    store,
+    supervisor,
+    settings: () => runtime.config().raw.store,
+  });
   await runtime.start(async () => listen(api, config));
   const status = await runtime.status(false);
+  const running: Running = { runtime, config, logger };
+  // Before the ready line: whoever reads it may stop us at once.
+  handleSignals(running);
   process.stdout.write(`${toReadyLine(status, tokens.file)}\n`);
-  logger.debug('supervisor.ready', { uptime_ms: Math.round(performance.now()) });
-  return { runtime, config, logger };
+  logger.debug('supervisor.ready', { uptime_ms: Math.round(realClock.nowMs()) });
+  return running;
 }
 
 function toReadyLine(
@@ -117,7 +145,7 @@ function toReadyLine(
   const facts = [`socket ${status.socket}`];
   if (status.listen !== undefined) facts.push(`url ${status.listen}`);
   if (tokenFile !== undefined) facts.push(`token ${tokenFile}`);
-  facts.push(`sandbox ${status.sandbox.level}`, `model ${status.model} (${status.provider})`);
+  facts.push(`sandbox ${status.sandbox.level}`, `model ${status.model}, ${status.provider}`);
   return `ready: ${facts.join(' · ')} · pid ${status.pid}`;
 }
 
@@ -141,9 +169,17 @@ function handleSignals({ runtime, logger }: Running): void {
 }
 
 async function main(): Promise<void> {
-  const parsed = optionsSchema.safeParse(JSON.parse(process.argv[2] ?? '{}'));
+  const argument: unknown = JSON.parse(process.argv[2] ?? '{}');
+  if (isJournalMode(argument)) {
+    process.exitCode = runJournalMode(argument, process.env, realClock);
+    return;
+  }
+  const parsed = optionsSchema.safeParse(argument);
   if (!parsed.success) {
-    throw new PrxError('INVALID_REQUEST', `the supervisor takes one JSON argument: ${parsed.error.message}`);
+    throw new PrxError(
+      'INVALID_REQUEST',
+      `the supervisor takes one JSON argument: ${parsed.error.message}`,
+    );
   }
   const options = parsed.data;
   if (options.mode === 'config') {
@@ -152,8 +188,22 @@ async function main(): Promise<void> {
   }
   const programs = findPrograms(import.meta.filename, process.execPath);
   const running = await start(options, loadConfig(options, process.env), programs);
-  handleSignals(running);
-  await notifyReady(realProcesses, process.env);
+  await notifyManager(running);
+}
+
+/** A row that is not there is removed: the shortest way through the journal's writer that changes
+ *  nothing. It is refused when the journal failed for good, which only a new start mends; a disk
+ *  that is merely full passes. */
+const NOBODY = { pid: 0, startTicks: 0 };
+
+async function notifyManager({ runtime, logger }: Running): Promise<void> {
+  const deps = { processes: realProcesses, clock: realClock, env: process.env, logger };
+  await notifyReady(deps);
+  startWatchdog({
+    ...deps,
+    pids: [process.pid, process.ppid],
+    check: () => runtime.store.removeProcess(NOBODY),
+  });
 }
 
 process.umask(0o077);

@@ -15,7 +15,7 @@ import type { Environment } from './config.ts';
 const NOTIFY_TIMEOUT_MS = 10_000;
 
 export interface NotifyDeps {
-  readonly processes: ProcessPort;
+  readonly processes: Pick<ProcessPort, 'start'>;
   readonly clock: Clock;
   readonly env: Environment;
   readonly logger: Logger;

@@ -26,13 +26,16 @@ function toProbeArgs(programs: Programs): string[] {
 
 export async function runProbe(
   programs: Programs,
-  processes: ProcessPort,
+  processes: Pick<ProcessPort, 'start'>,
   clock: Clock,
   env: Environment,
 ): Promise<Probe> {
   try {
     const spec = toHostSpec(programs, env).process;
-    const running = await processes.start({ ...spec, args: [...spec.args, ...toProbeArgs(programs)] });
+    const running = await processes.start({
+      ...spec,
+      args: [...spec.args, ...toProbeArgs(programs)],
+    });
     running.stdin.end();
     let output = '';
     running.stdout.setEncoding('utf8');

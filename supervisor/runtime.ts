@@ -11,13 +11,16 @@ import type { Random } from '../base/random.ts';
 import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
-import type { SessionRecord, Store } from '../store/contract.ts';
+import type { SweepView } from '../protocol/sweep.ts';
+import type { SessionProblem, SessionRecord, Store } from '../store/contract.ts';
+import { type AdoptionPorts, createCustody } from './children/custody.ts';
 import { createGateway, type Gateway } from './children/gateway.ts';
 import { createHost } from './children/hosts.ts';
-import { startMemoryWatch } from './children/memory.ts';
-import { createRegistry, type Registry } from './children/registry.ts';
+import { type ReadRss, startMemoryWatch } from './children/memory.ts';
+import type { ScanTrees } from './children/tree.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
+import type { SpoolFiles } from './effects/spool.ts';
 import { type Programs, toGatewaySpec, toHostSpec, toWorkerSpec } from './launch.ts';
 import { toMetrics } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
@@ -30,6 +33,7 @@ import {
   createToolSpecs,
   type Probe,
   toBudget,
+  toEffectLimitMs,
   toManifest,
   toRestartPolicy,
   toSandboxPolicy,
@@ -42,6 +46,10 @@ export interface RuntimeOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly processes: ProcessPort;
+  readonly readRss: ReadRss;
+  readonly scanTrees?: ScanTrees;
+  readonly spools: SpoolFiles;
+  readonly adoption?: AdoptionPorts;
   readonly store: Store;
   readonly config: Config;
   readonly values: readonly ConfigValue[];
@@ -75,12 +83,32 @@ export interface Runtime {
   reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
   requestStop(drainMs: number, by: string): Promise<void>;
   metrics(): Promise<string>;
+  sweep(): Promise<SweepView>;
   /** Starts children, resumes what an earlier supervisor left, opens the doors; resolves when
    *  ready. */
   start(listen: () => Promise<string | undefined>): Promise<void>;
 }
 
 const STOP_CHILD_MS = 300;
+
+function toDamageReason({ session, seq, problem }: SessionProblem): string {
+  return `session ${session} is damaged at event ${seq} and takes no input: ${problem}`;
+}
+
+/** A journal that takes no writes can be read all the same: we start, and say what is wrong. */
+async function journalStart(
+  { store, version, logger }: RuntimeOptions,
+  level: string,
+): Promise<void> {
+  const data = { pid: process.pid, version, epoch: store.epoch, level };
+  try {
+    await store.append({
+      events: [{ session: SYSTEM_SESSION, type: 'supervisor.started', data }],
+    });
+  } catch (error) {
+    logger.error('supervisor.start_not_journaled', { error: toPrxError(error).message });
+  }
+}
 
 export function createRuntime(options: RuntimeOptions): Runtime {
   const { clock, logger, store, programs, env } = options;
@@ -91,12 +119,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const startedAt = toTimestamp(clock.wallMs());
   const bus = createBus(config.raw.agent.stream_buffer_size);
   const specs = createToolSpecs();
-  const registry: Registry = createRegistry(store, clock, logger);
-  const child = { clock, logger, processes: options.processes, random: options.random, registry };
-  const gateway: Gateway = createGateway(
-    { ...child, spec: toGatewaySpec(programs, config.provider.apiKeyEnv, env) },
-    config.provider,
-  );
+  const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
+  const child = { ...custody.ports, clock, logger, random: options.random };
+  const spec = custody.toAdoptable(toGatewaySpec(programs, config.provider.apiKeyEnv, env));
+  const gateway: Gateway = createGateway({ ...child, spec }, config.provider);
   const models = createModelChoice(gateway, () => config);
   const memoryLimit = (): number => config.raw.agent.limits.max_memory_mb * 2 ** 20;
   const workers: WorkerPool = createWorkerPool(
@@ -106,12 +132,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const memory = startMemoryWatch({
     clock,
     logger,
+    readRss: options.readRss,
+    scan: options.scanTrees,
     workers: workers.live,
     limitBytes: memoryLimit,
-    onExceeded(worker, bytes) {
-      logger.warn('worker.over_memory', { pid: worker.pid, bytes, limit: memoryLimit() });
-      worker.kill('memory');
-    },
+    residents: () => directory.all().map((each) => each.resident),
   });
   const admission: Admission = createAdmission(
     config.raw.agent.limits.max_concurrent_sessions,
@@ -132,6 +157,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         clock,
         logger,
         store,
+        spools: options.spools,
         gateway,
         policy: () => config.raw.security.tool_policy,
         sandbox: () => toStanding(config, probe),
@@ -146,22 +172,18 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         workers,
         admission,
         heartbeatMs: () => config.raw.agent.worker.heartbeat_interval_secs * 1000,
-        peakRssBytes: memory.peakOf,
+        memory,
       },
       createHost: (session, record) =>
         createHost({
           ...child,
           session,
-          spec: toHostSpec(programs, env),
+          spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),
           artifactDir: join(config.stateDir, 'artifacts', session),
         }),
-      hasOrphanWriter(session, effect) {
-        const isTool = effect.split('.').length === 3;
-        return registry.orphans().some((orphan) =>
-          isTool ? orphan.kind === 'sandbox' && orphan.session === session : orphan.kind === 'gateway',
-        );
-      },
+      hasOrphanWriter: custody.mayWrite,
+      cancelOrphan: custody.cancel,
       agent: (name) => agentOf(config, name),
       model: (record) => models.choose(record),
       manifest: (record) => toManifest(config, specs, record, models.shown(record)),
@@ -186,7 +208,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       const { generation } = each.record();
       if (worker !== undefined) {
         const started_at = toTimestamp(worker.startedAtMs);
-        const rss = memory.peakOf(worker.pid);
+        const rss = memory.recordOf(worker.pid)?.peakBytes;
         const rssField = rss === undefined ? {} : { rss_bytes: rss };
         views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
       }
@@ -203,13 +225,15 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       const { state } = directory.refresh(record);
       sessions[state] = (sessions[state] ?? 0) + 1;
     }
-    const { degraded } = store.health();
+    const { degraded, damaged } = store.health();
+    const reasons = [...(degraded === undefined ? [] : [degraded]), ...damaged.map(toDamageReason)];
     const standing = toStanding(config, probe);
     const { held, waiting } = admission.counts();
     const isStopping = stopping !== undefined;
     return {
-      status: isStopping ? 'stopping' : degraded === undefined ? 'ok' : 'degraded',
-      reasons: degraded === undefined ? [] : [degraded],
+      status: isStopping ? 'stopping' : reasons.length === 0 ? 'ok' : 'degraded',
+      reasons,
+      takes_work: !isStopping && degraded === undefined,
       version: options.version,
       pid: process.pid,
       started_at: startedAt,
@@ -219,7 +243,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       ...(listenUrl === undefined ? {} : { listen: listenUrl }),
       epoch: store.epoch,
       model: models.shown(undefined),
-      provider: `${config.provider.kind} (${config.providerSource})`,
+      provider: `${config.provider.kind}: ${config.providerSource}`,
       sandbox: {
         level: standing.level,
         ...(probe.reason === undefined ? {} : { reason: probe.reason }),
@@ -247,14 +271,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     };
   }
 
-  async function reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }> {
+  async function reload(): Promise<{
+    changed: readonly string[];
+    needs_restart: readonly string[];
+  }> {
     const next = options.loadConfig();
     const before = new Map(values.map((each) => [each.key, JSON.stringify(each.value)]));
     const changed = next.values
       .filter((each) => before.get(each.key) !== JSON.stringify(each.value))
       .map((each) => each.key);
     const fixed =
-      /^(store|log)\.|^api\.(?!tokens)|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
+      /^(store\.path|log\.)|^api\.(?!tokens)|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
     const needsRestart = changed.filter((key) => fixed.test(key));
     const { stateDir, socketPath } = config;
     config = { ...next.config, stateDir, socketPath };
@@ -274,21 +301,21 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       directory.all().some((session) => session.record().open_turn !== undefined);
     while (isBusy() && clock.nowMs() < deadlineMs) await clock.sleep(50);
     memory.stop();
+    custody.stop();
     const halted = directory.halt();
     workers.stop();
     for (const session of directory.all()) session.host.release();
     await Promise.all([halted, gateway.release(STOP_CHILD_MS)]);
-    await store.append({
-      events: [
-        {
-          session: SYSTEM_SESSION,
-          type: 'supervisor.stopped',
-          data: { pid: process.pid, reason: by },
-        },
-      ],
-    });
-    await store.close();
-    options.onStopped();
+    try {
+      const data = { pid: process.pid, reason: by };
+      await store.append({
+        events: [{ session: SYSTEM_SESSION, type: 'supervisor.stopped', data }],
+      });
+      await store.close();
+    } finally {
+      // A journal that cannot be written does not keep us alive.
+      options.onStopped();
+    }
   }
 
   async function* followAll(
@@ -296,12 +323,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     signal: AbortSignal,
   ): AsyncGenerator<{ event: EventEnvelope; cursor: string }> {
     let cursor = cursorAtStart;
+    let changed = bus.nextChange(signal);
     while (!signal.aborted) {
-      const changed = bus.nextChange(signal);
       const page = await store.readAll(cursor, 500);
       for (const event of page.events) yield { event, cursor: page.cursor };
       cursor = page.cursor;
-      if (page.events.length === 0) await changed;
+      if (page.events.length > 0) continue;
+      await changed;
+      changed = bus.nextChange(signal);
     }
   }
 
@@ -323,7 +352,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     listProcesses,
     findArtifact(session, artifactId) {
       const path = join(config.stateDir, 'artifacts', session, artifactId);
-      if (!/^[A-Za-z0-9._-]{1,128}$/.test(artifactId) || artifactId.startsWith('.') || !existsSync(path)) {
+      if (
+        !/^[A-Za-z0-9._-]{1,128}$/.test(artifactId) ||
+        artifactId.startsWith('.') ||
+        !existsSync(path)
+      ) {
         throw new PrxError('NOT_FOUND', `session ${session} has no artifact '${artifactId}'`);
       }
       return path;
@@ -335,24 +368,20 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       background(stopping, 'supervisor.stop', logger);
       return Promise.resolve();
     },
+    sweep: custody.sweep,
     metrics: async () => toMetrics(await status(false), await store.listSessions()),
     async start(listen) {
-      await registry.sweep();
+      await custody.start();
       const gatewayStarted = gateway.start().catch((error: unknown) => {
         logger.error('gateway.start_failed', { error: toPrxError(error) });
       });
       [probe] = await Promise.all([options.probe(), gatewayStarted]);
       await models.discover();
-      await store.append({
-        events: [
-          {
-            session: SYSTEM_SESSION,
-            type: 'supervisor.started',
-            data: { pid: process.pid, version: options.version, epoch: store.epoch, level: probe.level },
-          },
-        ],
-      });
-      for (const record of await store.listUnfinished()) directory.openRecord(record);
+      await journalStart(options, probe.level);
+      const damaged = new Set<string>(store.health().damaged.map(({ session }) => session));
+      for (const record of await store.listUnfinished()) {
+        if (!damaged.has(record.id)) directory.openRecord(record);
+      }
       listenUrl = await listen();
       workers.fill();
     },

@@ -8,6 +8,7 @@ import type { RestartPolicy } from './children/restart.ts';
 import { type AgentConfig, type Config, DEFAULT_AGENT, type Environment } from './config.ts';
 import type { BudgetLimits } from './effects/budget.ts';
 import type { SandboxStanding } from './effects/ports.ts';
+import { workspaceOf } from './sessions/workspace.ts';
 
 export interface Probe {
   readonly level: string;
@@ -43,7 +44,7 @@ export function toManifest(
     agent: agent.name,
     model,
     instructions: agent.instructions,
-    workspace: record.workspace,
+    workspace: workspaceOf(config.stateDir, record),
     maxTurns: own['max_turns'] ?? agent.maxTurns,
     maxToolCallsPerTurn: own['max_tool_calls_per_turn'] ?? agent.maxToolCallsPerTurn,
     parallelToolCalls: loop.parallel_tool_calls,
@@ -120,7 +121,7 @@ export function toSandboxPolicy(
   const configFile = config.file === undefined ? [] : [config.file];
   return {
     backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
-    workspace: record.workspace,
+    workspace: workspaceOf(config.stateDir, record),
     readOnlyPaths: sandbox.read_only_paths,
     writablePaths: sandbox.writable_paths,
     hiddenPaths: [config.stateDir, homedir()],
@@ -133,6 +134,12 @@ export function toSandboxPolicy(
     maxOutputBytes: sandbox.max_output_bytes,
     tmpBytes: sandbox.max_disk_mb * 2 ** 20,
   };
+}
+
+/** How long an effect may run in a process of this kind, for one that does not say it itself. */
+export function toEffectLimitMs(config: Config, kind: 'worker' | 'gateway' | 'sandbox'): number {
+  const toolMs = config.raw.security.sandbox.timeout_secs * 1000;
+  return kind === 'gateway' ? config.provider.totalTimeoutMs : toolMs;
 }
 
 /** The limits of one tool call as tool.started shows them. */

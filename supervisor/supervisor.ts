@@ -5,19 +5,22 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { assert } from '../base/assert.ts';
 import { PrxError } from '../base/errors.ts';
-import type { EventEnvelope } from '../protocol/events.ts';
-import { createSessionId, type SessionId } from '../protocol/ids.ts';
+import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
+import { createSessionId, type SessionId, sessionIdSchema } from '../protocol/ids.ts';
+import type { JournalPage } from '../protocol/journal.ts';
 import type { CreateSession, EventPage, SessionView } from '../protocol/resources.ts';
-import type { ReadOptions, SessionRecord } from '../store/contract.ts';
+import type { JournalKey, ReadOptions, SessionRecord } from '../store/contract.ts';
 import { findAgent } from './config.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
 import type { Runtime } from './runtime.ts';
 import type { Session } from './sessions/session.ts';
 import {
   checkWorkspace,
+  copyPrivateWorkspace,
   createPrivateWorkspace,
   listHomes,
   privateWorkspacePath,
+  workspaceOf,
 } from './sessions/workspace.ts';
 import { toApprovalViews, toSessionView } from './views.ts';
 
@@ -27,7 +30,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
 
   const view = (record: SessionRecord): SessionView => {
     const fresh = directory.refresh(record);
-    return toSessionView(fresh, directory.find(record.id), runtime.shownModel(fresh));
+    const shown = toSessionView(fresh, directory.find(record.id), runtime.shownModel(fresh));
+    return { ...shown, workspace: workspaceOf(runtime.config().stateDir, fresh) };
   };
 
   async function command(
@@ -40,7 +44,10 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return view(session.record());
   }
 
-  async function create(params: CreateSession, by: string): Promise<{ view: SessionView; created: boolean }> {
+  async function create(
+    params: CreateSession,
+    by: string,
+  ): Promise<{ view: SessionView; created: boolean }> {
     runtime.assertOpen();
     const config = runtime.config();
     const agent = findAgent(config, params.agent);
@@ -75,13 +82,34 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return { view: view(record), created: true };
   }
 
-  async function remove(ref: string, by: string): Promise<void> {
-    runtime.assertOpen();
+  /** Of a damaged session, which cannot be closed, only its whole id is sure. */
+  function findDamaged(ref: string): SessionId | undefined {
+    const { damaged } = store.health();
+    return damaged.some(({ session }) => session === ref) ? sessionIdSchema.parse(ref) : undefined;
+  }
+
+  /** Damaged or not. `isGone`: it may be that only what was moved aside is left of it. */
+  async function findJournal(ref: string, isGone: boolean): Promise<JournalKey> {
+    if (ref === SYSTEM_SESSION) return SYSTEM_SESSION;
+    const whole = sessionIdSchema.safeParse(ref);
+    if (isGone && whole.success) return whole.data;
+    return findDamaged(ref) ?? (await store.resolveSession(ref)).id;
+  }
+
+  async function closeToRemove(ref: string, by: string): Promise<SessionId> {
     const session = await directory.open(ref);
     const { state } = session.record();
-    if (state !== 'stopped' && state !== 'failed') await session.close(by);
-    const { id } = session;
+    if (findDamaged(session.id) === undefined && state !== 'stopped' && state !== 'failed') {
+      await session.close(by);
+    }
     session.host.release();
+    return session.id;
+  }
+
+  async function remove(ref: string, by: string): Promise<void> {
+    runtime.assertOpen();
+    const id = findDamaged(ref) ?? (await closeToRemove(ref, by));
+    directory.find(id)?.host.release();
     directory.drop(id);
     await store.deleteSession(id);
     const { stateDir } = runtime.config();
@@ -95,10 +123,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   }
 
   /** A page, up to what is published. */
-  async function readPage(
-    id: SessionId,
-    options: ReadOptions,
-  ): Promise<EventPage> {
+  async function readPage(id: SessionId, options: ReadOptions): Promise<EventPage> {
     const page = await store.readEvents(id, options);
     const published = bus.publishedSeq(id) ?? page.last_seq;
     if (page.last_seq <= published) return page;
@@ -106,12 +131,17 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return { events, next: events.at(-1)?.seq ?? options.since, last_seq: published };
   }
 
-  async function follow(ref: string, options: FollowOptions): Promise<AsyncIterable<EventEnvelope>> {
+  async function follow(
+    ref: string,
+    options: FollowOptions,
+  ): Promise<AsyncIterable<EventEnvelope>> {
     const record = await store.resolveSession(ref);
     const { since, epoch, types, signal } = options;
     // Checked before the stream starts, so that a bad cursor is an answer and not a broken stream.
     await readPage(record.id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
-    const source = { read: (from: number, limit: number) => readPage(record.id, { since: from, limit }) };
+    const source = {
+      read: (from: number, limit: number) => readPage(record.id, { since: from, limit }),
+    };
     const events = bus.follow(record.id, since, source, signal);
     return types === undefined ? events : filterTypes(events, types);
   }
@@ -138,8 +168,19 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       runtime.assertOpen();
       const source = directory.refresh(await store.resolveSession(ref));
       const id = createSessionId(runtime.random);
-      const record = await store.forkSession(source.id, at ?? source.last_seq, id, name);
-      if (record.private_workspace) createPrivateWorkspace(runtime.config().stateDir, id);
+      const { stateDir } = runtime.config();
+      const workspace = source.private_workspace
+        ? await copyPrivateWorkspace(stateDir, source.id, id)
+        : undefined;
+      const options = {
+        ...(name === undefined ? {} : { name }),
+        ...(workspace === undefined ? {} : { workspace }),
+      };
+      const seq = at ?? source.last_seq;
+      const record = await store.forkSession(source.id, seq, id, options).catch((error) => {
+        if (workspace !== undefined) rmSync(workspace, { recursive: true, force: true });
+        throw error;
+      });
       runtime.hearChange();
       return view(record);
     },
@@ -165,9 +206,29 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       const { id } = await store.resolveSession(ref);
       return { path: runtime.findArtifact(id, artifactId), session: id };
     },
+    async exportJournal(ref, options) {
+      const session = ref === undefined ? undefined : await findJournal(ref, options.aside);
+      const page = await store.exportEvents({
+        ...options,
+        ...(session === undefined ? {} : { session }),
+      });
+      // The reader writes each line with these fields; see store/export.ts.
+      return page as JournalPage;
+    },
+    async verifyJournal(ref) {
+      const report = await store.verify(
+        ref === undefined ? undefined : await findJournal(ref, false),
+      );
+      return { ...report, problems: [...report.problems] };
+    },
+    async backup(path) {
+      const summary = await store.backup(path);
+      return { ...summary, problems: [...summary.problems] };
+    },
     status: (deep) => runtime.status(deep),
     reload: () => runtime.reload(),
     requestStop: (drainMs, by) => runtime.requestStop(drainMs, by),
+    sweep: () => runtime.sweep(),
     metrics: () => runtime.metrics(),
   };
 }
@@ -193,8 +254,16 @@ function creationEvents(
   };
   return [
     { session, type: 'session.created' as const, data: created },
-    { session, type: 'session.state' as const, data: { from: 'created', to: 'starting', reason: `created by ${by}` } },
-    { session, type: 'session.state' as const, data: { from: 'starting', to: 'running', reason: 'open for work' } },
+    {
+      session,
+      type: 'session.state' as const,
+      data: { from: 'created', to: 'starting', reason: `created by ${by}` },
+    },
+    {
+      session,
+      type: 'session.state' as const,
+      data: { from: 'starting', to: 'running', reason: 'open for work' },
+    },
   ];
 }
 

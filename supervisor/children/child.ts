@@ -5,12 +5,11 @@ import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import {
-  findIdentity,
-  type ProcessIdentity,
-  type ProcessPort,
-  type ProcessSpec,
-  type RunningProcess,
+import type {
+  ProcessIdentity,
+  ProcessPort,
+  ProcessSpec,
+  RunningProcess,
 } from '../../base/process.ts';
 import {
   type Connection,
@@ -80,8 +79,11 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
   /** Settled by the child's own ready notification. */
   readonly ready: Promise<unknown>;
   readonly holdReading?: () => Promise<void> | undefined;
-  /** Called with the identity before anything else happens: the durable registry. */
-  readonly onStarted?: (identity: ProcessIdentity) => void;
+  /** Called with the identity at once: the durable registry. The child is not used before this
+   *  resolves; it starts meanwhile. A rejection fails the start. */
+  readonly onStarted?: (identity: ProcessIdentity) => Promise<void>;
+  /** Called at its exit, also when it never was ready. */
+  readonly onExited?: (identity: ProcessIdentity) => void;
 }
 
 const STDERR_TAIL_CHARS = 8192;
@@ -100,12 +102,17 @@ export async function startChild<Local extends Side, Remote extends Side>(
   const { spec, clock } = options;
   const running = await options.processes.start(spec.process);
   const child = adoptProcess(options, running);
+  const registered = options.onStarted?.(child.identity);
   const deadline = new AbortController();
   const outcome = await Promise.race([
-    options.ready.then(() => 'ready' as const),
+    Promise.all([options.ready, registered]).then(() => 'ready' as const),
     child.exited.then((exit) => exit),
     clock.sleep(spec.readyTimeoutMs, deadline.signal).then(() => 'silent' as const),
-  ]);
+  ]).catch(async (error: unknown) => {
+    child.kill('stopped');
+    await child.exited;
+    throw error;
+  });
   deadline.abort();
   if (outcome === 'ready') return child;
   child.kill('timeout');
@@ -130,8 +137,8 @@ function adoptProcess<Local extends Side, Remote extends Side>(
 ): Child<Remote> {
   const { spec, clock, logger } = options;
   const startedMs = clock.nowMs();
-  const identity = findIdentity(running.pid) ?? { pid: running.pid, startTicks: 0, bootId: '' };
-  options.onStarted?.(identity);
+  const { pid } = running;
+  const identity = options.processes.findIdentity(pid) ?? { pid, startTicks: 0, bootId: '' };
   const hold = options.holdReading;
   const connection = createConnection({
     transport: createStreamTransport(
@@ -162,8 +169,11 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     if (reason.kind === 'closed') return;
     const isCut = reason.kind === 'protocol' && reason.error.data['truncated'] === true;
     if (reason.kind === 'eof' || isCut) {
-      // A frame cut off by its death is no fault of the protocol. Its last frame is followed by its exit; one that lives on with a closed pipe is broken.
-      await Promise.race([running.exited, clock.sleep(EXIT_MS)]);
+      // A frame cut off by its death is no fault of the protocol. Its last frame is followed by
+      // its exit; one that lives on with a closed pipe is broken.
+      const waited = new AbortController();
+      await Promise.race([running.exited, clock.sleep(EXIT_MS, waited.signal)]);
+      waited.abort();
       if (!alive) return;
     }
     const error = reason.kind === 'protocol' ? reason.error : 'it closed its pipe and went on';
@@ -179,6 +189,7 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     running.stderr.destroy();
     const stderrTail = tail();
     cause ??= classify(code, signal, stderrTail);
+    options.onExited?.(identity);
     return { cause, code, signal, stderrTail, uptimeMs: clock.nowMs() - startedMs };
   });
 

@@ -1,7 +1,7 @@
 /** The one gateway: started with the supervisor, started again when it dies (with back-off), and
  *  asked for one attempt at a time. A death under a running attempt is GATEWAY_LOST: the asker
  *  looks into the attempt's spool. */
-import { PrxError, toPrxError } from '../../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import { createFlowLimit } from '../../base/flow-limit.ts';
 import {
   type AttemptOutcome,
@@ -12,7 +12,7 @@ import {
   type ProviderSettings,
 } from '../../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
-import type { GatewayPort } from '../effects/ports.ts';
+import type { GatewayPort, ModelAttempt } from '../effects/ports.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
 import type { Registry } from './registry.ts';
 import { backoffMs } from './restart.ts';
@@ -44,20 +44,25 @@ const INITIALIZE_TIMEOUT_MS = 10_000;
 const DELTAS_MAX = 512;
 /** Added to the provider's own total: the gateway answers first, this is the backstop. */
 const ATTEMPT_MARGIN_MS = 30_000;
+/** A gateway that lived this long has shown that it works. */
+const HEALTHY_MS = 60_000;
 
 export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettings): Gateway {
   const { clock, logger } = deps;
-  const listeners = new Map<string, (delta: ModelDelta) => Promise<void>>();
+  const attempts = new Map<string, Attempt>();
   const flow = createFlowLimit(DELTAS_MAX);
   let provider = settingsAtStart;
   let live: GatewayChild | undefined;
   let starting: Promise<GatewayChild> | undefined;
   let keyPresent = false;
   let failures = 0;
+  /** Deaths in a row soon after the start. The first one costs no wait. */
+  let crashes = 0;
   let released = false;
 
   async function launch(): Promise<GatewayChild> {
-    if (failures > 0) await clock.sleep(backoffMs(failures, deps.random.next()));
+    const earlier = Math.max(failures, crashes - 1);
+    if (earlier > 0) await clock.sleep(backoffMs(earlier, deps.random.next()));
     let markReady: () => void = () => undefined;
     const ready = new Promise<void>((resolve) => {
       markReady = resolve;
@@ -70,26 +75,35 @@ export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettin
       notifications: {
         'gateway/ready': () => markReady(),
         'model/delta': (delta) => {
-          const listener = listeners.get(keyOf(delta.session, delta.effect, delta.attempt));
-          if (listener !== undefined) flow.track(listener(delta));
+          const attempt = attempts.get(keyOf(delta.session, delta.effect, delta.attempt));
+          if (attempt !== undefined) flow.track(attempt.onDelta(delta));
         },
       },
       ready,
       holdReading: () => flow.hold(),
       onStarted: (identity) => deps.registry.add({ kind: 'gateway', session: undefined, identity }),
+      onExited: (identity) => deps.registry.remove(identity),
     });
-    const answer = await child.connection.request(
-      'gateway/initialize',
-      { provider },
-      { timeoutMs: INITIALIZE_TIMEOUT_MS },
-    );
-    keyPresent = answer.keyPresent;
     void child.exited.then((exit) => {
-      live = undefined;
-      deps.registry.remove(child.identity);
-      if (!released) logger.warn('gateway.exited', { ...exit });
+      if (live === child) live = undefined;
+      if (released) return;
+      crashes = exit.uptimeMs < HEALTHY_MS ? crashes + 1 : 1;
+      logger.warn('gateway.exited', { ...exit });
     });
+    try {
+      keyPresent = await initialize(child);
+    } catch (error) {
+      void child.stop();
+      throw error;
+    }
+    if (released) child.connection.close();
     return child;
+  }
+
+  async function initialize(child: GatewayChild): Promise<boolean> {
+    const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
+    const answer = await child.connection.request('gateway/initialize', { provider }, options);
+    return answer.keyPresent;
   }
 
   async function ensure(): Promise<GatewayChild> {
@@ -126,29 +140,28 @@ export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettin
     async configure(next) {
       provider = next;
       if (live === undefined) return;
-      const params = { provider };
-      const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
-      keyPresent = (await live.connection.request('gateway/initialize', params, options))
-        .keyPresent;
+      try {
+        keyPresent = await initialize(live);
+      } catch (error) {
+        // The next one starts with these settings anyway.
+        if (!isPrxError(error, 'PEER_CLOSED')) throw error;
+      }
     },
     async generate(attempt, onDelta): Promise<AttemptOutcome> {
-      const child = await ensure();
       const key = keyOf(attempt.session, attempt.effect, attempt.attempt);
-      listeners.set(key, onDelta);
+      const entry: Attempt = { onDelta, cancelled: false };
+      attempts.set(key, entry);
       try {
-        const params = { ...attempt, messages: [...attempt.messages], tools: [...attempt.tools] };
-        const timeoutMs = provider.totalTimeoutMs + ATTEMPT_MARGIN_MS;
-        return await child.connection.request('model/generate', params, { timeoutMs });
-      } catch (error) {
-        const known = toPrxError(error);
-        if (known.code === 'DEADLINE_EXCEEDED') child.kill('unresponsive');
-        const isLost = known.code === 'PEER_CLOSED' || known.code === 'DEADLINE_EXCEEDED';
-        throw isLost ? childLost('gateway', known) : known;
+        const child = await ensure();
+        return entry.cancelled ? NOT_SENT : await request(child, attempt);
       } finally {
-        listeners.delete(key);
+        attempts.delete(key);
       }
     },
     cancel(session, effect) {
+      for (const [key, attempt] of attempts) {
+        if (key.startsWith(`${session}/${effect}/`)) attempt.cancelled = true;
+      }
       void live?.connection.notify('model/cancel', { session, effect });
     },
     async release(waitMs) {
@@ -161,7 +174,33 @@ export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettin
       waited.abort();
     },
   };
+
+  async function request(child: GatewayChild, attempt: ModelAttempt): Promise<AttemptOutcome> {
+    try {
+      const params = { ...attempt, messages: [...attempt.messages], tools: [...attempt.tools] };
+      const timeoutMs = provider.totalTimeoutMs + ATTEMPT_MARGIN_MS;
+      return await child.connection.request('model/generate', params, { timeoutMs });
+    } catch (error) {
+      const known = toPrxError(error);
+      if (known.code === 'DEADLINE_EXCEEDED') child.kill('unresponsive');
+      const isLost = known.code === 'PEER_CLOSED' || known.code === 'DEADLINE_EXCEEDED';
+      throw isLost ? childLost('gateway', known) : known;
+    }
+  }
 }
+
+interface Attempt {
+  readonly onDelta: (delta: ModelDelta) => Promise<void>;
+  /** Cancelled, perhaps before the gateway was there to be told. */
+  cancelled: boolean;
+}
+
+const NOT_SENT: AttemptOutcome = {
+  kind: 'failed',
+  code: 'CANCELLED',
+  message: 'interrupted before the gateway was ready',
+  retry_in_ms: null,
+};
 
 function keyOf(session: SessionId, effect: EffectId, attempt: number): string {
   return `${session}/${effect}/${attempt}`;

@@ -3,6 +3,7 @@
  *  the call's spool. */
 import { PrxError, toPrxError } from '../../base/errors.ts';
 import { createFlowLimit } from '../../base/flow-limit.ts';
+import type { ToolOutcome } from '../../protocol/content.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import {
   type SandboxPolicy,
@@ -12,7 +13,7 @@ import {
   sandboxRequests,
   type ToolOutput,
 } from '../../protocol/sandbox-methods.ts';
-import type { HostPort } from '../effects/ports.ts';
+import type { HostPort, ToolRun } from '../effects/ports.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
 import type { Registry } from './registry.ts';
 
@@ -24,8 +25,10 @@ export interface Host extends HostPort {
   child(): HostChild | undefined;
   /** What the sandbox said of itself; undefined before the first start. */
   report(): SandboxReport | undefined;
-  /** EOF: it finishes what runs, alone, and exits. */
+  /** EOF: it finishes what runs, alone, and exits. What runs is lost to us: only when we stop. */
   release(): void;
+  /** Releases it as soon as no call runs; a call that comes first keeps it. */
+  retire(): void;
 }
 
 export interface HostDeps extends ChildDeps {
@@ -41,17 +44,24 @@ const OUTPUTS_MAX = 256;
 /** Added to the call's own time limit: the host answers first, this is the backstop. */
 const CALL_MARGIN_MS = 30_000;
 
+interface Call {
+  readonly onOutput: (output: ToolOutput) => Promise<void>;
+  /** Cancelled, perhaps before the host was there to be told. */
+  cancelled: boolean;
+}
+
 interface Started {
   readonly child: HostChild;
   readonly report: SandboxReport;
 }
 
 export function createHost(deps: HostDeps): Host {
-  const listeners = new Map<EffectId, (output: ToolOutput) => Promise<void>>();
+  const calls = new Map<EffectId, Call>();
   const flow = createFlowLimit(OUTPUTS_MAX);
   let live: Started | undefined;
   let starting: Promise<Started> | undefined;
   let report: SandboxReport | undefined;
+  let retiring = false;
 
   async function launch(): Promise<Started> {
     let markReady: () => void = () => undefined;
@@ -66,18 +76,18 @@ export function createHost(deps: HostDeps): Host {
       notifications: {
         'sandbox/ready': () => markReady(),
         'tool/output': (output) => {
-          const listener = listeners.get(output.effect);
-          if (listener !== undefined) flow.track(listener(output));
+          const call = calls.get(output.effect);
+          if (call !== undefined) flow.track(call.onOutput(output));
         },
       },
       ready,
       holdReading: () => flow.hold(),
       onStarted: (identity) =>
         deps.registry.add({ kind: 'sandbox', session: deps.session, identity }),
+      onExited: (identity) => deps.registry.remove(identity),
     });
     void child.exited.then(() => {
       if (live?.child === child) live = undefined;
-      deps.registry.remove(child.identity);
     });
     try {
       const { session: sessionId, artifactDir } = deps;
@@ -117,34 +127,68 @@ export function createHost(deps: HostDeps): Host {
       await ensure();
     },
     async run(run, onOutput) {
-      // A failure before the request is sent means that nothing ran.
-      const { child } = await ensure();
-      listeners.set(run.effect, onOutput);
+      retiring = false;
+      const call: Call = { onOutput, cancelled: false };
+      calls.set(run.effect, call);
       try {
-        const timeoutMs = askedTimeoutMs(run.arguments, deps.policy().timeoutMs) + CALL_MARGIN_MS;
-        return await child.connection.request('tool/run', run, { timeoutMs });
-      } catch (error) {
-        const known = toPrxError(error);
-        if (known.code === 'DEADLINE_EXCEEDED') child.kill('unresponsive');
-        const isLost = known.code === 'PEER_CLOSED' || known.code === 'DEADLINE_EXCEEDED';
-        throw isLost ? childLost('sandbox', known) : known;
+        return await request(run, call);
       } finally {
-        listeners.delete(run.effect);
+        calls.delete(run.effect);
+        if (retiring && calls.size === 0) release();
       }
     },
     cancel(effect) {
+      const call = calls.get(effect);
+      if (call !== undefined) call.cancelled = true;
       void live?.child.connection.notify('tool/cancel', { effect });
     },
-    release() {
-      live?.child.connection.close();
-      live = undefined;
-      void starting?.then(
-        ({ child }) => child.connection.close(),
-        () => undefined,
-      );
+    release,
+    retire() {
+      retiring = true;
+      if (calls.size === 0) release();
     },
   };
+
+  async function request(run: ToolRun, call: Call): Promise<ToolOutcome> {
+    // A failure before the request is sent means that nothing ran.
+    const { child } = await ensure();
+    if (call.cancelled) return NOT_RUN;
+    try {
+      const timeoutMs = askedTimeoutMs(run.arguments, deps.policy().timeoutMs) + CALL_MARGIN_MS;
+      return await child.connection.request('tool/run', run, { timeoutMs });
+    } catch (error) {
+      const known = toPrxError(error);
+      if (known.code === 'DEADLINE_EXCEEDED') child.kill('unresponsive');
+      const isLost = known.code === 'PEER_CLOSED' || known.code === 'DEADLINE_EXCEEDED';
+      throw isLost ? childLost('sandbox', known) : known;
+    }
+  }
+
+  function letGo(child: HostChild): void {
+    child.connection.close();
+    // One that does not go is ended as if we had died.
+    deps.registry.disown(child.identity);
+  }
+
+  function release(): void {
+    if (live !== undefined) letGo(live.child);
+    live = undefined;
+    void starting?.then(
+      (started) => {
+        letGo(started.child);
+        if (live === started) live = undefined;
+      },
+      () => undefined,
+    );
+  }
 }
+
+const NOT_RUN: ToolOutcome = {
+  status: 'cancelled',
+  output: 'not run: the turn was interrupted before the sandbox was ready',
+  duration_ms: 0,
+  truncated: false,
+};
 
 /** The limit the host applies: what the call asks for, at most the policy's. */
 function askedTimeoutMs(value: unknown, maxMs: number): number {

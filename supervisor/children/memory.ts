@@ -1,57 +1,212 @@
-/** The memory watch: samples the resident set of every worker through pidusage and kills one that
- *  is over the limit. The V8 heap ceiling (a launch flag) lies below; this catches what is off
- *  the heap. */
+/** The memory watch. Two sources: the monitor (a process of its own that samples all workers at
+ *  once) and, near a limit or when its sample is late, our own scan of the worker's whole tree.
+ *  Either may enforce; the event says which. The V8 heap ceiling (a launch flag) lies below the
+ *  limit; this catches what is off the heap. The nearer to the limit, the more often it looks. */
 import pidusage from 'pidusage';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import {
+  GROUND,
+  INTERVAL_MS_MAX,
+  isNear,
+  isPressed,
+  type Ladder,
+  stepLadder,
+  toIntervalMs,
+} from './limits.ts';
+import type { ScanTrees } from './tree.ts';
 import type { Worker } from './workers.ts';
 
+export interface MemorySample {
+  readonly bytes: number;
+  readonly limitBytes: number;
+  readonly source: 'monitor' | 'scan';
+}
+
+export interface MemoryRecord {
+  readonly peakBytes: number;
+  /** The newest samples, oldest first, at most CURVE_MAX. */
+  readonly curve: readonly { readonly ago_ms: number; readonly rss_bytes: number }[];
+}
+
 export interface MemoryWatch {
-  /** Highest sample of a live worker, bytes. */
-  peakOf(pid: number): number | undefined;
+  recordOf(pid: number): MemoryRecord | undefined;
+  /** It is over the soft mark although it was asked to collect. */
+  isPressed(pid: number): boolean;
   stop(): void;
 }
 
-const INTERVAL_MS = 1000;
+/** Resident bytes of each of the processes that is there. */
+export type ReadRss = (pids: readonly number[]) => Promise<ReadonlyMap<number, number>>;
 
-export function startMemoryWatch(deps: {
+/** Within this process: for the monitor, and where there is none. */
+export const readRealRss: ReadRss = async (pids) => {
+  if (pids.length === 0) return new Map();
+  const stats = await pidusage([...pids]);
+  const found = new Map<number, number>();
+  // Of a process that died there is an entry without a value.
+  for (const pid of pids) {
+    const bytes = stats[pid]?.memory;
+    if (bytes !== undefined) found.set(pid, bytes);
+  }
+  return found;
+};
+
+export interface MemoryWatchDeps {
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly readRss: ReadRss;
+  /** Absent: there is only one source. */
+  readonly scan: ScanTrees | undefined;
   readonly workers: () => readonly Worker[];
   readonly limitBytes: () => number;
-  readonly onExceeded: (worker: Worker, bytes: number) => void;
-}): MemoryWatch {
-  const peaks = new Map<number, number>();
+  /** Who has the workers that are no spares. */
+  readonly residents: () => readonly MemoryOwner[];
+}
+
+export interface MemoryOwner {
+  worker(): Worker | undefined;
+  /** `soft`: over the soft mark, for the first time since it was well below. `hard`: it was killed
+   *  for it a moment ago. */
+  onMemory(level: 'soft' | 'hard', sample: MemorySample): void;
+}
+
+interface Watched {
+  readonly worker: Worker;
+  readonly samples: { readonly atMs: number; readonly bytes: number }[];
+  peakBytes: number;
+  ladder: Ladder;
+}
+
+/** A sample that takes longer is late: the scan does not wait for it. */
+const LATE_MS = 100;
+const CURVE_MAX = 32;
+/** A dead worker's curve is kept until its death is journaled. */
+const KEPT_MS = 10_000;
+
+export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
+  const { clock, logger } = deps;
+  const watched = new Map<number, Watched>();
+  let reading: Promise<unknown> | undefined;
   let timer: Timer;
   let stopped = false;
 
-  async function sample(): Promise<void> {
-    const workers = deps.workers();
-    const pids = workers.map((worker) => worker.pid);
-    for (const pid of peaks.keys()) if (!pids.includes(pid)) peaks.delete(pid);
-    const stats = pids.length === 0 ? {} : await pidusage(pids);
-    for (const worker of workers) {
-      const bytes = stats[worker.pid]?.memory;
-      if (bytes === undefined) continue;
-      peaks.set(worker.pid, Math.max(bytes, peaks.get(worker.pid) ?? 0));
-      if (bytes > deps.limitBytes()) deps.onExceeded(worker, bytes);
+  /** Undefined: late, or failed. At most one question is under way. */
+  async function ask(pids: readonly number[]): Promise<ReadonlyMap<number, number> | undefined> {
+    if (reading !== undefined) return undefined;
+    const asked = deps.readRss(pids).catch((error: unknown) => {
+      logger.debug('memory.sample_failed', { error });
+      return undefined;
+    });
+    reading = asked.finally(() => {
+      reading = undefined;
+    });
+    const waited = new AbortController();
+    const late = clock.sleep(LATE_MS, waited.signal).then(() => undefined);
+    const answer = await Promise.race([asked, late]);
+    waited.abort();
+    return answer;
+  }
+
+  function scan(workers: readonly Worker[], limitBytes: number): ReadonlyMap<number, number> {
+    if (deps.scan === undefined || workers.length === 0) return new Map();
+    try {
+      const pids = workers.map(({ pid }) => pid);
+      return deps.scan(pids, limitBytes);
+    } catch (error) {
+      logger.debug('memory.scan_failed', { error });
+      return new Map();
     }
   }
 
-  function schedule(): void {
+  /** Looks once. Resolves with the time until the next look, ms. */
+  async function look(): Promise<number> {
+    const workers = deps.workers();
+    forget(workers);
+    const limitBytes = deps.limitBytes();
+    // A worker may come at any time, and has the whole limit to use up.
+    if (workers.length === 0) return toIntervalMs(limitBytes);
+    const sampled = await ask(workers.map(({ pid }) => pid));
+    if (stopped) return INTERVAL_MS_MAX;
+    const suspects = workers.filter(({ pid }) => {
+      const bytes = sampled?.get(pid);
+      return bytes === undefined || isNear(bytes, limitBytes);
+    });
+    const scanned = scan(suspects, limitBytes);
+    let headroom = limitBytes;
+    for (const worker of workers) {
+      const sample = choose(sampled?.get(worker.pid), scanned.get(worker.pid), limitBytes);
+      if (sample === undefined || !worker.isAlive()) continue;
+      headroom = Math.min(headroom, limitBytes - sample.bytes);
+      apply(worker, sample);
+    }
+    return toIntervalMs(headroom);
+  }
+
+  function apply(worker: Worker, sample: MemorySample): void {
+    const known = watched.get(worker.pid);
+    const own: Watched =
+      known?.worker === worker ? known : { worker, samples: [], peakBytes: 0, ladder: GROUND };
+    watched.set(worker.pid, own);
+    own.samples.push({ atMs: clock.nowMs(), bytes: sample.bytes });
+    if (own.samples.length > CURVE_MAX) own.samples.shift();
+    own.peakBytes = Math.max(own.peakBytes, sample.bytes);
+    const { ladder, action } = stepLadder(own.ladder, sample.bytes, sample.limitBytes);
+    own.ladder = ladder;
+    if (action === 'none') return;
+    const owner = deps.residents().find((each) => each.worker() === worker);
+    logger.warn('worker.memory', { pid: worker.pid, action, ...sample });
+    if (action === 'kill') worker.kill('memory');
+    owner?.onMemory(action === 'kill' ? 'hard' : 'soft', sample);
+  }
+
+  function forget(workers: readonly Worker[]): void {
+    for (const [pid, { worker, samples }] of watched) {
+      const lastMs = samples.at(-1)?.atMs ?? 0;
+      if (!workers.includes(worker) && clock.nowMs() - lastMs > KEPT_MS) watched.delete(pid);
+    }
+  }
+
+  function schedule(delayMs: number): void {
     if (stopped) return;
-    timer = deps.clock.setTimer(INTERVAL_MS, () => {
-      sample()
-        .catch((error: unknown) => deps.logger.debug('memory.sample_failed', { error }))
-        .finally(schedule);
+    timer = clock.setTimer(delayMs, () => {
+      look().then(schedule, (error: unknown) => {
+        logger.warn('memory.watch_failed', { error });
+        schedule(INTERVAL_MS_MAX);
+      });
     });
   }
-  schedule();
+  schedule(toIntervalMs(deps.limitBytes()));
   return {
-    peakOf: (pid) => peaks.get(pid),
+    recordOf(pid) {
+      const own = watched.get(pid);
+      if (own === undefined) return undefined;
+      const nowMs = clock.nowMs();
+      const curve = own.samples.map(({ atMs, bytes }) => ({
+        ago_ms: Math.round(nowMs - atMs),
+        rss_bytes: bytes,
+      }));
+      return { peakBytes: own.peakBytes, curve };
+    },
+    isPressed(pid) {
+      const own = watched.get(pid);
+      return own !== undefined && isPressed(own.ladder);
+    },
     stop() {
       stopped = true;
       timer.cancel();
     },
   };
+}
+
+/** The greater of the two: a tree is at least its root. */
+function choose(
+  sampled: number | undefined,
+  scanned: number | undefined,
+  limitBytes: number,
+): MemorySample | undefined {
+  if (scanned !== undefined && scanned > (sampled ?? 0)) {
+    return { bytes: scanned, limitBytes, source: 'scan' };
+  }
+  return sampled === undefined ? undefined : { bytes: sampled, limitBytes, source: 'monitor' };
 }

@@ -28,26 +28,34 @@ export function isNormalExit(cause: ExitCause): boolean {
   return cause === 'completed' || cause === 'stopped';
 }
 
+/** A death, and what came before it. All times are monotonic ms. */
+export interface DeathCase {
+  readonly policy: RestartPolicy;
+  readonly cause: ExitCause;
+  /** Earlier deaths that count against the budget; those older than periodMs do not. */
+  readonly counted: readonly number[];
+  /** All earlier restarts, also those after which something was done: the back-off grows with
+   *  them, so that it is reset only by a stable period. */
+  readonly restarts: readonly number[];
+  readonly nowMs: number;
+  /** Uniform in [0, 1), for the jitter. */
+  readonly random: number;
+}
+
 /** Decides. Pure.
- *  @param history earlier restarts, monotonic ms; those older than periodMs do not count.
- *  @param random uniform in [0, 1), for the jitter.
  *  Source: OTP supervisor, restart types and intensity. */
-export function decideRestart(
-  policy: RestartPolicy,
-  cause: ExitCause,
-  history: readonly number[],
-  nowMs: number,
-  random: number,
-): RestartDecision {
+export function decideRestart(death: DeathCase): RestartDecision {
+  const { policy, cause, nowMs, random } = death;
   if (cause === 'stopped' || policy.type === 'temporary') return { kind: 'stop' };
   if (policy.type === 'transient' && isNormalExit(cause)) return { kind: 'stop' };
-  const recent = history.filter((atMs) => nowMs - atMs < policy.periodMs).length;
-  if (recent >= policy.intensity) {
-    const seconds = policy.periodMs / 1000;
-    const reason = `the worker died ${recent + 1} times within ${seconds} s (last cause: ${cause})`;
-    return { kind: 'fail', reason };
+  const isRecent = (atMs: number): boolean => nowMs - atMs < policy.periodMs;
+  const counted = death.counted.filter(isRecent).length;
+  if (counted >= policy.intensity) {
+    const times = `${counted + 1} times within ${policy.periodMs / 1000} s`;
+    return { kind: 'fail', reason: `the worker died ${times} (last cause: ${cause})` };
   }
-  return { kind: 'restart', attempt: recent + 1, delayMs: backoffMs(recent, random) };
+  const earlier = death.restarts.filter(isRecent).length;
+  return { kind: 'restart', attempt: earlier + 1, delayMs: backoffMs(earlier, random) };
 }
 
 /** 0 for the first restart, then 250 ms doubling up to 30 s, ±20 %. */

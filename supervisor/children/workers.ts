@@ -4,7 +4,6 @@
 
 import type { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
-import { listDescendants } from '../../base/process.ts';
 import type { RequestHandlers } from '../../protocol/connection.ts';
 import type { AcceptedInput, SessionHistory } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -51,6 +50,8 @@ export interface Worker {
   interrupt(turn: number): void;
   /** Rejects with DEADLINE_EXCEEDED when the loop does not answer. */
   ping(timeoutMs: number): Promise<{ loopLagMs: number; rssBytes: number }>;
+  /** Asks it to collect garbage; rejects when it does not within the time. */
+  collect(timeoutMs: number): Promise<{ rssBytes: number }>;
   kill(cause: ExitCause): void;
   isAlive(): boolean;
 }
@@ -117,18 +118,23 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
       },
       ready,
       onStarted: (identity) => registry.add({ kind: 'worker', session: undefined, identity }),
+      onExited: (identity) => registry.remove(identity),
     });
-    const worker = wrap(child, clock.wallMs(), (handlers) => {
+    const { pid } = child;
+    // Under a launcher (namespaces) the worker proper is the last of the chain we started.
+    const own = deps.processes.listDescendants(pid).at(-1) ?? pid;
+    const started = { pid: own, atMs: clock.wallMs() };
+    const worker = wrap(child, started, (handlers) => {
       asks = handlers;
     });
     live.add(worker);
     void child.exited.then(() => {
       asks = undefined;
       live.delete(worker);
-      registry.remove(child.identity);
       const index = spares.indexOf(worker);
       if (index >= 0) spares.splice(index, 1);
     });
+    if (stopped) worker.kill('stopped');
     return worker;
   }
 
@@ -138,9 +144,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
       if (failures > 0) await clock.sleep(backoffMs(failures, deps.random.next()));
       const worker = stopped ? undefined : await launch();
       failures = 0;
-      if (worker === undefined) return;
-      if (stopped) worker.kill('stopped');
-      else spares.push(worker);
+      if (worker?.isAlive() && !stopped) spares.push(worker);
     } catch (error) {
       failures += 1;
       logger.warn('worker.spare_failed', { error, failures });
@@ -162,13 +166,15 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     live: () => [...live],
     resize(next) {
       size = next;
+      for (const spare of spares.splice(size)) spare.kill('stopped');
       fill();
     },
     async take() {
-      const spare = spares.shift();
+      let spare = spares.shift();
+      while (spare !== undefined && !spare.isAlive()) spare = spares.shift();
       // After the session has its worker: a start costs processor time it can use better.
       clock.setTimer(0, fill);
-      if (spare?.isAlive()) return { worker: spare, warm: true };
+      if (spare !== undefined) return { worker: spare, warm: true };
       return { worker: await launch(), warm: false };
     },
     stop() {
@@ -180,15 +186,13 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
 
 function wrap(
   child: Child<typeof remote>,
-  startedAtMs: number,
+  started: { readonly pid: number; readonly atMs: number },
   bind: (handlers: AskHandlers) => void,
 ): Worker {
   const { connection } = child;
-  // Under a launcher (namespaces) the worker proper is the last of the chain we started.
-  const pid = listDescendants(child.pid).at(-1) ?? child.pid;
   return {
-    pid,
-    startedAtMs,
+    pid: started.pid,
+    startedAtMs: started.atMs,
     exited: child.exited.then(fromLauncher),
     isAlive: child.isAlive,
     kill: child.kill,
@@ -202,6 +206,7 @@ function wrap(
       return connection.request('turn/run', { turn, input }, { timeoutMs });
     },
     interrupt: (turn) => void connection.notify('turn/interrupt', { turn }),
+    collect: (timeoutMs) => connection.request('worker/collect', {}, { timeoutMs }),
     ping: (timeoutMs) => connection.request('worker/ping', {}, { timeoutMs }),
   };
 }

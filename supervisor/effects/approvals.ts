@@ -66,7 +66,10 @@ export function createApprovals(journal: SessionJournal, clock: Clock, logger: L
   function settle(effect: EffectId, data: ApprovalAnswer): void {
     if (closed || findPending(effect) === undefined) return;
     const again = (): void => arm(effect, RETRY_MS, () => settle(effect, data));
-    if (answering.has(effect)) return again();
+    if (answering.has(effect)) {
+      again();
+      return;
+    }
     answer(effect, data).catch((error: unknown) => {
       logger.warn('approval.not_written', { effect, error });
       if (!closed) again();

@@ -39,4 +39,3 @@ export function findArgumentProblem(tool: string, value: unknown): string | unde
   );
   return `the arguments do not fit ${tool}: ${issues.slice(0, 5).join('; ')}`;
 }
-

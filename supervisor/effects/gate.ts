@@ -47,6 +47,8 @@ interface Turn {
   /** Effects the journal may know of; undefined: any. */
   readonly known: Set<EffectId> | undefined;
   readonly abort: AbortController;
+  /** Steps whose compaction was asked for since the turn was opened here. */
+  readonly compacted: Set<number>;
   /** Its end is being written. */
   closing: boolean;
 }
@@ -84,7 +86,8 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
         return;
       }
       const known = fresh ? new Set<EffectId>() : undefined;
-      current = { turn, known, abort: new AbortController(), closing: false };
+      const abort = new AbortController();
+      current = { turn, known, abort, compacted: new Set(), closing: false };
     },
     cancelTurn: () => current?.abort.abort(),
     running: () => [...inFlight.keys()],
@@ -124,20 +127,36 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       const turn = requireTurn(turnNumber);
       const effect = toModelEffectId(record.turn, record.step);
       await once(writing, `compaction ${effect}`, async () => {
-        const past = await readPast(turn, effect);
-        if (past.some((event) => event.type === 'context.compacted')) return;
+        if (await isCompacted(turn, record)) return;
         const { turn: at, ...data } = record;
         await deps.journal.append(draft('context.compacted', data, { turn: at, effect }));
       });
     },
   };
 
+  /** Compactions are no effects: they are found among their own kind. */
+  async function isCompacted(turn: Turn, { step }: CompactionRecord): Promise<boolean> {
+    const isFirst = turn.known !== undefined && !turn.compacted.has(step);
+    turn.compacted.add(step);
+    if (isFirst) return false;
+    const types = ['context.compacted'];
+    for (let since = 0; ; ) {
+      const page = await deps.store.readEvents(deps.session, { since, limit: 1000, types });
+      const steps = page.events.filter((event) => event.turn === turn.turn).map(stepOf);
+      if (steps.includes(step)) return true;
+      if (page.events.length === 0) return false;
+      since = page.next;
+    }
+  }
+
   async function decideStep(turn: number, step: number): Promise<StepAnswer> {
     const verdict = await deps.permission();
     const open = deps.journal.record().open_turn;
     if (verdict === 'stop' || open === undefined) return { steer: [], interrupted: true };
     const known = open.steered.filter((each) => each.step === step).map((each) => each.input_id);
-    const fresh = known.length > 0 ? [] : await assignSteering(step, turn);
+    // A step that is asked again after a death keeps the request it had: what came later waits.
+    const hasBegun = step <= open.steps || open.unfinished.includes(toModelEffectId(turn, step));
+    const fresh = known.length > 0 || hasBegun ? [] : await assignSteering(step, turn);
     const inputs = [...known, ...fresh];
     return { steer: await Promise.all(inputs.map(readInput)), interrupted: false };
   }
@@ -184,12 +203,13 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
   }
 }
 
+function stepOf({ data }: EventEnvelope): number {
+  // The schema of context.compacted was applied when it was journaled.
+  return (data as Pick<CompactionRecord, 'step'>).step;
+}
+
 /** Joins the work of this key that is under way, or starts it. */
-function once<K, T>(
-  running: Map<K, Promise<unknown>>,
-  key: K,
-  work: () => Promise<T>,
-): Promise<T> {
+function once<K, T>(running: Map<K, Promise<unknown>>, key: K, work: () => Promise<T>): Promise<T> {
   const joined = running.get(key);
   // One key is always asked through the same method, so the promise has this type.
   if (joined !== undefined) return joined as Promise<T>;

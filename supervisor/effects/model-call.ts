@@ -17,7 +17,7 @@ import type { askRequests } from '../../protocol/worker-methods.ts';
 import { draft } from '../sessions/journal.ts';
 import { findOverrun } from './budget.ts';
 import type { GateDeps } from './ports.ts';
-import { removeSpools, tailSpool, toSpoolPath } from './spool.ts';
+import { tailSpool, toSpoolPath } from './spool.ts';
 
 export type GenerateAsk = z.infer<(typeof askRequests)['model/generate']['params']>;
 
@@ -40,6 +40,8 @@ interface Past {
   /** The newest attempt was reserved and has no end. */
   readonly open: boolean;
   readonly model: string | undefined;
+  /** Of the newest attempt's reserve. */
+  readonly epoch: number | undefined;
 }
 
 /** Runs (or resumes, or looks up) one model call. `past` holds the effect's journaled events. */
@@ -57,9 +59,15 @@ export async function runModelCall(
     const data = { step: ask.step, expected: known.digest, actual: digest };
     await deps.journal.append(draft('model.mismatched', data, at(call)));
   }
-  if (known.outcome !== undefined) return known.outcome;
+  if (known.outcome !== undefined) {
+    // A death may have come between the commit and this.
+    deps.spools.remove(deps.stateDir, deps.session, effect);
+    return known.outcome;
+  }
   if (known.open) {
-    const outcome = await adoptAttempt(call, known.attempts);
+    const found = await adoptAttempt(call, known.attempts);
+    const isUnsent = isGatewayLost(found) && wasNeverSent(call, known);
+    const outcome = isUnsent ? await sendReserved(call, known) : found;
     const settled = await commitAttempt(call, known.attempts, outcome);
     if (settled !== undefined) return settled;
   }
@@ -74,10 +82,33 @@ export async function settleModelCall(
   signal: AbortSignal,
 ): Promise<void> {
   const known = readPast(past);
-  if (!known.open) return;
+  const effect = toModelEffectId(address.turn, address.step);
+  // Between two attempts nothing runs; what the earlier ones wrote is not needed any more.
+  if (!known.open) return deps.spools.remove(deps.stateDir, deps.session, effect);
   const ask: GenerateAsk = { ...address, purpose: 'step', messages: [], tools: [] };
-  const call: Call = { deps, ask, effect: toModelEffectId(address.turn, address.step), signal };
+  const call: Call = { deps, ask, effect, signal };
   await commitAttempt(call, known.attempts, await adoptAttempt(call, known.attempts));
+}
+
+function isGatewayLost(outcome: AttemptOutcome): boolean {
+  return outcome.kind === 'failed' && outcome.code === 'GATEWAY_LOST';
+}
+
+/** Reserved, and no gateway ever heard of it: we died in between. After a power loss the file may
+ *  be gone though the request was made. */
+function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
+  const { stateDir, session, store, spools } = deps;
+  const path = toSpoolPath({ stateDir, session, effect, attempt: known.attempts });
+  return known.epoch === store.epoch && spools.has?.(path) === false;
+}
+
+/** The reserve stands, so that requests stay equal to attempts. */
+async function sendReserved(call: Call, known: Past): Promise<AttemptOutcome> {
+  const { deps, effect } = call;
+  if ((await deps.permission()) === 'stop' || call.signal.aborted) return notSent();
+  const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
+  await deps.journal.append(draft('effect.resolved', resolved, at(call)));
+  return requestAttempt(call, known.attempts, known.model ?? '');
 }
 
 async function runAttempts(call: Call, digest: string, known: Past): Promise<ModelOutcome> {
@@ -90,7 +121,10 @@ async function runAttempts(call: Call, digest: string, known: Past): Promise<Mod
     return { kind: 'failed', code, message };
   }
   for (let attempt = known.attempts + 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    if ((await deps.permission()) === 'stop' || call.signal.aborted) return { kind: 'cancelled' };
+    if ((await deps.permission()) === 'stop' || call.signal.aborted) {
+      deps.spools.remove(deps.stateDir, deps.session, call.effect);
+      return { kind: 'cancelled' };
+    }
     const refusal = await refuseOverBudget(call);
     if (refusal !== undefined) return refusal;
     const started = {
@@ -178,6 +212,7 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
   const { session, store, journal } = deps;
   const offset = await store.readSpoolOffset(session, effect, attempt);
   const outcome = await tailSpool({
+    files: deps.spools,
     path: toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt }),
     offset,
     classify(value) {
@@ -194,6 +229,7 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
       return journal.append(...drafts);
     },
     isWriterAlive: () => deps.hasOrphanWriter(effect),
+    cancel: () => deps.cancelOrphan(effect),
     clock: deps.clock,
     signal: call.signal,
   });
@@ -221,7 +257,7 @@ async function commitAttempt(
   if (outcome.kind === 'completed') {
     const { kind: _, ...completed } = outcome;
     await deps.journal.append(draft('model.completed', { step, attempt, ...completed }, at(call)));
-    removeSpools(deps.stateDir, deps.session, effect);
+    deps.spools.remove(deps.stateDir, deps.session, effect);
     const { message, finish_reason, usage } = outcome;
     if (finish_reason === 'cancelled') return { kind: 'cancelled' };
     return { kind: 'completed', message, finish_reason, usage };
@@ -231,7 +267,7 @@ async function commitAttempt(
   const failed = { step, attempt, error: { code, message }, retry_in_ms: stop };
   await deps.journal.append(draft('model.failed', failed, at(call)));
   if (stop !== null) return undefined;
-  removeSpools(deps.stateDir, deps.session, effect);
+  deps.spools.remove(deps.stateDir, deps.session, effect);
   return call.signal.aborted ? { kind: 'cancelled' } : { kind: 'failed', code, message };
 }
 
@@ -242,6 +278,7 @@ function readPast(events: readonly EventEnvelope[]): Past {
     attempts: 0,
     open: false,
     model: undefined,
+    epoch: undefined,
   };
   for (const envelope of events) {
     const event = parseEvent(envelope);
@@ -253,6 +290,7 @@ function readPast(events: readonly EventEnvelope[]): Past {
         attempts: attempt,
         open: true,
         model,
+        epoch: envelope.epoch,
       };
     } else if (event?.type === 'model.failed') {
       const { error, retry_in_ms } = event.data;

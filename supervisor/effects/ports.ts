@@ -10,6 +10,7 @@ import type { Store } from '../../store/contract.ts';
 import type { SessionJournal } from '../sessions/journal.ts';
 import type { BudgetLimits } from './budget.ts';
 import type { ToolPolicy } from './policy.ts';
+import type { SpoolFiles } from './spool.ts';
 
 export interface ModelAttempt {
   readonly session: SessionId;
@@ -35,6 +36,7 @@ export interface ToolRun {
   readonly effect: EffectId;
   readonly tool: string;
   readonly arguments: unknown;
+  readonly attempt?: number;
   readonly spoolPath: string;
 }
 
@@ -65,11 +67,14 @@ export interface GateDeps {
   readonly logger: Logger;
   readonly store: Store;
   readonly journal: SessionJournal;
+  readonly spools: SpoolFiles;
   readonly gateway: GatewayPort;
   readonly host: HostPort;
   /** Is a process alive that may still write this effect's spool (an orphan of an earlier
    *  supervisor)? */
   readonly hasOrphanWriter: (effect: EffectId) => boolean;
+  /** Ends the effect in such a process; its outcome comes through its spool. */
+  readonly cancelOrphan: (effect: EffectId) => void;
   /** Waits while the session is suspended. */
   readonly permission: () => Promise<Permission>;
   readonly policy: () => ToolPolicy;

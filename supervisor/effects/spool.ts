@@ -1,8 +1,8 @@
 /** Outcomes that outlive us: where an effect's own process writes what happens, and how we read
  *  it back when that process, or we, died in between. */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { readAppendLog } from '../../base/append-log.ts';
+import { type LogSlice, readAppendLog } from '../../base/append-log.ts';
 import type { Clock } from '../../base/clock.ts';
 import { systemCode } from '../../base/errors.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
@@ -20,8 +20,7 @@ export function toSpoolPath(place: SpoolPlace): string {
   return join(stateDir, 'spool', session, `${effect}-${attempt}.log`);
 }
 
-/** Removes the spools of one effect, once its outcome is committed. */
-export function removeSpools(stateDir: string, session: SessionId, effect: EffectId): void {
+function removeSpools(stateDir: string, session: SessionId, effect: EffectId): void {
   const dir = join(stateDir, 'spool', session);
   try {
     if (!existsSync(dir)) return;
@@ -33,6 +32,23 @@ export function removeSpools(stateDir: string, session: SessionId, effect: Effec
   }
 }
 
+/** Where the spools are kept. */
+export interface SpoolFiles {
+  /** The whole records from `offset` on, bytes; none while the file is not there. */
+  read(path: string, offset: number): LogSlice;
+  /** Removes the spools of one effect, once its outcome is committed. Never throws. */
+  remove(stateDir: string, session: SessionId, effect: EffectId): void;
+  /** Is there a file at all? It is made before its effect begins, so without one nothing began.
+   *  Absent: unknown, and whatever was reserved may have begun. */
+  has?(path: string): boolean;
+}
+
+export const realSpools: SpoolFiles = {
+  read: readSlice,
+  remove: removeSpools,
+  has: (path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined,
+};
+
 export interface Progress<R> {
   readonly record: R;
   /** Behind the record, bytes. */
@@ -40,6 +56,7 @@ export interface Progress<R> {
 }
 
 export interface SpoolTail<R, T> {
+  readonly files: SpoolFiles;
   readonly path: string;
   /** Where reading starts, bytes: behind what the journal already has. */
   readonly offset: number;
@@ -51,19 +68,25 @@ export interface SpoolTail<R, T> {
   readonly isWriterAlive: () => boolean;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** Called once when the signal aborts while a writer lives: its end is then waited for, but not
+   *  for long. Absent: it is not waited for. */
+  readonly cancel?: () => void;
 }
 
 const POLL_MS = 20;
+/** A cancelled writer ends in a few milliseconds; a person waits for this. */
+const CANCEL_MS_MAX = 800;
 const PROGRESS_MAX = 128;
 
 /** Reads a spool to its terminal record, waiting for a writer that still lives. Undefined: the
  *  writer is gone (or the signal aborted) and left none. */
 export async function tailSpool<R, T>(tail: SpoolTail<R, T>): Promise<T | undefined> {
   let offset = tail.offset;
+  let cancelledMs: number | undefined;
   for (;;) {
     // Asked before reading: a writer that dies after its last record is read to the end once more.
     const mayGrow = tail.isWriterAlive();
-    const slice = readSlice(tail.path, offset);
+    const slice = tail.files.read(tail.path, offset);
     let batch: Progress<R>[] = [];
     const flush = async (): Promise<void> => {
       const full = batch;
@@ -83,12 +106,19 @@ export async function tailSpool<R, T>(tail: SpoolTail<R, T>): Promise<T | undefi
     await flush();
     offset = slice.nextOffset;
     if (slice.tail === 'more') continue;
-    if (!mayGrow || tail.signal.aborted) return undefined;
-    await tail.clock.sleep(POLL_MS, tail.signal);
+    if (!mayGrow) return undefined;
+    const { signal, clock } = tail;
+    if (signal.aborted && tail.cancel === undefined) return undefined;
+    if (signal.aborted && cancelledMs === undefined) {
+      cancelledMs = clock.nowMs();
+      tail.cancel?.();
+    }
+    if (cancelledMs !== undefined && clock.nowMs() - cancelledMs > CANCEL_MS_MAX) return undefined;
+    await clock.sleep(POLL_MS, ...(signal.aborted ? [] : [signal]));
   }
 }
 
-function readSlice(path: string, offset: number): ReturnType<typeof readAppendLog> {
+function readSlice(path: string, offset: number): LogSlice {
   try {
     return readAppendLog(path, offset);
   } catch (error) {

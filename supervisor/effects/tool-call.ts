@@ -12,11 +12,11 @@ import { toolSpoolRecordSchema } from '../../protocol/sandbox-methods.ts';
 import { isToolName, toolTable } from '../../protocol/tools.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
 import { type Draft, draft } from '../sessions/journal.ts';
-import { parseArguments } from './arguments.ts';
 import type { ApprovalAnswer, Approvals } from './approvals.ts';
+import { parseArguments } from './arguments.ts';
 import { decideTool } from './policy.ts';
 import type { GateDeps } from './ports.ts';
-import { removeSpools, tailSpool, toSpoolPath } from './spool.ts';
+import { tailSpool, toSpoolPath } from './spool.ts';
 
 export type ToolAsk = z.infer<(typeof askRequests)['tool/call']['params']>;
 
@@ -39,6 +39,8 @@ interface Past {
   readonly decision: 'allow' | 'ask' | 'deny' | undefined;
   readonly answer: ApprovalAnswer | undefined;
   readonly attempts: number;
+  /** Of the newest reserve. */
+  readonly epoch: number | undefined;
   readonly arguments: unknown;
 }
 
@@ -53,7 +55,11 @@ export async function runToolCall(
   const effectClass = isToolName(ask.name) ? toolTable[ask.name].effect : 'write';
   const call: Call = { deps, approvals, ask, effect, effectClass, signal };
   const known = readPast(past);
-  if (known.outcome !== undefined) return known.outcome;
+  if (known.outcome !== undefined) {
+    // A death may have come between the commit and this.
+    deps.spools.remove(deps.stateDir, deps.session, effect);
+    return known.outcome;
+  }
   if (known.attempts > 0) return resumeStarted(call, known);
   if (!known.requested) return requestCall(call);
   if (known.decision === 'ask') return awaitApproval(call, known.arguments, known.answer);
@@ -152,6 +158,7 @@ async function startCall(
   attempt: number,
 ): Promise<ToolOutcome> {
   const { deps, effect } = call;
+  if (call.signal.aborted) return commit(call, notRun('interrupted'), before);
   const unprepared = await prepareHost(call);
   if (unprepared !== undefined) return commit(call, unprepared, before);
   if ((await deps.permission()) === 'stop' || call.signal.aborted) {
@@ -165,9 +172,33 @@ async function startCall(
   await deps.journal.append(...before, started);
   // Interrupted while it was being reserved: it certainly did not run.
   if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
+  return runReserved(call, value, attempt);
+}
+
+async function runReserved(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
   const outcome = await runInHost(call, value, attempt);
   if (outcome.status !== 'indeterminate') return commit(call, outcome, []);
   return resolveIndeterminate(call, value, attempt, outcome);
+}
+
+/** Reserved, and no host ever heard of it: we died in between. After a power loss the file may be
+ *  gone though the call was made. */
+function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
+  const { stateDir, session, store, spools } = deps;
+  const path = toSpoolPath({ stateDir, session, effect, attempt: known.attempts });
+  return known.epoch === store.epoch && spools.has?.(path) === false;
+}
+
+async function sendReserved(call: Call, known: Past): Promise<ToolOutcome> {
+  const { deps, effect } = call;
+  const unprepared = await prepareHost(call);
+  if (unprepared !== undefined) return commit(call, unprepared, []);
+  if ((await deps.permission()) === 'stop' || call.signal.aborted) {
+    return commit(call, notRun('interrupted'), []);
+  }
+  const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
+  await deps.journal.append(draft('effect.resolved', resolved, at(call)));
+  return runReserved(call, known.arguments, known.attempts);
 }
 
 /** Before the reserve: a call that finds no sandbox never began, and is not indeterminate. */
@@ -194,7 +225,7 @@ async function runInHost(call: Call, value: unknown, attempt: number): Promise<T
   call.signal.addEventListener('abort', onAbort, { once: true });
   let written: Promise<unknown> = Promise.resolve();
   try {
-    const run = { effect, tool: ask.name, arguments: value, spoolPath };
+    const run = { effect, tool: ask.name, arguments: value, attempt, spoolPath };
     return await deps.host.run(run, async ({ stream, text, offset }) => {
       const data = { call_id: effect, stream, text, offset, attempt };
       written = deps.journal.append(draft('tool.output', data, at(call)));
@@ -218,6 +249,7 @@ async function resumeStarted(call: Call, known: Past): Promise<ToolOutcome> {
     const adopted = draft('effect.adopted', { id: call.effect, how }, at(call));
     return commit(call, outcome, [adopted]);
   }
+  if (wasNeverSent(call, known)) return sendReserved(call, known);
   return resolveIndeterminate(call, known.arguments, known.attempts, outcome);
 }
 
@@ -225,6 +257,7 @@ async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
   const { deps, effect, signal } = call;
   const { session, stateDir, clock, journal } = deps;
   const end = await tailSpool({
+    files: deps.spools,
     path: toSpoolPath({ stateDir, session, effect, attempt }),
     offset: await deps.store.readSpoolOffset(session, effect, attempt),
     classify(value) {
@@ -240,6 +273,7 @@ async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
       return journal.append(...drafts);
     },
     isWriterAlive: () => deps.hasOrphanWriter(effect),
+    cancel: () => deps.cancelOrphan(effect),
     clock,
     signal,
   });
@@ -250,7 +284,7 @@ async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
   );
 }
 
-/** Never silently re-run, never silently dropped: the effect class decides, and the journal says. */
+/** Never silently re-run or dropped: the effect class decides, and the journal says so. */
 async function resolveIndeterminate(
   call: Call,
   value: unknown,
@@ -275,7 +309,7 @@ async function commit(
     ...before,
     draft('tool.completed', { call_id: effect, ...outcome }, at(call)),
   );
-  removeSpools(deps.stateDir, deps.session, effect);
+  deps.spools.remove(deps.stateDir, deps.session, effect);
   return outcome;
 }
 
@@ -286,6 +320,7 @@ function readPast(events: readonly EventEnvelope[]): Past {
     decision: undefined,
     answer: undefined,
     attempts: 0,
+    epoch: undefined,
     arguments: undefined,
   };
   for (const envelope of events) {
@@ -302,7 +337,7 @@ function readPast(events: readonly EventEnvelope[]): Past {
         arguments: edited === undefined ? past.arguments : edited,
       };
     } else if (event?.type === 'tool.started') {
-      past = { ...past, attempts: event.data.attempt ?? 1 };
+      past = { ...past, attempts: event.data.attempt ?? 1, epoch: envelope.epoch };
     } else if (event?.type === 'tool.completed') {
       const { call_id: _, ...outcome } = event.data;
       past = { ...past, outcome };

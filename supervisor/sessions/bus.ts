@@ -19,7 +19,7 @@ export interface Bus {
   /** Says up to where a session's journal was published before this process; needed before the
    *  first commit of a session. */
   open(session: string, publishedSeq: number): void;
-  /** Forgets a session without readers. */
+  /** The session is not open here any more; its last reader takes the channel along. */
   close(session: string): void;
   /** Newest sequence number anyone may see; undefined: not open here, so all is published. */
   publishedSeq(session: string): number | undefined;
@@ -50,6 +50,8 @@ interface Reader {
 
 interface Channel {
   published: number;
+  /** Its session is open here; else only readers keep it. */
+  owned: boolean;
   /** Committed, but an earlier one is still syncing. */
   waiting: Map<number, { event: EventEnvelope; apply: (event: EventEnvelope) => void }>;
   readers: Set<Reader>;
@@ -70,11 +72,15 @@ export function createBus(bufferSize: number): Bus {
     return channel;
   }
 
-  function open(session: string, publishedSeq: number): Channel {
+  function open(session: string, publishedSeq: number, owned: boolean): Channel {
     const existing = channels.get(session);
-    if (existing !== undefined) return existing;
+    if (existing !== undefined) {
+      existing.owned ||= owned;
+      return existing;
+    }
     const channel: Channel = {
       published: publishedSeq,
+      owned,
       waiting: new Map(),
       readers: new Set(),
       barriers: [],
@@ -100,6 +106,11 @@ export function createBus(bufferSize: number): Bus {
     touch();
   }
 
+  function forget(session: string, channel: Channel): void {
+    if (channel.owned || channel.readers.size > 0 || channel.waiting.size > 0) return;
+    if (channels.get(session) === channel) channels.delete(session);
+  }
+
   function touch(): void {
     for (const wake of watchers) wake();
     watchers.clear();
@@ -107,11 +118,12 @@ export function createBus(bufferSize: number): Bus {
 
   return {
     touch,
-    open: (session, publishedSeq) => void open(session, publishedSeq),
+    open: (session, publishedSeq) => void open(session, publishedSeq, true),
     close(session) {
       const channel = channels.get(session);
-      if (channel === undefined || channel.readers.size > 0 || channel.waiting.size > 0) return;
-      channels.delete(session);
+      if (channel === undefined) return;
+      channel.owned = false;
+      forget(session, channel);
     },
     publishedSeq: (session) => channels.get(session)?.published,
     commit(events, apply) {
@@ -130,7 +142,7 @@ export function createBus(bufferSize: number): Bus {
       return new Promise((resolve) => channel.barriers.push({ seq, resolve }));
     },
     follow: (session, since, source, signal) =>
-      followChannel({ channels, session, since, source, signal, open }),
+      followChannel({ channels, session, since, source, signal, open, forget }),
     nextChange(signal) {
       if (signal.aborted) return Promise.resolve();
       return new Promise((resolve) => {
@@ -150,6 +162,7 @@ export function createBus(bufferSize: number): Bus {
         reader.ended = true;
         reader.wake();
       }
+      for (const barrier of channel?.barriers.splice(0) ?? []) barrier.resolve();
     },
   };
 }
@@ -171,7 +184,8 @@ interface Follow {
   readonly since: number;
   readonly source: FollowSource;
   readonly signal: AbortSignal;
-  open(session: string, publishedSeq: number): Channel;
+  open(session: string, publishedSeq: number, owned: boolean): Channel;
+  forget(session: string, channel: Channel): void;
 }
 
 async function* followChannel(follow: Follow): AsyncGenerator<EventEnvelope> {
@@ -179,7 +193,7 @@ async function* followChannel(follow: Follow): AsyncGenerator<EventEnvelope> {
   let last = follow.since;
   // Registered before the first page is read: what is published meanwhile is queued, not lost.
   const first = follow.channels.get(session);
-  const channel = first ?? follow.open(session, (await source.read(last, 1)).last_seq);
+  const channel = first ?? follow.open(session, (await source.read(last, 1)).last_seq, false);
   const reader: Reader = { queue: [], lagging: true, ended: false, wake: () => undefined };
   const onAbort = (): void => reader.wake();
   channel.readers.add(reader);
@@ -216,6 +230,7 @@ async function* followChannel(follow: Follow): AsyncGenerator<EventEnvelope> {
     }
   } finally {
     channel.readers.delete(reader);
+    follow.forget(session, channel);
     signal.removeEventListener('abort', onAbort);
   }
 }

@@ -64,8 +64,11 @@ export function createDirectory(
       return openRecord(record);
     },
     reclaimIdle() {
-      const idle = [...open.values()].filter((session) => session.driver.isIdle());
-      idle.sort((a, b) => a.driver.idleSinceMs() - b.driver.idleSinceMs());
+      const idle = [...open.values()].flatMap(({ driver }) => {
+        const sinceMs = driver.idleSinceMs();
+        return sinceMs === undefined ? [] : [{ driver, sinceMs }];
+      });
+      idle.sort((a, b) => a.sinceMs - b.sinceMs);
       idle[0]?.driver.hibernate('another session waits for the slot');
       return idle.length > 0;
     },

@@ -1,17 +1,28 @@
 /** Drives one session's turns: one loop, one owner. It takes the next input when the session is
  *  open and idle, has a worker run the turn, resumes the same turn on another worker when that one
  *  dies, and closes the turn in the journal. Commands only change the journal and wake the loop. */
+
+import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
-import { isPrxError, toPrxError } from '../../base/errors.ts';
+import { type ErrorCode, isPrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { acceptedInputSchema, type TurnOutcome } from '../../protocol/content.ts';
+import { acceptedInputSchema } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
+import type { SessionState } from '../../protocol/states.ts';
 import type { OpenTurn, QueuedInput, Store } from '../../store/contract.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
 import { draft, type SessionJournal } from './journal.ts';
 import type { Resident } from './resident.ts';
 import { createTurnClock, type TurnClock } from './turn-clock.ts';
+import {
+  type Closing,
+  type Ending,
+  INTERRUPTED,
+  toQuarantine,
+  toResultEnd,
+  toTurnEnd,
+} from './turn-end.ts';
 
 export interface DriverDeps {
   readonly session: SessionId;
@@ -25,8 +36,8 @@ export interface DriverDeps {
   readonly idleHibernateMs: () => number;
   /** Somebody waits for a slot. */
   readonly isContended: () => boolean;
-  /** The tools' processes go when the worker goes. */
-  readonly releaseHost: () => void;
+  /** The tools' processes go when the worker goes, as soon as no call runs. */
+  readonly retireHost: () => void;
 }
 
 export interface Driver {
@@ -34,60 +45,98 @@ export interface Driver {
   readonly done: Promise<void>;
   /** Something changed: look again. */
   wake(): void;
-  /** The tombstone of the open turn is set: cancel its effects and end it with `outcome`. */
-  stopTurn(outcome: TurnOutcome, reason: string): void;
+  /** The session's state, or the tombstone of its turn, changed. */
+  onState(): void;
+  /** Ends this turn so, as soon as its tombstone is durable: its effects are cancelled. A turn
+   *  that ended meanwhile stays as it ended. Rejects as `tombstone` does. */
+  stopTurn(turn: number, ending: Ending, tombstone: Promise<unknown>): Promise<void>;
   /** The session no longer runs (suspended): give the worker back, keep the turn. */
   stepBack(): void;
-  /** Idle and resident: may be asked to hibernate. */
-  isIdle(): boolean;
-  idleSinceMs(): number;
+  /** Since when it is idle, monotonic ms, and may be asked to give its slot; undefined: it works,
+   *  or has none. */
+  idleSinceMs(): number | undefined;
   hibernate(reason: string): void;
-  turnClock(): TurnClock | undefined;
   /** Ends the loop without touching turn or effects (the supervisor stops). */
   halt(): void;
 }
 
 /** A worker that was told to stop its turn has this long to answer, ms. */
 const STOP_GRACE_MS = 1000;
+/** After a failure (a full disk, a damaged record) the loop looks again after this, ms. */
+const RETRY_MS = 1000;
+/** Failures in a row, other than those that pass by themselves, until the session is failed. */
+const FAILURES_MAX = 5;
+/** Troubles that pass: of the machine or of the moment, not of this session. */
+const PASSING: readonly ErrorCode[] = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CAPACITY'];
 
-interface Ending {
-  readonly outcome: TurnOutcome;
-  readonly reason: string;
-}
+const isPassing = (error: unknown): boolean => PASSING.includes(toPrxError(error).code);
 
 export function startDriver(deps: DriverDeps): Driver {
   const { clock, journal, gate, resident, store, session } = deps;
-  let halted = false;
-  let idle = false;
-  let idleSinceMs = clock.nowMs();
+  const halting = new AbortController();
+  let failures = 0;
+  let idleSinceMs: number | undefined;
   let hibernateReason: string | undefined;
   let wakeUp: () => void = () => undefined;
   let waitAbort = new AbortController();
-  let ending: Ending | undefined;
-  let forceEnd: () => void = () => undefined;
+  let closing: Closing | undefined;
+  let stopping: Closing | undefined;
+  let executing: { readonly turn: number; force(): void } | undefined;
   let turnClock: TurnClock | undefined;
 
-  const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.record().state);
-  const isWorkable = (): boolean => isOpen() && !halted;
-
-  function wake(): void {
-    wakeUp();
-  }
+  const isHalted = (): boolean => halting.signal.aborted;
+  const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
 
   async function loop(): Promise<void> {
-    while (!halted) {
-      const { open_turn: open, queued, state } = journal.record();
-      if (open !== undefined && (isOpen() || open.interrupted)) await runTurn(open);
-      else if (isOpen() && queued.length > 0) await openTurn(pickNext(queued));
-      else if (state === 'starting') await toRunning();
-      else await rest();
+    while (!isHalted()) {
+      try {
+        await step();
+        failures = 0;
+      } catch (error) {
+        await recover(error);
+      }
     }
   }
 
-  async function toRunning(): Promise<void> {
-    await journal.append(
-      draft('session.state', { from: 'starting', to: 'running', reason: 'open for work' }),
-    );
+  async function step(): Promise<void> {
+    const { open_turn: open, queued } = journal.record();
+    const state = journal.state();
+    if (open !== undefined && mustEnd(open)) await endTurn(open);
+    else if (open !== undefined && isOpen()) await runTurn(open);
+    else if (isOpen() && queued.length > 0) await openTurn();
+    else if (state === 'created') await move('starting', 'forked');
+    else if (state === 'starting') await move('running', 'open for work');
+    else if (state === 'stopping') await toStopped();
+    else await rest();
+  }
+
+  /** Also a turn that opened while the session was being closed. */
+  function mustEnd(open: OpenTurn): boolean {
+    return open.interrupted || closing?.turn === open.turn || journal.state() === 'stopping';
+  }
+
+  async function move(to: SessionState, reason: string): Promise<void> {
+    await journal.append(draft('session.state', { from: journal.state(), to, reason }));
+  }
+
+  async function toStopped(): Promise<void> {
+    deps.retireHost();
+    await resident.leave('closed');
+    const { state, state_reason } = journal.record();
+    await move('stopped', state === 'stopping' ? state_reason : 'closed');
+  }
+
+  /** The journal is right, whatever went wrong here: what the worker remembers may not be. */
+  async function recover(error: unknown): Promise<void> {
+    if (isHalted()) return;
+    resident.recycle();
+    failures += isPassing(error) ? 0 : 1;
+    deps.logger.error('session.driver_retries', { session, failures, error });
+    await clock.sleep(RETRY_MS, halting.signal);
+    if (failures < FAILURES_MAX || isHalted()) return;
+    await fail(toPrxError(error).message).catch((later: unknown) => {
+      deps.logger.error('session.driver_failed', { session, error: later });
+    });
   }
 
   /** Nothing to do: wait, and hibernate when that lasts (or when others need the slot). */
@@ -95,94 +144,90 @@ export function startDriver(deps: DriverDeps): Driver {
     const woken = new Promise<void>((resolve) => {
       wakeUp = resolve;
     });
-    idle = isOpen();
-    idleSinceMs = clock.nowMs();
-    const isResident = resident.worker() !== undefined;
-    if (isResident && deps.isContended()) hibernateReason = 'another session waits for the slot';
-    if (hibernateReason === undefined) {
-      const timer = new AbortController();
-      const limitMs = isResident ? deps.idleHibernateMs() : Number.POSITIVE_INFINITY;
-      const slept = clock.sleep(limitMs, timer.signal).then(() => {
-        if (!timer.signal.aborted) hibernateReason = 'idle_hibernate_secs passed';
-      });
-      await Promise.race([woken, slept]);
-      timer.abort();
+    const isHolding = resident.isHolding();
+    if (isHolding && !isOpen()) hibernateReason = `the session is ${journal.state()}`;
+    else if (isHolding && deps.isContended()) {
+      hibernateReason = 'another session waits for the slot';
     }
-    idle = false;
+    // An idle worker died or was replaced: by policy another one takes its place at once.
+    if (hibernateReason === undefined && isHolding && resident.worker() === undefined) {
+      await takeWorker();
+      return;
+    }
+    idleSinceMs = isOpen() ? clock.nowMs() : undefined;
+    if (hibernateReason === undefined) await waitIdle(woken, isHolding);
+    idleSinceMs = undefined;
     const { open_turn: open, queued } = journal.record();
     const hasWork = isOpen() && (open !== undefined || queued.length > 0);
-    if (hibernateReason !== undefined && !hasWork && !halted) {
-      deps.releaseHost();
-      await resident.leave(hibernateReason);
-    } else if (isOpen() && isResident && resident.worker() === undefined && !hasWork) {
-      await keepResident();
-    }
+    const reason = hibernateReason;
     hibernateReason = undefined;
+    if (reason === undefined || hasWork || isHalted()) return;
+    deps.retireHost();
+    await resident.leave(reason);
   }
 
-  /** An idle worker died: by policy another one takes its place at once. */
-  async function keepResident(): Promise<void> {
-    try {
-      await resident.ensure(waitAbort.signal);
-    } catch (error) {
-      await giveUp(error);
-    }
+  async function waitIdle(woken: Promise<void>, isHolding: boolean): Promise<void> {
+    const timer = new AbortController();
+    const limitMs = isHolding ? deps.idleHibernateMs() : Number.POSITIVE_INFINITY;
+    const slept = clock.sleep(limitMs, timer.signal).then(() => {
+      if (!timer.signal.aborted) hibernateReason = 'idle_hibernate_secs passed';
+    });
+    const died = resident.worker() === undefined ? [] : [resident.settled()];
+    await Promise.race([woken, slept, ...died]);
+    timer.abort();
   }
 
-  async function openTurn(input: QueuedInput): Promise<void> {
-    const turn = journal.record().turn + 1;
+  async function openTurn(): Promise<void> {
     if ((await takeWorker()) === undefined) return;
-    if (!isWorkable()) return;
+    const { queued, turn: latest } = journal.record();
+    if (!isOpen() || isHalted() || queued.length === 0) return;
+    const { input_id } = pickNext(queued);
+    const turn = latest + 1;
     gate.openTurn(turn, true);
-    const { input_id } = input;
     await journal.append(draft('turn.started', { turn, input_id, attempt: 1 }, { turn }));
   }
 
+  /** Undefined: none to be had now; the loop looks at what changed. */
   async function takeWorker(): Promise<Worker | undefined> {
     waitAbort = new AbortController();
+    if (isHalted()) return undefined;
     try {
       return await resident.ensure(waitAbort.signal);
     } catch (error) {
-      await giveUp(error);
+      if (isPrxError(error, 'CANCELLED')) return undefined;
+      const { message, code } = toPrxError(error);
+      deps.logger.warn('session.no_worker', { session, code, message });
+      if (isPassing(error)) throw error;
+      // A start that failed is tried again with the back-off the resident keeps, until it gives up.
+      if (code === 'LIMIT_EXCEEDED') await fail(message);
       return undefined;
     }
   }
 
-  /** No worker to be had. CANCELLED: the loop looks at what changed. Restarts used up: failed.
-   *  Anything else is retried with the back-off the resident keeps. */
-  async function giveUp(error: unknown): Promise<void> {
-    if (isPrxError(error, 'CANCELLED')) return;
-    const { message, code } = toPrxError(error);
-    deps.logger.warn('session.no_worker', { session, code, message });
-    if (code !== 'LIMIT_EXCEEDED') return;
-    const { state } = journal.record();
+  async function fail(message: string): Promise<void> {
+    deps.retireHost();
+    await resident.leave('the session failed');
     if (!isOpen()) return;
-    deps.releaseHost();
-    await resident.leave('restarts are used up');
-    const reason = `${message}; 'prx-supervisor restart ${session}' brings it back`;
-    await journal.append(draft('session.state', { from: state, to: 'failed', reason }));
+    await move('failed', `${message}; 'prx-supervisor restart ${session}' brings it back`);
   }
 
   async function runTurn(open: OpenTurn): Promise<void> {
     gate.openTurn(open.turn, false);
-    if (open.interrupted) {
-      gate.cancelTurn();
-      await closeTurn(open, ending ?? { outcome: 'interrupted', reason: 'interrupt' });
-      return;
+    hibernateReason = undefined;
+    const blame = resident.findPoison(open.turn);
+    if (blame !== undefined) {
+      closing ??= toQuarantine(open, blame);
+      return endTurn(open);
     }
     const worker = await takeWorker();
-    if (worker === undefined || !isWorkable()) return;
-    if (journal.record().open_turn?.interrupted) return;
-    turnClock ??= createTurnClock(clock, deps.turnTimeoutMs(), () => wakeTimeout());
-    if (journal.record().state === 'running') turnClock.run();
+    const isStill = journal.record().open_turn?.turn === open.turn;
+    if (worker === undefined || !isOpen() || isHalted() || !isStill || mustEnd(open)) return;
+    if (journal.isStopped()) return;
+    turnClock ??= createTurnClock(clock, deps.turnTimeoutMs(), () => onTimeout(open.turn));
     const result = await runOnWorker(worker, open);
-    turnClock?.pause();
-    if (result === undefined) return;
-    await closeTurn(
-      open,
-      ending ?? { outcome: result.outcome, reason: result.reason ?? '' },
-      result,
-    );
+    if (result === undefined || isHalted()) return;
+    closing ??= toResultEnd(open.turn, result);
+    await endTurn(open);
   }
 
   /** The worker's answer; undefined: it died or was taken away, the turn stays open. */
@@ -190,107 +235,128 @@ export function startDriver(deps: DriverDeps): Driver {
     const event = await store.readInput(session, open.input_id);
     const input = acceptedInputSchema.parse(event.data);
     const forced = new Promise<'forced'>((resolve) => {
-      forceEnd = () => resolve('forced');
+      executing = { turn: open.turn, force: () => resolve('forced') };
     });
+    syncClock();
+    resident.setTurn(open.turn);
     try {
       const result = await Promise.race([worker.runTurn(open.turn, input), forced]);
       if (result !== 'forced') return result;
-      resident.recycle();
       return { outcome: 'interrupted', steps: open.steps };
     } catch (error) {
-      if (!isPrxError(error, 'PEER_CLOSED')) return failedResult(error, open);
-      // The pipe closes a moment before the exit is known.
-      await worker.exited;
+      if (isHalted()) return undefined;
+      // The pipe of a dying worker closes before its exit is known.
+      if (worker.isAlive() && !isPrxError(error, 'PEER_CLOSED')) return failedResult(error, open);
       await resident.settled();
       return undefined;
     } finally {
-      forceEnd = () => undefined;
+      resident.setTurn(undefined);
+      executing = undefined;
+      syncClock();
     }
   }
 
+  /** Trouble that passes costs the worker, not the turn. */
   function failedResult(error: unknown, open: OpenTurn): TurnResult {
+    if (isPassing(error)) throw error;
     const { code, message } = toPrxError(error);
     return { outcome: 'failed', error: { code, message }, steps: open.steps };
   }
 
-  async function closeTurn(open: OpenTurn, end: Ending, result?: TurnResult): Promise<void> {
+  async function endTurn(open: OpenTurn): Promise<void> {
+    const { turn } = open;
+    gate.openTurn(turn, false);
+    gate.cancelTurn();
     await gate.settle();
     const record = journal.record().open_turn;
-    const { turn, input_id } = open;
-    await journal.append(
-      draft(
-        'turn.completed',
-        {
-          turn,
-          input_id,
-          outcome: end.outcome,
-          ...(end.reason === '' ? {} : { reason: end.reason }),
-          ...(result?.error === undefined ? {} : { error: result.error }),
-          usage: record?.usage ?? { input_tokens: 0, output_tokens: 0 },
-          cost_usd: record?.cost_usd ?? 0,
-          steps: record?.steps ?? open.steps,
-        },
-        { turn },
-      ),
-    );
+    // Who stopped it goes before what the worker made of that.
+    const isStopped = stopping?.turn === turn && journal.isStopped();
+    const own = isStopped ? stopping : closing;
+    const ending = own?.turn === turn ? own : INTERRUPTED;
+    await journal.append(...toTurnEnd(ending, record ?? open));
+    turnClock?.pause();
     turnClock = undefined;
-    ending = undefined;
+    closing = undefined;
+    stopping = undefined;
+    if (ending.outcome === 'completed') return resident.relieve();
     // What a worker remembers of a turn that did not simply complete may differ from the journal.
-    if (end.outcome !== 'completed') resident.recycle();
-    await (end.outcome === 'completed' ? undefined : resident.settled());
+    resident.recycle();
+    await resident.settled();
   }
 
-  function stopTurn(outcome: TurnOutcome, reason: string): void {
-    ending ??= { outcome, reason };
+  async function stopTurn(
+    turn: number,
+    ending: Ending,
+    tombstone: Promise<unknown>,
+  ): Promise<void> {
+    const own = { turn, ...ending };
+    // The first cause wins. It is known before it is durable: nothing starts from here on, and
+    // the worker may end the turn by itself because of that.
+    if (stopping?.turn !== turn) stopping = own;
+    try {
+      await tombstone;
+    } catch (error) {
+      if (stopping === own) stopping = undefined;
+      throw error;
+    }
+    if (journal.record().open_turn?.turn !== turn) return;
     gate.cancelTurn();
     waitAbort.abort();
-    const open = journal.record().open_turn;
-    if (open !== undefined) resident.worker()?.interrupt(open.turn);
-    const force = forceEnd;
-    clock.setTimer(STOP_GRACE_MS, () => force());
-    wake();
+    resident.worker()?.interrupt(turn);
+    clock.setTimer(STOP_GRACE_MS, () => {
+      if (executing?.turn === turn) executing.force();
+    });
+    wakeUp();
   }
 
-  function wakeTimeout(): void {
+  function onTimeout(turn: number): void {
     const open = journal.record().open_turn;
-    if (open === undefined || open.interrupted) return;
-    const max = deps.turnTimeoutMs();
-    const exceeded = { limit: 'session_timeout_secs', value: max / 1000, max: max / 1000 };
-    journal
-      .append(
-        draft('limit.exceeded', exceeded, { turn: open.turn }),
-        draft('interrupt.accepted', { source: 'timeout' }, { turn: open.turn }),
-      )
-      .then(() => stopTurn('timeout', `the turn ran longer than ${max / 1000} s`))
-      .catch((error: unknown) => deps.logger.error('turn.timeout_failed', { session, error }));
+    if (open?.turn !== turn || journal.isStopped() || isHalted()) return;
+    const max = deps.turnTimeoutMs() / 1000;
+    const exceeded = { limit: 'session_timeout_secs', value: max, max };
+    const reason = `the turn ran longer than ${max} s`;
+    const tombstone = journal.append(
+      draft('limit.exceeded', exceeded, { turn }),
+      draft('interrupt.accepted', { source: 'timeout' }, { turn }),
+    );
+    stopTurn(turn, { outcome: 'timeout', reason }, tombstone).catch((error: unknown) => {
+      deps.logger.error('turn.timeout_failed', { session, error });
+      clock.setTimer(RETRY_MS, () => onTimeout(turn));
+    });
   }
 
-  const done = loop().catch((error: unknown) => {
-    if (!halted) deps.logger.error('session.driver_failed', { session, error });
-  });
+  /** The turn's time runs only while a worker runs it and nobody is waited for. */
+  function syncClock(): void {
+    if (executing !== undefined && journal.record().state === 'running') turnClock?.run();
+    else turnClock?.pause();
+  }
 
   return {
-    done,
-    wake,
+    done: loop(),
+    wake: () => wakeUp(),
     stopTurn,
-    isIdle: () => idle && resident.worker() !== undefined,
-    idleSinceMs: () => idleSinceMs,
-    turnClock: () => turnClock,
+    idleSinceMs: () => (resident.isHolding() ? idleSinceMs : undefined),
+    onState() {
+      syncClock();
+      if (!isOpen()) waitAbort.abort();
+      wakeUp();
+    },
     stepBack() {
-      waitAbort.abort();
-      turnClock?.pause();
-      hibernateReason = 'suspended';
-      void resident.leave('suspended').then(wake, wake);
+      background(
+        resident.leave('suspended').finally(() => wakeUp()),
+        'session.step_back',
+        deps.logger,
+      );
     },
     hibernate(reason) {
       hibernateReason = reason;
-      wake();
+      wakeUp();
     },
     halt() {
-      halted = true;
+      halting.abort();
       waitAbort.abort();
       turnClock?.pause();
-      wake();
+      wakeUp();
     },
   };
 }
@@ -298,7 +364,7 @@ export function startDriver(deps: DriverDeps): Driver {
 /** An input that interrupts goes before those that wait; among equals the oldest. */
 export function pickNext(queued: readonly QueuedInput[]): QueuedInput {
   const [first] = queued;
-  const urgent = queued.findLast((each) => each.on_busy === 'interrupt') ?? first;
+  const urgent = queued.find((each) => each.on_busy === 'interrupt') ?? first;
   if (urgent === undefined) throw new RangeError('an empty queue has no next input');
   return urgent;
 }

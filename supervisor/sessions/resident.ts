@@ -1,5 +1,7 @@
 /** A session's hold on a worker: waiting for a slot, starting one, heartbeat, its death, giving it
- *  back. Invariant: at most one live worker per session, and only the newest generation is heard. */
+ *  back. Invariant: at most one live worker a session, and only the newest generation is heard. */
+
+import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { toTimestamp } from '../../base/clock.ts';
 import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
@@ -9,7 +11,9 @@ import type { SessionId } from '../../protocol/ids.ts';
 import type { Residency } from '../../protocol/states.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
 import type { ChildExit } from '../children/child.ts';
-import { decideRestart, type RestartPolicy } from '../children/restart.ts';
+import { createRestartBudget, type DeathVerdict } from '../children/lifecycle.ts';
+import type { MemoryOwner, MemoryWatch } from '../children/memory.ts';
+import type { RestartPolicy } from '../children/restart.ts';
 import type { AskHandlers, Worker, WorkerPool } from '../children/workers.ts';
 import type { Admission, Slot } from './admission.ts';
 import { draft, type SessionJournal } from './journal.ts';
@@ -27,7 +31,7 @@ export interface ResidentDeps {
   readonly readHistory: () => Promise<SessionHistory>;
   readonly restart: () => RestartPolicy;
   readonly heartbeatMs: () => number;
-  readonly peakRssBytes: (pid: number) => number | undefined;
+  readonly memory: Pick<MemoryWatch, 'recordOf' | 'isPressed'>;
 }
 
 export interface Resident {
@@ -45,6 +49,15 @@ export interface Resident {
   recycle(): void;
   /** A person asked for another chance: earlier restarts no longer count, a back-off ends. */
   forgive(): void;
+  /** The worker runs this turn from now on; undefined: none. */
+  setTurn(turn: number | undefined): void;
+  onMemory: MemoryOwner['onMemory'];
+  /** Between two turns: a worker that could not give its memory back is replaced. */
+  relieve(): Promise<void>;
+  /** Something of the open turn was committed, or it ended. */
+  onProgress(): void;
+  /** Why this turn's input is to be set aside: workers died of it until the budget was used up. */
+  findPoison(turn: number): string | undefined;
   /** Resolves when the present worker's death is journaled. */
   settled(): Promise<void>;
 }
@@ -53,17 +66,31 @@ interface Held {
   readonly worker: Worker;
   /** Death is journaled. Never rejects. */
   readonly buried: Promise<void>;
+  /** The turn it runs. */
+  turn: number | undefined;
+  progress: boolean;
 }
 
 /** A timer that fires this much late, ms, shows that we stood still ourselves. */
 const OVERSLEPT_MS = 1000;
+const MEMORY_LIMIT = 'agent.limits.max_memory_mb';
+const COLLECT_MS = 5000;
+/** Of a dead worker's stderr, in a reason that people read. */
+const REASON_LINES = 4;
+const REASON_CHARS = 1000;
 
 export function createResident(deps: ResidentDeps): Resident {
   const { clock, journal, session } = deps;
   let residency: Residency = 'hibernated';
   let slot: Slot | undefined;
   let held: Held | undefined;
-  let restarts: number[] = [];
+  const budget = createRestartBudget({
+    clock,
+    random: deps.random,
+    policy: deps.restart,
+    earlier: journal.record().open_turn?.deaths ?? [],
+  });
+  let poison: { readonly turn: number; readonly reason: string } | undefined;
   let pending: { delayMs: number; attempt: number; nextAtMs: number } | undefined;
   let exhausted: string | undefined;
   let leaving = false;
@@ -99,7 +126,9 @@ export function createResident(deps: ResidentDeps): Resident {
     }
     const history = read.value;
     const generation = journal.record().generation + 1;
-    held = { worker, buried: worker.exited.then((exit) => bury(worker, generation, exit)) };
+    const buried = worker.exited.then((exit) => bury(own, generation, exit));
+    const own: Held = { worker, buried, turn: undefined, progress: false };
+    held = own;
     const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
     const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
     await Promise.all([worker.initialize(binding), started]);
@@ -107,28 +136,42 @@ export function createResident(deps: ResidentDeps): Resident {
     return worker;
   }
 
-  async function bury(worker: Worker, generation: number, exit: ChildExit): Promise<void> {
-    if (held?.worker === worker) held = undefined;
-    const decision = leaving
-      ? { kind: 'stop' as const }
-      : decideRestart(deps.restart(), exit.cause, restarts, clock.nowMs(), deps.random.next());
-    if (decision.kind === 'restart') {
-      const { attempt, delayMs } = decision;
-      restarts = [...restarts, clock.nowMs()].slice(-1000);
+  function obey(verdict: DeathVerdict, exit: ChildExit): void {
+    if (verdict.kind === 'restart') {
+      const { attempt, delayMs } = verdict;
       pending = { attempt, delayMs, nextAtMs: clock.wallMs() + delayMs };
-    } else if (decision.kind === 'fail') exhausted = decision.reason;
-    else if (!leaving && exit.cause !== 'stopped') {
+    } else if (verdict.kind === 'fail') exhausted = withStderr(verdict.reason, exit);
+    else if (verdict.kind === 'poison') {
+      poison = { turn: verdict.turn, reason: withStderr(verdict.reason, exit) };
+      // The input explains these deaths: the next one starts afresh.
+      budget.forgive();
+      pending = undefined;
+    } else if (exit.cause !== 'stopped') {
       exhausted = `the worker exited (${exit.cause}) and restart = "${deps.restart().type}"`;
     }
-    const exited = draft('worker.exited', {
-      generation,
-      pid: worker.pid,
-      cause: exit.cause,
-      code: exit.code ?? null,
-      signal: exit.signal ?? null,
-      stderr_tail: exit.stderrTail.slice(-4000),
-      peak_rss_bytes: deps.peakRssBytes(worker.pid) ?? null,
-    });
+  }
+
+  async function bury(own: Held, generation: number, exit: ChildExit): Promise<void> {
+    const { worker, turn, progress } = own;
+    if (held === own) held = undefined;
+    const blame = turn === undefined ? undefined : { turn, progress };
+    const memory = deps.memory.recordOf(worker.pid);
+    if (!leaving) obey(budget.onDeath(exit.cause, blame), exit);
+    const exited = draft(
+      'worker.exited',
+      {
+        generation,
+        pid: worker.pid,
+        cause: exit.cause,
+        code: exit.code ?? null,
+        signal: exit.signal ?? null,
+        stderr_tail: exit.stderrTail.slice(-4000),
+        peak_rss_bytes: memory?.peakBytes ?? null,
+        ...(memory === undefined ? {} : { memory_curve: [...memory.curve] }),
+        ...(turn === undefined ? {} : { progress }),
+      },
+      turn === undefined ? {} : { turn },
+    );
     // A full disk does not keep the dead among the living.
     await journal.append(exited).catch((error: unknown) => {
       deps.logger.warn('worker.exit_not_journaled', { session, generation, error });
@@ -206,8 +249,36 @@ export function createResident(deps: ResidentDeps): Resident {
       await move('hibernated', reason);
     },
     recycle: () => held?.worker.kill('stopped'),
+    setTurn(turn) {
+      if (held === undefined) return;
+      held.turn = turn;
+      held.progress = false;
+    },
+    onProgress() {
+      budget.onProgress();
+      if (held !== undefined) held.progress = true;
+    },
+    onMemory(level, { bytes, limitBytes, source }) {
+      const present = held;
+      const exceeded = { limit: MEMORY_LIMIT, value: bytes, max: limitBytes, level, source };
+      const at = present?.turn === undefined ? {} : { turn: present.turn };
+      const journaled = journal.append(draft('limit.exceeded', exceeded, at));
+      background(journaled, 'session.memory', deps.logger);
+      if (level === 'hard') return;
+      present?.worker.collect(COLLECT_MS).catch((error: unknown) => {
+        deps.logger.debug('worker.not_collected', { session, error });
+      });
+    },
+    async relieve() {
+      const present = held;
+      if (present === undefined || !deps.memory.isPressed(present.worker.pid)) return;
+      deps.logger.info('worker.recycled', { session, pid: present.worker.pid });
+      present.worker.kill('stopped');
+      await present.buried;
+    },
+    findPoison: (turn) => (poison?.turn === turn ? poison.reason : undefined),
     forgive() {
-      restarts = [];
+      budget.forgive();
       pending = undefined;
       exhausted = undefined;
       skipBackoff.abort();
@@ -223,19 +294,18 @@ export function createResident(deps: ResidentDeps): Resident {
     present?.worker.kill(isOurs ? 'stopped' : 'crashed');
     await present?.buried;
     if (present !== undefined || isOurs) return;
-    const decision = decideRestart(
-      deps.restart(),
-      'crashed',
-      restarts,
-      clock.nowMs(),
-      deps.random.next(),
-    );
+    const decision = budget.onDeath('crashed', undefined);
     if (decision.kind !== 'restart') {
       exhausted = `no worker could be started: ${toPrxError(error).message}`;
       return;
     }
-    restarts = [...restarts, clock.nowMs()];
     const { attempt, delayMs } = decision;
     pending = { attempt, delayMs, nextAtMs: clock.wallMs() + delayMs };
   }
+}
+
+/** A reason, and the last that the dead worker said. */
+function withStderr(reason: string, exit: ChildExit): string {
+  const lines = exit.stderrTail.trim().split('\n').slice(-REASON_LINES).join(' | ');
+  return lines === '' ? reason : `${reason}; stderr: ${lines.slice(-REASON_CHARS)}`;
 }

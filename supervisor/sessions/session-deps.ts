@@ -16,7 +16,15 @@ import type { ResidentDeps } from './resident.ts';
 
 type GateSettings = Omit<
   GateDeps,
-  'session' | 'journal' | 'host' | 'hasOrphanWriter' | 'permission' | 'model' | 'tools' | 'budget'
+  | 'session'
+  | 'journal'
+  | 'host'
+  | 'hasOrphanWriter'
+  | 'cancelOrphan'
+  | 'permission'
+  | 'model'
+  | 'tools'
+  | 'budget'
 >;
 type ResidentSettings = Omit<
   ResidentDeps,
@@ -33,6 +41,7 @@ export interface SessionDeps {
   readonly residentDeps: ResidentSettings;
   readonly createHost: (session: SessionId, record: () => SessionRecord) => Host;
   readonly hasOrphanWriter: (session: SessionId, effect: EffectId) => boolean;
+  readonly cancelOrphan: (session: SessionId, effect: EffectId) => void;
   /** The agent's settings; the default agent's when it is no longer configured. */
   readonly agent: (name: string) => AgentConfig;
   readonly model: (record: SessionRecord) => Promise<string>;

@@ -2,7 +2,6 @@
  *  and its view. Commands check the state, write the journal, and wake the driver; the driver
  *  does the work. Commands of one session run one after the other. */
 import { createHash } from 'node:crypto';
-import { background } from '../../base/background.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { ContentPart } from '../../protocol/content.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
@@ -11,13 +10,11 @@ import type { InputAccepted, ResolveApproval, SendInput } from '../../protocol/r
 import { assertTransition, type SessionState } from '../../protocol/states.ts';
 import type { SessionRecord } from '../../store/contract.ts';
 import type { Host } from '../children/hosts.ts';
-import { type Approvals, createApprovals } from '../effects/approvals.ts';
-import { createGate, type Gate } from '../effects/gate.ts';
-import type { Permission } from '../effects/ports.ts';
-import { type Driver, startDriver } from './driver.ts';
-import { type Draft, draft, openSessionJournal, type SessionJournal } from './journal.ts';
-import { createResident, type Resident } from './resident.ts';
+import type { Driver } from './driver.ts';
+import { type Draft, draft } from './journal.ts';
+import type { Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
+import { assembleSession } from './session-parts.ts';
 
 export interface Session {
   readonly id: SessionId;
@@ -49,97 +46,12 @@ const OPEN_STATES: readonly SessionState[] = [
 ];
 
 export function openSession(deps: SessionDeps, initial: SessionRecord): Session {
-  const { store, bus, clock } = deps;
+  const { store } = deps;
   const id = initial.id;
+  const parts = assembleSession(deps, initial);
+  const { journal, approvals, host, gate, resident, driver } = parts;
   let commands: Promise<unknown> = Promise.resolve();
   let commandsRunning = 0;
-  let stateWaiters: (() => void)[] = [];
-  const journal: SessionJournal = openSessionJournal({ store, bus }, initial, onRecord);
-  const approvals: Approvals = createApprovals(journal, clock, deps.logger);
-  const host = deps.createHost(id, () => journal.record());
-  const agent = deps.agent(initial.agent);
-  const limits = initial.limits;
-  const gate: Gate = createGate(
-    {
-      ...deps.gateDeps,
-      session: id,
-      journal,
-      host,
-      hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
-      permission,
-      model: () => deps.model(journal.record()),
-      tools: agent.tools,
-      budget: () => deps.budget(limits),
-    },
-    approvals,
-  );
-  const resident = createResident({
-    session: id,
-    ...deps.residentDeps,
-    journal,
-    asks: {
-      'turn/step': ({ turn, step }) => gate.nextStep(turn, step),
-      'model/generate': (ask) => gate.generate(ask),
-      'tool/call': (ask) => gate.callTool(ask),
-      'context/compact': async (record) => {
-        await gate.compact(record.turn, record);
-        return {};
-      },
-    },
-    manifest: () => deps.manifest(journal.record()),
-    readHistory: () => store.readHistory(id),
-    restart: () => deps.restartPolicy(agent),
-  });
-  const driver: Driver = startDriver({
-    session: id,
-    clock,
-    logger: deps.logger,
-    store,
-    journal,
-    gate,
-    resident,
-    turnTimeoutMs: () => toTimeoutMs(limits, agent.sessionTimeoutMs),
-    idleHibernateMs: deps.idleHibernateMs,
-    isContended: deps.isContended,
-    retireHost: () => host.retire(),
-  });
-
-  function onRecord(record: SessionRecord, event: EventEnvelope): void {
-    approvals.onEvent(event);
-    reconcile(record);
-    if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
-    const waiters = stateWaiters;
-    stateWaiters = [];
-    for (const resolve of waiters) resolve();
-    driver.onState();
-  }
-
-  /** The state follows the pending approvals, also where a request and an answer crossed, or
-   *  where a turn ended over its approvals. */
-  function reconcile({ state, approvals: pending, open_turn: open }: SessionRecord): void {
-    if (journal.state() !== state) return;
-    const to =
-      state === 'running' && pending.length > 0 && open !== undefined
-        ? 'awaiting'
-        : state === 'awaiting' && pending.length === 0
-          ? 'running'
-          : undefined;
-    if (to === undefined) return;
-    const reason = to === 'awaiting' ? 'an approval is pending' : 'no approval is pending';
-    const changed = draft('session.state', { from: state, to, reason });
-    background(journal.append(changed), 'session.reconcile', deps.logger);
-  }
-
-  async function permission(): Promise<Permission> {
-    for (;;) {
-      // Also what is under way counts: nothing is reserved behind a tombstone.
-      if (journal.isStopped()) return 'stop';
-      const state = journal.state();
-      if (state === 'running' || state === 'awaiting') return 'go';
-      if (state === 'stopping' || state === 'stopped') return 'stop';
-      await new Promise<void>((resolve) => stateWaiters.push(resolve));
-    }
-  }
 
   function serialize<T>(command: () => Promise<T>): Promise<T> {
     const result = track(() => commands.then(command));
@@ -174,8 +86,9 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     const turn = journal.record().open_turn?.turn;
     const drafts = [...before, ...tombstone(by)];
     if (drafts.length === 0) return;
-    await journal.append(...drafts);
-    if (turn !== undefined) driver.stopTurn(turn, { outcome: 'interrupted', reason });
+    const written = journal.append(...drafts);
+    if (turn === undefined) await written;
+    else await driver.stopTurn(turn, { outcome: 'interrupted', reason }, written);
   }
 
   async function accept(params: SendInput, by: string): Promise<InputAccepted> {
@@ -200,8 +113,8 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
         ? { kind: 'appended' as const, events: await journal.append(event) }
         : await journal.appendUnique({ scope, key, digest }, event);
     if (result.kind === 'duplicate') return toDuplicate(result.event, result.sameDigest, key ?? '');
-    if (params.on_busy === 'interrupt') await stopTurn(by, [], 'a new input interrupted it');
     driver.wake();
+    if (params.on_busy === 'interrupt') await stopTurn(by, [], 'a new input interrupted it');
     return { input_id, seq: result.events[0]?.seq ?? 0, duplicate: false };
   }
 
@@ -227,7 +140,8 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
 
   /** The tombstone, and the wait for the driver, which ends the turn and lets everything go. */
   async function closeNow(by: string): Promise<void> {
-    const { state } = journal.record();
+    // Behind what is under way: a fork may be about to start.
+    const state = journal.state();
     if (state === 'created') {
       await journal.append(transition('stopped', `closed by ${by}`));
       return;
@@ -236,7 +150,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       await stopTurn(by, [transition('stopping', `closed by ${by}`)], 'closed');
     driver.wake();
     while (journal.record().state === 'stopping') {
-      await new Promise<void>((resolve) => stateWaiters.push(resolve));
+      await parts.stateChanged();
     }
   }
 
@@ -298,11 +212,6 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       await resident.settled();
     },
   };
-}
-
-function toTimeoutMs(limits: Readonly<Record<string, number>>, configuredMs: number): number {
-  const own = limits['session_timeout_secs'];
-  return own === undefined ? configuredMs : own * 1000;
 }
 
 function toDuplicate(event: EventEnvelope, sameDigest: boolean, key: string): InputAccepted {

@@ -1,10 +1,12 @@
 /** Which folder may be a workspace. Tools get write access to it, so the machine's own places are
  *  refused by name: /, a home itself, /etc, /usr, the state dir, and every ancestor of these. */
-import { mkdirSync, realpathSync, statSync } from 'node:fs';
+import { constants, mkdirSync, realpathSync, rmSync, type Stats, statSync } from 'node:fs';
+import { cp, lstat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, sep } from 'node:path';
 import { PrxError, systemCode } from '../../base/errors.ts';
 import type { SessionId } from '../../protocol/ids.ts';
+import type { SessionRecord } from '../../store/contract.ts';
 
 export interface WorkspaceRules {
   readonly stateDir: string;
@@ -27,16 +29,17 @@ const SYSTEM_DIRS = [
   '/run',
   '/var',
 ];
-/** Whole trees that are never the user's to work in; below /var and /run there may be workspaces. */
+/** Whole trees that are never the user's to work in. Below /var and /run workspaces may lie. */
 const SYSTEM_TREES = ['/etc', '/usr', '/bin', '/sbin', '/lib', '/boot', '/dev', '/proc', '/sys'];
 
 /** The real path of a usable workspace. Throws WORKSPACE_REFUSED with the rule and the mend. */
 export function checkWorkspace(asked: string, rules: WorkspaceRules): string {
   if (!asked.startsWith('/')) throw refused(asked, 'the path must be absolute');
   let real: string;
+  let isFolder: boolean;
   try {
     real = realpathSync(asked);
-    if (!statSync(real).isDirectory()) throw refused(asked, 'it is not a folder');
+    isFolder = statSync(real).isDirectory();
   } catch (error) {
     const code = systemCode(error);
     if (code === undefined) throw error;
@@ -44,9 +47,24 @@ export function checkWorkspace(asked: string, rules: WorkspaceRules): string {
       code === 'ENOENT' ? 'it does not exist; create it first' : `it cannot be read (${code})`;
     throw refused(asked, what);
   }
-  const reason = findReason(real, rules);
+  if (!isFolder) throw refused(asked, 'it is not a folder');
+  const reason = findReason(real, {
+    ...rules,
+    stateDir: toReal(rules.stateDir),
+    roots: rules.roots.map(toReal),
+  });
   if (reason !== undefined) throw refused(asked, reason);
   return real;
+}
+
+/** A link in the rules must not hide what they name. */
+function toReal(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // It does not exist (yet): then nothing lies in it.
+    return path;
+  }
 }
 
 /** Why a real path may not be a workspace, or undefined. Pure. */
@@ -78,6 +96,46 @@ export function createPrivateWorkspace(stateDir: string, session: SessionId): st
   const path = privateWorkspacePath(stateDir, session);
   mkdirSync(path, { recursive: true, mode: 0o700 });
   return path;
+}
+
+/** Where a session works. A private workspace is where the state directory is now, also after that
+ *  was moved or restored from a backup elsewhere. */
+export function workspaceOf(
+  stateDir: string,
+  record: Pick<SessionRecord, 'id' | 'workspace' | 'private_workspace'>,
+): string {
+  return record.private_workspace ? privateWorkspacePath(stateDir, record.id) : record.workspace;
+}
+
+/** A fork's own private workspace: a copy of the original's as it is now, sharing blocks where the
+ *  file system can, with times, modes and links as they are; what is no file, folder or link (a
+ *  socket, a pipe) is left out. Throws LIMIT_EXCEEDED when it does not fit; then nothing
+ *  is left. */
+export async function copyPrivateWorkspace(
+  stateDir: string,
+  from: SessionId,
+  to: SessionId,
+): Promise<string> {
+  const path = createPrivateWorkspace(stateDir, to);
+  try {
+    await cp(privateWorkspacePath(stateDir, from), path, {
+      recursive: true,
+      preserveTimestamps: true,
+      verbatimSymlinks: true,
+      mode: constants.COPYFILE_FICLONE,
+      filter: async (source) => isCopied(await lstat(source)),
+    });
+    return path;
+  } catch (cause) {
+    rmSync(path, { recursive: true, force: true });
+    const reason = systemCode(cause) ?? String(cause);
+    const message = `the private workspace of ${from} could not be copied (${reason}); not forked`;
+    throw new PrxError('LIMIT_EXCEEDED', message, { data: { session: from, reason }, cause });
+  }
+}
+
+function isCopied(stats: Stats): boolean {
+  return stats.isFile() || stats.isDirectory() || stats.isSymbolicLink();
 }
 
 export function privateWorkspacePath(stateDir: string, session: SessionId): string {

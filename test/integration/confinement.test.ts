@@ -17,10 +17,16 @@ afterEach(async () => {
 
 async function startTurn(uid: number | undefined): Promise<string> {
   provider = await startScriptedProvider();
-  bench = createBench(`[agent]\nmodel = "scripted"\n[provider]\nbase_url = "${provider.url}"\n`, uid);
+  bench = createBench(
+    `[agent]\nmodel = "scripted"\n[provider]\nbase_url = "${provider.url}"\n`,
+    uid,
+  );
   await bench.start({ OPENAI_API_KEY: KEY });
   const { view } = await bench.client.createSession({});
-  const script = [{ tool: 'shell', arguments: { command: 'env' } }, { say: 'a b', holdAfter: 1 }];
+  const script = [
+    { tool: 'shell', arguments: { command: 'env' } },
+    { say: 'a b', holdAfter: 1 },
+  ];
   await bench.client.sendInput(view.id, { text: JSON.stringify(script) });
   await provider.held(2);
   return view.id;
@@ -29,22 +35,25 @@ async function startTurn(uid: number | undefined): Promise<string> {
 const isRoot = process.getuid?.() === 0;
 const users = isRoot ? [undefined, OTHER_UID] : [undefined];
 
-test.each(users)('a worker has namespaces of its own and the permission model (uid %s)', async (uid) => {
-  const session = await startTurn(uid);
-  const { worker_pid: pid = 0 } = await bench.client.getSession(session);
-  for (const kind of ['net', 'pid', 'mnt', 'user']) {
-    const own = readlinkSync(`/proc/self/ns/${kind}`);
-    expect(readlinkSync(`/proc/${pid}/ns/${kind}`)).not.toBe(own);
-  }
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  expect(status).not.toMatch(/^Uid:\s+0\b/m);
-  expect(status).toMatch(/^CapEff:\s+0+$/m);
-  expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('--permission');
-  expect(existsSync(`/proc/${pid}/root/etc`)).toBe(false);
-  expect((await bench.client.getStatus()).worker_confinement).toEqual(
-    expect.arrayContaining(['net-namespace', 'permission-model', 'pid-namespace']),
-  );
-});
+test.each(users)(
+  'a worker has namespaces of its own and the permission model (uid %s)',
+  async (uid) => {
+    const session = await startTurn(uid);
+    const { worker_pid: pid = 0 } = await bench.client.getSession(session);
+    for (const kind of ['net', 'pid', 'mnt', 'user']) {
+      const own = readlinkSync(`/proc/self/ns/${kind}`);
+      expect(readlinkSync(`/proc/${pid}/ns/${kind}`)).not.toBe(own);
+    }
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    expect(status).not.toMatch(/^Uid:\s+0\b/m);
+    expect(status).toMatch(/^CapEff:\s+0+$/m);
+    expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('--permission');
+    expect(existsSync(`/proc/${pid}/root/etc`)).toBe(false);
+    expect((await bench.client.getStatus()).worker_confinement).toEqual(
+      expect.arrayContaining(['net-namespace', 'permission-model', 'pid-namespace']),
+    );
+  },
+);
 
 test('the key is in the gateway and nowhere else: no process, no file of the state dir', async () => {
   const session = await startTurn(undefined);

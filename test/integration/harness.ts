@@ -40,7 +40,10 @@ export interface Bench {
   /** All events of a session so far. */
   events(session: string): Promise<readonly EventEnvelope[]>;
   /** Follows a session from its beginning until `until` says so; every event seen. */
-  follow(session: string, until: (event: EventEnvelope) => boolean): Promise<readonly EventEnvelope[]>;
+  follow(
+    session: string,
+    until: (event: EventEnvelope) => boolean,
+  ): Promise<readonly EventEnvelope[]>;
   /** Live processes of this bench, whoever their parent is now. */
   leftovers(): readonly number[];
   /** Stops everything and removes the folder. */
@@ -111,12 +114,16 @@ interface Start {
 function startSupervisor(start: Start): Promise<Running> {
   const { dir, stateDir, env, children, uid } = start;
   const options = { config: join(dir, 'config.toml'), stateDir };
-  const child = spawn(process.execPath, [join(dir, 'dist/supervisor.js'), JSON.stringify(options)], {
-    env: { PATH: process.env['PATH'], HOME: dir, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-    cwd: '/',
-    ...(uid === undefined ? {} : { uid, gid: uid }),
-  });
+  const child = spawn(
+    process.execPath,
+    [join(dir, 'dist/supervisor.js'), JSON.stringify(options)],
+    {
+      env: { PATH: process.env['PATH'], HOME: dir, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: '/',
+      ...(uid === undefined ? {} : { uid, gid: uid }),
+    },
+  );
   children.push(child);
   const exited = new Promise<number>((resolve) => {
     child.once('exit', (code) => resolve(code ?? -1));
@@ -189,12 +196,26 @@ interface Delta {
 
 /** What two runs of the same turn must agree on: everything but time, pid, generation, latency. */
 export function toTranscript(events: readonly EventEnvelope[]): readonly unknown[] {
-  const kept = ['input.accepted', 'turn.started', 'model.completed', 'tool.requested', 'tool.completed', 'turn.completed'];
+  const kept = [
+    'input.accepted',
+    'turn.started',
+    'model.completed',
+    'tool.requested',
+    'tool.completed',
+    'turn.completed',
+  ];
   return events
     .filter((event) => kept.includes(event.type))
     .map((event) => {
       const data = { ...(event.data as Record<string, unknown>) };
-      for (const volatile of ['input_id', 'latency_ms', 'first_token_ms', 'duration_ms', 'usage', 'seq']) {
+      for (const volatile of [
+        'input_id',
+        'latency_ms',
+        'first_token_ms',
+        'duration_ms',
+        'usage',
+        'seq',
+      ]) {
         delete data[volatile];
       }
       return { type: event.type, data };

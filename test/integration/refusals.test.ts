@@ -68,7 +68,9 @@ describe('a start that cannot succeed says why and exits', () => {
 
 describe('a turn that cannot succeed fails with the reason, and the next one works', () => {
   test('a missing key names its variable', async () => {
-    bench = createBench('[agent]\nmodel = "m"\n[provider]\nkind = "openai"\napi_key_env = "MY_KEY"\n');
+    bench = createBench(
+      '[agent]\nmodel = "m"\n[provider]\nkind = "openai"\napi_key_env = "MY_KEY"\n',
+    );
     await bench.start();
     const events = await runPrompt('hello');
     expect(events.at(-1)?.data).toMatchObject({
@@ -89,7 +91,10 @@ describe('a turn that cannot succeed fails with the reason, and the next one wor
     `);
     await bench.start();
     const events = await runPrompt('hello');
-    const { error, outcome } = events.at(-1)?.data as Record<string, { code: string; message: string }>;
+    const { error, outcome } = events.at(-1)?.data as Record<
+      string,
+      { code: string; message: string }
+    >;
     expect(outcome).toBe('failed');
     expect(error).toMatchObject({ code: 'PROVIDER_UNREACHABLE' });
     expect(error?.message).toContain('127.0.0.1:9');
@@ -139,7 +144,14 @@ describe('bad or large input', () => {
     bench = createBench('');
     await bench.start();
     mkdirSync(join(bench.stateDir, 'inside'));
-    for (const workspace of ['/', '/etc', '/usr', bench.dir, bench.stateDir, join(bench.stateDir, 'inside')]) {
+    for (const workspace of [
+      '/',
+      '/etc',
+      '/usr',
+      bench.dir,
+      bench.stateDir,
+      join(bench.stateDir, 'inside'),
+    ]) {
       const made = bench.client.createSession({ workspace });
       await expect(made).rejects.toMatchObject({ code: 'WORKSPACE_REFUSED' });
     }

@@ -4,6 +4,7 @@
  *
  *  The user message is JSON: a list of steps, one for each model call of the turn:
  *    {"say": "a b c", "holdAfter": 2}   streams the words; after two of them it waits for release()
+ *                                       ("everyMs": 5 waits between two words)
  *    {"tool": "shell", "arguments": {…}}  one tool call ({"tools": […]} for several)  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -11,7 +12,11 @@ import { z } from 'zod';
 
 const toolSchema = z.object({ tool: z.string(), arguments: z.unknown() });
 const stepSchema = z.union([
-  z.object({ say: z.string(), holdAfter: z.number().optional() }),
+  z.object({
+    say: z.string(),
+    holdAfter: z.number().optional(),
+    everyMs: z.number().optional(),
+  }),
   toolSchema,
   z.object({ tools: z.array(toolSchema) }),
 ]);
@@ -21,9 +26,7 @@ const requestSchema = z.object({
   messages: z.array(
     z.object({
       role: z.string(),
-      content: z
-        .union([z.string(), z.array(z.object({ text: z.string() })), z.null()])
-        .optional(),
+      content: z.union([z.string(), z.array(z.object({ text: z.string() })), z.null()]).optional(),
     }),
   ),
 });
@@ -32,6 +35,8 @@ export interface ScriptedProvider {
   readonly url: string;
   /** Requests seen, oldest first: the index of the step each one asked for. */
   readonly requests: readonly number[];
+  /** Streams whose client went away before their end. */
+  readonly abandoned: () => number;
   /** Resolves when the stream of the n-th request (from 1) is held. */
   held(request: number): Promise<void>;
   /** Lets every stream that is held, or will be, go on. */
@@ -41,6 +46,7 @@ export interface ScriptedProvider {
 
 export async function startScriptedProvider(): Promise<ScriptedProvider> {
   const requests: number[] = [];
+  let abandoned = 0;
   const heldRequests = new Set<number>();
   const heldWaiters = new Map<number, () => void>();
   let open: () => void = () => undefined;
@@ -59,6 +65,9 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
     const { step, index } = chooseStep(body);
     requests.push(index);
     const number = requests.length;
+    response.once('close', () => {
+      if (!response.writableEnded) abandoned += 1;
+    });
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     const send = (delta: unknown, finish: string | null): void => {
       const choice = { index: 0, delta, finish_reason: finish };
@@ -74,7 +83,9 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
         }
         send({ content: at === 0 ? word : ` ${word}` }, null);
         // One word a loop turn: each is a chunk of its own on the wire.
-        await new Promise((resolve) => setImmediate(resolve));
+        const { everyMs } = step;
+        if (everyMs === undefined) await new Promise((resolve) => setImmediate(resolve));
+        else await new Promise((resolve) => setTimeout(resolve, everyMs));
       }
       send({}, 'stop');
     } else {
@@ -99,6 +110,7 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
   return {
     url: `http://127.0.0.1:${port}/v1`,
     requests,
+    abandoned: () => abandoned,
     held: (request) =>
       heldRequests.has(request)
         ? Promise.resolve()

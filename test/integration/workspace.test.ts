@@ -1,7 +1,15 @@
 /** Tools work in the user's own folder, whoever the user is, and what was there keeps its owner and
  *  mode: as root in a root-owned folder under a 0700 parent, and as an unprivileged user. */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type Bench, createBench, OTHER_UID } from './harness.ts';

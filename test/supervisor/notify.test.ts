@@ -14,7 +14,7 @@ const settle = (): Promise<void> => new Promise((next) => setImmediate(next));
 function createNotify(exit: () => ProcessExit | Error = () => done) {
   const said: ProcessSpec[] = [];
   const logged: unknown[] = [];
-  const processes: ProcessPort = {
+  const processes: Pick<ProcessPort, 'start'> = {
     async start(spec) {
       said.push(spec);
       const end = exit();

@@ -1,0 +1,107 @@
+/** Workers that eat memory, as real processes: enforced whoever is blind, classified, and without
+ *  harm to the session. */
+import { copyFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { EventData, EventEnvelope } from '../../protocol/events.ts';
+import { type Bench, createBench, type Running } from './harness.ts';
+import { findRunning } from './processes.ts';
+
+const LIMIT_MB = 192;
+/** The fastest growth planned for (2 GB/s) over the shortest interval and a slow machine's kill. */
+const OVERSHOOT_MB = 700;
+
+let bench: Bench;
+let supervisor: Running;
+
+beforeEach(async () => {
+  bench = createBench(`
+    [agent]
+    model = "scripted"
+    [agent.limits]
+    max_memory_mb = ${LIMIT_MB}
+    [agent.worker]
+    warm_pool = 0
+    [provider]
+    kind = "offline"
+    [log]
+    level = "debug"
+  `);
+  const fixture = join(import.meta.dirname, 'fixtures', 'misbehaving-worker.cjs');
+  copyFileSync(fixture, join(bench.dir, 'dist', 'worker.js'));
+  supervisor = await bench.start();
+});
+
+afterEach(() => bench.close());
+
+async function create(): Promise<string> {
+  return (await bench.client.createSession({ workspace: bench.workspace })).view.id;
+}
+
+/** The events up to the n-th end of a turn. */
+async function run(session: string, text: string, count = 1): Promise<readonly EventEnvelope[]> {
+  await bench.client.sendInput(session, { text });
+  let left = count;
+  return bench.follow(session, ({ type }) => type === 'turn.completed' && --left === 0);
+}
+
+function dataOf<T extends 'worker.exited' | 'turn.completed' | 'limit.exceeded'>(
+  events: readonly EventEnvelope[],
+  type: T,
+): EventData<T>[] {
+  // Written by us under this type's schema.
+  return events.filter((event) => event.type === type).map((event) => event.data as EventData<T>);
+}
+
+describe('a worker over its memory limit', () => {
+  test.each(['buffers', 'heap'])(
+    '%s: dies of memory, twice, and its input is set aside',
+    async (bomb) => {
+      const session = await create();
+      const events = await run(session, bomb);
+      const exits = dataOf(events, 'worker.exited');
+      expect(exits.map(({ cause }) => cause)).toEqual(['memory', 'memory']);
+      for (const { peak_rss_bytes: peak, memory_curve: curve } of exits) {
+        expect((peak ?? 0) / 2 ** 20).toBeLessThan(LIMIT_MB + OVERSHOOT_MB);
+        if (bomb === 'buffers') expect(curve?.at(-1)?.rss_bytes).toBe(peak);
+      }
+      expect(dataOf(events, 'turn.completed')).toMatchObject([
+        { outcome: 'failed', reason: 'quarantined' },
+      ]);
+      const after = await run(session, 'hello', 2);
+      expect(dataOf(after, 'turn.completed').at(-1)).toMatchObject({ outcome: 'completed' });
+    },
+  );
+
+  test('is found also without the monitor, and the event names who saw it', async () => {
+    const session = await create();
+    await run(session, 'hello');
+    for (const pid of findRunning(join(bench.dir, 'dist', 'monitor.js')))
+      process.kill(pid, 'SIGSTOP');
+    const events = await run(session, 'buffers', 2);
+    expect(dataOf(events, 'limit.exceeded')).toContainEqual(
+      expect.objectContaining({ level: 'hard', source: 'scan' }),
+    );
+    expect(dataOf(events, 'worker.exited')).toMatchObject([
+      { cause: 'memory' },
+      { cause: 'memory' },
+    ]);
+  });
+
+  test('near it is asked to collect, and lives', async () => {
+    const session = await create();
+    const events = await run(session, `hold ${Math.floor(LIMIT_MB * 0.9) - 45}`);
+    expect(dataOf(events, 'limit.exceeded')).toMatchObject([{ level: 'soft' }]);
+    expect(dataOf(events, 'worker.exited')).toEqual([]);
+    expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'completed' }]);
+  });
+});
+
+test('the last words of a worker that fails each time are in the reason', async () => {
+  const session = await create();
+  const events = await run(session, 'fail');
+  const [end] = dataOf(events, 'turn.completed');
+  expect(end).toMatchObject({ outcome: 'failed', reason: 'quarantined' });
+  expect(end?.error?.message).toContain('could not go on');
+  expect(supervisor.pid).toBeGreaterThan(0);
+});

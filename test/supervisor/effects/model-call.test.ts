@@ -1,0 +1,243 @@
+/** Model calls: attempts in the journal equal attempts the gateway saw, a finished one is never
+ *  paid twice, and the committed outcome stands. */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { openAppendLog } from '../../../base/append-log.ts';
+import type { AttemptOutcome } from '../../../protocol/gateway-methods.ts';
+import { createHouse, demolish, type House } from '../house.ts';
+import { answers, call, createLatch, dataOf, failed, say, typesOf } from '../script.ts';
+import type { GenerateRequest } from '../scripted-gateway.ts';
+import { createSteppedClock } from '../stepped-clock.ts';
+
+afterEach(demolish);
+
+const started = (events: Parameters<typeof dataOf>[0]) =>
+  dataOf<{ step: number; attempt: number; model: string }>(events, 'model.started').map(
+    ({ step, attempt, model }) => [step, attempt, model],
+  );
+
+/** What a gateway leaves behind: two deltas, and the end when there is one. */
+function writeSpool({ spoolPath }: GenerateRequest, outcome?: AttemptOutcome): number {
+  mkdirSync(dirname(spoolPath), { recursive: true });
+  const log = openAppendLog(spoolPath);
+  const offset = log.append({ kind: 'delta', delta: 'text', text: 'one ' });
+  log.append({ kind: 'delta', delta: 'text', text: 'two' });
+  if (outcome !== undefined) log.append({ kind: 'end', outcome });
+  log.close();
+  return offset;
+}
+
+const neverEnds = (): Promise<never> => new Promise(() => undefined);
+
+describe('retries', () => {
+  test('each is an attempt with its own reserve, as the gateway says; then fallback', async () => {
+    const gateway = answers({
+      '1.1#1': failed('PROVIDER_RATE_LIMITED', 1),
+      '1.1#2': failed('PROVIDER_UNREACHABLE', 0, 'fallback-model'),
+      '1.1#3': say('at last'),
+    });
+    const house = await createHouse({ script: { gateway }, toml: '[agent]\nmodel = "first"' });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    const events = await house.events(id);
+    expect(gateway.requests).toEqual(['1.1#1', '1.1#2', '1.1#3']);
+    expect(started(events)).toEqual([
+      [1, 1, 'first'],
+      [1, 2, 'first'],
+      [1, 3, 'fallback-model'],
+    ]);
+    expect(dataOf(events, 'model.failed')).toMatchObject([
+      { attempt: 1, error: { code: 'PROVIDER_RATE_LIMITED' }, retry_in_ms: 1 },
+      { attempt: 2, error: { code: 'PROVIDER_UNREACHABLE' }, retry_in_ms: 0 },
+    ]);
+  });
+
+  test('a failure that would not get better ends the turn, named', async () => {
+    const gateway = answers({ '1.1': failed('PROVIDER_REFUSED', null) });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    expect((await house.turnDone(id)).data).toMatchObject({
+      outcome: 'failed',
+      error: { code: 'PROVIDER_REFUSED', message: 'PROVIDER_REFUSED happened' },
+    });
+    expect(gateway.requests).toEqual(['1.1#1']);
+  });
+
+  test('an interrupt ends the wait between two attempts', async () => {
+    const gateway = answers({ '1.1': failed('PROVIDER_RATE_LIMITED', 600_000) });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.failed');
+    await house.supervisor.interrupt(id, 'test');
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'interrupted' });
+    expect(gateway.requests).toEqual(['1.1#1']);
+  });
+});
+
+describe('[promise:gateway-dies] a gateway that dies', () => {
+  test('without an end in the spool: one new attempt, whose text stands alone', async () => {
+    const gateway = answers({
+      '1.1#1': (request, { delta, process }) => {
+        delta('lost');
+        writeSpool(request);
+        setImmediate(() => process.die());
+        return neverEnds();
+      },
+      '1.1#2': say('whole'),
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    const events = await house.events(id);
+    expect(started(events).map(([, attempt]) => attempt)).toEqual([1, 2]);
+    expect(dataOf(events, 'model.failed')).toMatchObject([{ error: { code: 'GATEWAY_LOST' } }]);
+    const [turn] = (await house.store.readHistory(id)).turns;
+    expect(turn?.steps[0]?.message.text).toBe('whole');
+    expect(house.machine.of('gateway')).toHaveLength(2);
+  });
+
+  test('[promise:model-not-paid-twice] an end in the spool is adopted, deltas once', async () => {
+    const gateway = answers({
+      '1.1#1': (request, { process }) => {
+        writeSpool(request, say('one two'));
+        setImmediate(() => process.die());
+        return neverEnds();
+      },
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    const events = await house.events(id);
+    expect(gateway.requests).toEqual(['1.1#1']);
+    expect(dataOf(events, 'effect.adopted')).toEqual([{ id: '1.1', how: 'spool' }]);
+    const deltas = dataOf<{ text: string }>(events, 'model.delta');
+    expect(deltas.map(({ text }) => text)).toEqual(['one ', 'two']);
+  });
+});
+
+describe('[promise:supervisor-dies] a supervisor that dies under a model call', () => {
+  async function crashed(outcome?: AttemptOutcome): Promise<{ house: House; id: string }> {
+    const gateway = answers({
+      '1.1': (request, { delta }) => {
+        delta('one ', writeSpool(request, outcome));
+        return neverEnds();
+      },
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.delta');
+    return { house, id };
+  }
+
+  test('finds the end in the spool: never requested again', async () => {
+    const { house, id } = await crashed(say('one two'));
+    const gateway = answers({});
+    const next = await house.again({ script: { gateway } });
+    await next.turnDone(id as never);
+    expect(gateway.requests).toEqual([]);
+    const events = await next.events(id as never);
+    expect(typesOf(events).filter((type) => type === 'effect.adopted')).toHaveLength(1);
+    const deltas = dataOf<{ text: string }>(events, 'model.delta');
+    expect(deltas.map(({ text }) => text)).toEqual(['one ', 'two']);
+    expect((await next.store.readHistory(id as never)).turns[0]?.steps[0]?.message.text).toBe(
+      'one two',
+    );
+  });
+
+  test('finds none: one new attempt', async () => {
+    const { house, id } = await crashed();
+    const gateway = answers({});
+    const next = await house.again({ script: { gateway } });
+    await next.turnDone(id as never);
+    expect(gateway.requests).toEqual(['1.1#2']);
+    expect(started(await next.events(id as never)).map(([, attempt]) => attempt)).toEqual([1, 2]);
+  });
+});
+
+test('the committed outcome stands when the request differs; the journal says so', async () => {
+  const waiting = createLatch();
+  const gateway = answers({ '1.1': say('look', [call('a', 'ls')]), '1.2': say('the end') });
+  const host = {
+    run: async () => {
+      await waiting.opened;
+      return { status: 'ok' as const, output: '', duration_ms: 1, truncated: false };
+    },
+  };
+  const house = await createHouse({ script: { gateway, host } });
+  const id = await house.create();
+  await house.send(id, 'hello');
+  await house.until(id, 'tool.started');
+  // An upgrade: the same turn, asked for with other instructions.
+  const next = await house.again({
+    toml: '[agent]\ninstructions = "You are somebody else."',
+    script: { gateway: answers({ '1.2': say('the end') }) },
+  });
+  await next.turnDone(id);
+  const events = await next.events(id);
+  expect(dataOf(events, 'model.mismatched')).toMatchObject([{ step: 1 }]);
+  const steps = (await next.store.readHistory(id)).turns[0]?.steps ?? [];
+  expect(steps.map(({ message }) => message.text)).toEqual(['look', 'the end']);
+});
+
+describe('the budget', () => {
+  test.each([
+    ['[config:budget.max_cost_usd]', 'max_cost_usd = 0.2', 'max_cost_usd', 0.25],
+    ['[config:budget.max_tokens]', 'max_tokens = 15', 'max_tokens', 15],
+  ])('%s used up ends the turn before the next call', async (_, line, limit, value) => {
+    const gateway = answers({ '1.1': say('look', [call('a', 'ls')]) });
+    const house = await createHouse({ toml: `[budget]\n${line}`, script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    expect((await house.turnDone(id)).data).toMatchObject({
+      outcome: 'budget',
+      reason: expect.stringContaining(`budget.${limit} is used up`),
+    });
+    expect(gateway.requests).toEqual(['1.1#1']);
+    expect(dataOf(await house.events(id), 'limit.exceeded')).toMatchObject([{ limit, value }]);
+  });
+});
+
+describe('[config:agent.session_timeout_secs] a turn that runs too long', () => {
+  const toml = '[agent]\nsession_timeout_secs = 30\n[security.tool_policy]\ndefault = "supervised"';
+
+  test('is ended as timeout; its call is cancelled', async () => {
+    const clock = createSteppedClock();
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await handle.cancelled;
+        return { ...say('half'), finish_reason: 'cancelled' };
+      },
+    });
+    const house = await createHouse({ clock, toml, script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await clock.armed(30_000);
+    clock.advance(29_999);
+    expect((await house.supervisor.getSession(id)).activity).toBe('turn');
+    clock.advance(1);
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'timeout' });
+    expect(dataOf(await house.events(id), 'limit.exceeded')).toEqual([
+      { limit: 'session_timeout_secs', value: 30, max: 30 },
+    ]);
+  });
+
+  test('the wait for a person does not count', async () => {
+    const clock = createSteppedClock();
+    const gateway = answers({ '1.1': say('', [call('a', 'ls')]) });
+    const house = await createHouse({ clock, toml, script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, ({ data }) => (data as { to?: string }).to === 'awaiting');
+    clock.advance(200_000);
+    await house.supervisor.resolveApproval(id, '1.1.1' as never, { decision: 'deny' }, 'test');
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
+  });
+});

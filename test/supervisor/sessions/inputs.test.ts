@@ -1,0 +1,145 @@
+/** Inputs: exactly once, bounded, and what happens to those that come in mid-turn. */
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { createHouse, demolish, type House } from '../house.ts';
+import { answers, call, cancelled, createLatch, dataOf, say } from '../script.ts';
+
+afterEach(demolish);
+
+const text = (value: string) => [{ type: 'text', text: value }];
+
+/** A house whose first turn waits in its first model call. */
+async function busyHouse(toml = ''): Promise<{
+  house: House;
+  id: Awaited<ReturnType<House['create']>>;
+  release: () => void;
+  gateway: ReturnType<typeof answers>;
+}> {
+  const held = createLatch();
+  const gateway = answers({
+    '1.1': async (_, handle) => {
+      const how = await Promise.race([
+        held.opened.then(() => 'go'),
+        handle.cancelled.then(() => 'stop'),
+      ]);
+      return how === 'go' ? say('look', [call('a', 'ls')]) : cancelled();
+    },
+  });
+  const house = await createHouse({ toml, script: { gateway } });
+  const id = await house.create();
+  await house.send(id, 'first');
+  await house.until(id, 'model.started');
+  return { house, id, release: held.open, gateway };
+}
+
+describe('an input during a turn', () => {
+  test('enqueue: waits for its own turn', async () => {
+    const { house, id, release } = await busyHouse();
+    await house.supervisor.acceptInput(id, { text: 'second', on_busy: 'enqueue' }, 'test');
+    release();
+    await house.turnDone(id, 2);
+    const outcomes = dataOf(await house.events(id), 'turn.completed');
+    expect(outcomes).toMatchObject([
+      { turn: 1, outcome: 'completed' },
+      { turn: 2, outcome: 'completed' },
+    ]);
+  });
+
+  test('interrupt: the turn ends, and it goes before those that wait', async () => {
+    const { house, id, gateway } = await busyHouse();
+    await house.send(id, 'waiting');
+    await house.supervisor.acceptInput(id, { text: 'urgent', on_busy: 'interrupt' }, 'test');
+    await house.turnDone(id, 3);
+    const outcomes = dataOf(await house.events(id), 'turn.completed');
+    expect(outcomes).toMatchObject([
+      { outcome: 'interrupted', reason: 'a new input interrupted it' },
+      { outcome: 'completed' },
+      { outcome: 'completed' },
+    ]);
+    const asked = gateway.seen.slice(1).map(({ messages }) => messages.at(-1));
+    expect(asked).toMatchObject([{ content: text('urgent') }, { content: text('waiting') }]);
+  });
+
+  test.each([{ on_busy: 'reject' as const }, { if_idle: true }])(
+    '%j: SESSION_BUSY',
+    async (how) => {
+      const { house, id, release } = await busyHouse();
+      await expect(
+        house.supervisor.acceptInput(id, { text: 'no', ...how }, 'test'),
+      ).rejects.toMatchObject({ code: 'SESSION_BUSY' });
+      release();
+      await house.turnDone(id);
+      await house.supervisor.acceptInput(id, { text: 'now', ...how }, 'test');
+      await house.turnDone(id, 2);
+    },
+  );
+
+  test('steer: is given to the next step of the running turn, once', async () => {
+    const { house, id, release, gateway } = await busyHouse();
+    await house.supervisor.acceptInput(id, { text: 'rather this', on_busy: 'steer' }, 'test');
+    release();
+    await house.turnDone(id);
+    expect(gateway.seen[1]?.messages.at(-1)).toMatchObject({ content: text('rather this') });
+    const events = await house.events(id);
+    expect(dataOf(events, 'input.steered')).toMatchObject([{ step: 2 }]);
+    expect(dataOf(events, 'turn.started')).toHaveLength(1);
+  });
+});
+
+describe('[promise:input-exactly-once] an idempotency key', () => {
+  test('gives the first answer again, also at once and after a restart', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    const send = (where: House) =>
+      where.supervisor.acceptInput(id, { text: 'hello', idempotency_key: 'k' }, 'test');
+    const [one, two] = await Promise.all([send(house), send(house)]);
+    expect(two).toEqual({ ...one, duplicate: true });
+    await house.turnDone(id);
+    const next = await house.again();
+    expect(await send(next)).toEqual({ ...one, duplicate: true });
+    expect(dataOf(await next.events(id), 'turn.started')).toHaveLength(1);
+  });
+
+  test('with another content is a conflict', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    const send = (value: string) =>
+      house.supervisor.acceptInput(id, { text: value, idempotency_key: 'k' }, 'test');
+    await send('hello');
+    await expect(send('other')).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+  });
+
+  test('of a session gives the same session', async () => {
+    const house = await createHouse();
+    const create = (name: string) =>
+      house.supervisor.createSession({ name, idempotency_key: 'k' }, 'test');
+    const first = await create('one');
+    const second = await create('one');
+    expect([first.created, second.created]).toEqual([true, false]);
+    expect(second.view.id).toBe(first.view.id);
+    await expect(create('two')).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+  });
+});
+
+test('[config:agent.limits.max_queued_inputs] one more than fits is refused by name', async () => {
+  const { house, id, release } = await busyHouse('[agent.limits]\nmax_queued_inputs = 2');
+  await house.send(id, 'second');
+  await house.send(id, 'third');
+  await expect(house.send(id, 'fourth')).rejects.toMatchObject({
+    code: 'QUEUE_FULL',
+    message: expect.stringContaining('agent.limits.max_queued_inputs is 2'),
+  });
+  release();
+  await house.turnDone(id, 3);
+});
+
+test('inputs accepted before a crash run once, in order, after it', async () => {
+  const { house, id } = await busyHouse();
+  await house.send(id, 'second');
+  const gateway = answers({});
+  const next = await house.again({ script: { gateway } });
+  await next.turnDone(id, 2);
+  const events = await next.events(id);
+  expect(dataOf(events, 'turn.started')).toHaveLength(2);
+  // No gateway left a record of the first attempt: it is sent under the reserve it has.
+  expect(gateway.requests).toEqual(['1.1#1', '2.1#1']);
+});

@@ -1,0 +1,260 @@
+/** Suspend, resume, close, restart: in mid-turn, after a crash in mid-close, and while a command
+ *  and the driver cross. */
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { EventEnvelope } from '../../../protocol/events.ts';
+import { allowedTransitions, type SessionState } from '../../../protocol/states.ts';
+import { createHouse, demolish, type House } from '../house.ts';
+import { overStore } from '../over-store.ts';
+import {
+  answers,
+  call,
+  cancelled,
+  createLatch,
+  dataOf,
+  result,
+  runsEverything,
+  say,
+  typesOf,
+} from '../script.ts';
+
+afterEach(demolish);
+
+interface Transition {
+  readonly from: SessionState;
+  readonly to: SessionState;
+}
+
+/** Each transition starts where the one before it ended, and is in the table. */
+function checkTransitions(events: readonly EventEnvelope[]): void {
+  let state: SessionState = 'created';
+  for (const { from, to } of dataOf<Transition>(events, 'session.state')) {
+    expect(from).toBe(state);
+    expect(allowedTransitions[from]).toContain(to);
+    state = to;
+  }
+}
+
+const stateOf = async (house: House, id: string): Promise<SessionState> =>
+  (await house.supervisor.getSession(id)).state;
+
+describe('suspend', () => {
+  test('in mid-turn: what ran goes on, and resume goes on with the same turn', async () => {
+    const running = createLatch();
+    const gateway = answers({ '1.1': say('look', [call('a', 'ls')]), '1.2': say('the end') });
+    const host = runsEverything({
+      '1.1.1': async () => {
+        await running.opened;
+        return result('listed');
+      },
+    });
+    const house = await createHouse({ script: { gateway, host } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'tool.started');
+    await house.supervisor.suspend(id, 'test');
+    await house.until(id, 'worker.exited');
+    expect(await stateOf(house, id)).toBe('suspended');
+    // The call runs on and its outcome is journaled; nothing new starts.
+    running.open();
+    const ended = await house.until(id, 'tool.completed');
+    expect(ended.data).toMatchObject({ status: 'ok', output: 'listed' });
+    expect(gateway.requests).toEqual(['1.1#1']);
+    await house.supervisor.resume(id, 'test');
+    expect((await house.turnDone(id)).data).toMatchObject({ turn: 1, outcome: 'completed' });
+    const events = await house.events(id);
+    expect(gateway.requests).toEqual(['1.1#1', '1.2#1']);
+    expect(host.runs).toEqual(['1.1.1']);
+    expect(dataOf(events, 'turn.started')).toHaveLength(1);
+    checkTransitions(events);
+  });
+
+  test('an input is taken and waits until resume', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    await house.supervisor.suspend(id, 'test');
+    await house.supervisor.suspend(id, 'test');
+    await house.send(id, 'hello');
+    expect(await house.supervisor.getSession(id)).toMatchObject({
+      state: 'suspended',
+      queued_inputs: 1,
+      residency: 'hibernated',
+    });
+    await house.supervisor.resume(id, 'test');
+    await house.turnDone(id);
+    checkTransitions(await house.events(id));
+  });
+
+  test('of a suspended turn, interrupt ends it', async () => {
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await handle.cancelled;
+        return cancelled();
+      },
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await house.supervisor.suspend(id, 'test');
+    await house.supervisor.interrupt(id, 'test');
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'interrupted' });
+    expect(await stateOf(house, id)).toBe('suspended');
+  });
+
+  test('of a stopped session is refused with the allowed targets', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    await house.supervisor.close(id, 'test');
+    await expect(house.supervisor.suspend(id, 'test')).rejects.toMatchObject({
+      code: 'STATE_INVALID',
+      data: { from: 'stopped', to: 'suspended', allowed: ['starting'] },
+    });
+  });
+});
+
+describe('close', () => {
+  test('in mid-turn: tombstone, stopping, stopped; nothing starts behind it', async () => {
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        handle.delta('half');
+        await handle.cancelled;
+        return cancelled('half');
+      },
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.send(id, 'and this');
+    await house.until(id, 'model.delta');
+    await house.supervisor.close(id, 'test');
+    const events = await house.events(id);
+    const types = typesOf(events);
+    const behind = types.slice(types.indexOf('interrupt.accepted'));
+    for (const type of ['model.started', 'tool.started', 'turn.started', 'worker.started']) {
+      expect(behind).not.toContain(type);
+    }
+    expect(dataOf(events, 'turn.completed')).toMatchObject([
+      { outcome: 'interrupted', reason: 'closed' },
+    ]);
+    expect(dataOf<Transition>(events, 'session.state').map(({ to }) => to)).toEqual([
+      'starting',
+      'running',
+      'stopping',
+      'stopped',
+    ]);
+    expect(house.machine.live('sandbox')).toEqual([]);
+    expect((await house.supervisor.getSession(id)).residency).toBe('hibernated');
+    await house.supervisor.close(id, 'test');
+    await expect(house.send(id, 'late')).rejects.toMatchObject({ code: 'SESSION_NOT_OPEN' });
+  });
+
+  test('then restart: the waiting input runs, and its turn ends as it ends', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    await house.supervisor.suspend(id, 'test');
+    await house.send(id, 'hello');
+    await house.supervisor.close(id, 'test');
+    expect(await stateOf(house, id)).toBe('stopped');
+    await house.supervisor.restart(id, 'test');
+    // A close without a turn left an ending behind for the next one.
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
+    checkTransitions(await house.events(id));
+  });
+
+  test('a turn that opens while the session closes ends as well (regression)', async () => {
+    const opening = createLatch();
+    const closing = createLatch();
+    const house: House = await createHouse({
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            const types = request.events.map(({ type }) => type);
+            if (types.includes('turn.started')) {
+              opening.open();
+              await closing.opened;
+            }
+            const answer = store.append(request);
+            const isStop = request.events.some(
+              ({ data }) => (data as { to?: string }).to === 'stopping',
+            );
+            if (isStop) closing.open();
+            return answer;
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await opening.opened;
+    await house.supervisor.close(id, 'test');
+    expect(await stateOf(house, id)).toBe('stopped');
+    const events = await house.events(id);
+    expect(dataOf(events, 'turn.completed')).toHaveLength(dataOf(events, 'turn.started').length);
+    expect(typesOf(events)).not.toContain('model.started');
+  });
+
+  test('that a crash cut short is finished by the next supervisor (regression)', async () => {
+    const gateway = answers({ '1.1': () => new Promise(() => undefined) });
+    const first = await createHouse({ script: { gateway } });
+    const id = await first.create();
+    await first.send(id, 'hello');
+    await first.until(id, 'model.started');
+    void first.supervisor.close(id, 'test').catch(() => undefined);
+    await first.until(id, 'interrupt.accepted');
+    const house = await first.again({ script: { gateway: answers({}) } });
+    await house.until(id, ({ data }) => (data as { to?: string }).to === 'stopped');
+    const events = await house.events(id);
+    expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'interrupted' }]);
+    checkTransitions(events);
+  });
+});
+
+describe('restart', () => {
+  test('of a running session: a new worker, the same turn', async () => {
+    const held = createLatch();
+    const gateway = answers({
+      '1.1': async () => {
+        await held.opened;
+        return say('done');
+      },
+    });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await house.supervisor.restart(id, 'test');
+    await house.until(id, 'worker.started', 2);
+    held.open();
+    await house.turnDone(id);
+    expect(gateway.requests).toEqual(['1.1#1']);
+    expect((await house.supervisor.getSession(id)).restarts).toBe(0);
+  });
+
+  test('twice at once and against a natural death: one live worker (FAULTS 8)', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    house.session(id).resident.worker()?.kill('crashed');
+    await Promise.all([house.supervisor.restart(id, 'a'), house.supervisor.restart(id, 'b')]);
+    await house.send(id, 'next');
+    await house.turnDone(id, 2);
+    const events = await house.events(id);
+    const started = dataOf(events, 'worker.started').length;
+    expect(dataOf(events, 'worker.exited')).toHaveLength(started - 1);
+    expect(house.machine.live('worker').length).toBe(
+      1 + house.runtime.config().raw.agent.worker.warm_pool,
+    );
+  });
+});
+
+test('a session that is removed leaves nothing', async () => {
+  const house = await createHouse();
+  const id = await house.create();
+  await house.send(id, 'hello');
+  await house.until(id, 'turn.started');
+  await house.supervisor.deleteSession(id, 'test');
+  await expect(house.supervisor.getSession(id)).rejects.toMatchObject({
+    code: 'SESSION_NOT_FOUND',
+  });
+  expect(house.runtime.directory.find(id)).toBeUndefined();
+});
