@@ -4,6 +4,7 @@
 import type { IncomingMessage } from 'node:http';
 import { type Clock, realClock } from '../base/clock.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
+import type { BackupView, JournalPage, JournalReport } from '../protocol/journal.ts';
 import type {
   ApprovalView,
   CreateSession,
@@ -16,6 +17,7 @@ import type {
   StatusView,
 } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
+import type { SweepView } from '../protocol/sweep.ts';
 import { type ConnectionNews, followFrames } from './client/follow.ts';
 import {
   createExchange,
@@ -47,6 +49,15 @@ export interface ReadEventsOptions {
   readonly types?: readonly string[];
 }
 
+export interface ExportJournalOptions {
+  readonly session?: string;
+  /** As `next` of the page before; default 0. */
+  readonly after?: number;
+  readonly limit?: number;
+  /** What repairs took out, instead of the journal. */
+  readonly aside?: boolean;
+}
+
 export interface FollowStreamOptions {
   readonly signal?: AbortSignal;
   /** Told when the stream is open and when it was lost and will be opened again. */
@@ -72,6 +83,8 @@ export interface ApiClient {
   getOpenapi(): Promise<unknown>;
   getStatus(options?: { deep?: boolean }): Promise<StatusView>;
   reload(): Promise<{ changed: string[]; needs_restart: string[] }>;
+  /** Ends what earlier supervisors left and nothing needs; says what that was. */
+  sweep(): Promise<SweepView>;
   /** Resolves when the stop has begun. */
   stop(options?: { drain_secs?: number }): Promise<void>;
   createSession(params: CreateSession): Promise<{ view: SessionView; created: boolean }>;
@@ -100,6 +113,12 @@ export interface ApiClient {
   followAllEvents(
     options?: { cursor?: string } & FollowStreamOptions,
   ): AsyncIterable<{ event: EventEnvelope; cursor: string }>;
+  /** Of one session (`system` too), or of all, in commit order. */
+  exportJournal(options?: ExportJournalOptions): Promise<JournalPage>;
+  /** Waits for hours, if it takes that long. */
+  verifyJournal(ref?: string): Promise<JournalReport>;
+  /** Writes a new file (absolute path) on the supervisor's machine; unix socket only. */
+  backup(path: string): Promise<BackupView>;
   listApprovals(): Promise<ApprovalView[]>;
   resolveApproval(ref: string, callId: string, params: ResolveApproval): Promise<void>;
   /** Of one session, or of the whole supervisor. */
@@ -116,6 +135,7 @@ export function createClient(options: ClientOptions): ApiClient {
     ...sessionMethods(exchange),
     ...actionMethods(exchange),
     ...eventMethods(exchange, clock),
+    ...journalMethods(exchange),
     ...workMethods(exchange),
   };
 }
@@ -137,7 +157,14 @@ async function readJson<T>(exchange: Exchange, request: ExchangeRequest): Promis
 function supervisorMethods(
   exchange: Exchange,
 ): Methods<
-  'getHealth' | 'getReadiness' | 'getMetrics' | 'getOpenapi' | 'getStatus' | 'reload' | 'stop'
+  | 'getHealth'
+  | 'getReadiness'
+  | 'getMetrics'
+  | 'getOpenapi'
+  | 'getStatus'
+  | 'reload'
+  | 'sweep'
+  | 'stop'
 > {
   return {
     getHealth: () => readJson(exchange, { method: 'GET', path: '/healthz' }),
@@ -151,6 +178,7 @@ function supervisorMethods(
         query: options.deep ? { deep: 'true' } : {},
       }),
     reload: () => readJson(exchange, { method: 'POST', path: `${API}/reload` }),
+    sweep: () => readJson(exchange, { method: 'POST', path: `${API}/sweep` }),
     stop: async (options = {}) => {
       await exchange.readText({ method: 'POST', path: `${API}/stop`, body: options });
     },
@@ -293,6 +321,39 @@ async function* followAll(
     cursor = frame.id ?? cursor;
     yield { event: JSON.parse(frame.data) as EventEnvelope, cursor: cursor ?? '' };
   }
+}
+
+/** A large journal takes minutes; a supervisor that died closes the connection. */
+const JOURNAL_TIMEOUT_MS = 12 * 3600 * 1000;
+
+function journalMethods(exchange: Exchange): Methods<'exportJournal' | 'verifyJournal' | 'backup'> {
+  return {
+    exportJournal: ({ session, after, limit, aside } = {}) =>
+      readJson(exchange, {
+        method: 'GET',
+        path: `${API}/journal`,
+        query: {
+          session,
+          after: after?.toString(),
+          limit: limit?.toString(),
+          aside: aside ? 'true' : undefined,
+        },
+      }),
+    verifyJournal: (session) =>
+      readJson(exchange, {
+        method: 'GET',
+        path: `${API}/journal/verify`,
+        query: { session },
+        timeoutMs: JOURNAL_TIMEOUT_MS,
+      }),
+    backup: (path) =>
+      readJson(exchange, {
+        method: 'POST',
+        path: `${API}/backup`,
+        body: { path },
+        timeoutMs: JOURNAL_TIMEOUT_MS,
+      }),
+  };
 }
 
 function workMethods(

@@ -4,8 +4,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { PrxError } from '../base/errors.ts';
 import type { Machine } from './machine.ts';
+import { EXIT } from './outcome.ts';
 
-export type OwnProgram = 'cli' | 'supervisor' | 'sandbox';
+export type OwnProgram = 'chaos' | 'cli' | 'supervisor' | 'sandbox';
 
 /** @throws INTERNAL when the package is incomplete. */
 export function findProgram(name: OwnProgram, folder: string = import.meta.dirname): string {
@@ -30,6 +31,29 @@ export function toChildEnv(machine: Machine): Record<string, string> {
     if (value !== undefined) env[key] = value;
   }
   return env;
+}
+
+/** This process becomes the program; only where that is not possible it stands before it, and passes
+ *  signals on. Resolves with the exit code. */
+export async function becomeOwnProgram(
+  machine: Machine,
+  program: OwnProgram,
+  args: readonly string[],
+): Promise<number> {
+  const line = [...toNodeArgs(machine, findProgram(program)), ...args];
+  machine.replaceWith(machine.node.path, line);
+  const { spawnQuick } = await import('../base/process.ts');
+  const child = await spawnQuick({
+    command: machine.node.path,
+    args: line,
+    env: toChildEnv(machine),
+    ownSession: false,
+    stdio: 'inherit',
+  });
+  const unlisten = machine.onInterrupt((signal) => child.child.kill(signal));
+  const exit = await child.exited;
+  unlisten();
+  return exit.code ?? EXIT.failed;
 }
 
 /** Output bound of a helper program, characters. */

@@ -22,6 +22,8 @@ export interface ExchangeRequest {
   readonly signal?: AbortSignal;
   /** Statuses besides 2xx that are answers, not problems. */
   readonly alsoOk?: readonly number[];
+  /** Its own deadline, milliseconds, for what takes as long as there is data. */
+  readonly timeoutMs?: number;
 }
 
 export interface Exchange {
@@ -39,7 +41,8 @@ const BODY_BYTES_MAX = 16 * 1024 * 1024;
 
 export function createExchange(target: Target, clock: Clock, timeoutMs: number): Exchange {
   const open = async (request: ExchangeRequest): Promise<IncomingMessage> => {
-    const head = await send(target, request, { clock, timeoutMs });
+    const deadline = { clock, timeoutMs: request.timeoutMs ?? timeoutMs };
+    const head = await send(target, request, deadline);
     const status = head.statusCode ?? 0;
     if ((status >= 200 && status < 300) || request.alsoOk?.includes(status)) return head;
     throw toPrxErrorOf(status, await readBody(head), head.headers['retry-after']);
@@ -48,7 +51,8 @@ export function createExchange(target: Target, clock: Clock, timeoutMs: number):
     open,
     async readText(request) {
       const head = await open(request);
-      const timer = clock.setTimer(timeoutMs, () => head.destroy(lateError(request, timeoutMs)));
+      const limitMs = request.timeoutMs ?? timeoutMs;
+      const timer = clock.setTimer(limitMs, () => head.destroy(lateError(request, limitMs)));
       try {
         return { text: await readBody(head), head };
       } finally {

@@ -3,6 +3,7 @@ import type { Route } from '../route.ts';
 import { actionRoutes } from './actions.ts';
 import { approvalRoutes } from './approvals.ts';
 import { eventRoutes } from './events.ts';
+import { journalRoutes } from './journal.ts';
 import { sessionRoutes } from './sessions.ts';
 import { socketRoutes } from './socket.ts';
 import { supervisorRoutes } from './supervisor.ts';
@@ -14,6 +15,7 @@ export const routeTable: readonly Route[] = [
   ...actionRoutes,
   ...approvalRoutes,
   ...eventRoutes,
+  ...journalRoutes,
   ...socketRoutes,
   ...workRoutes,
 ];

@@ -1,6 +1,7 @@
 /** The supervisor itself: is it there, is it well, what does it do, and stop. */
 import { z } from 'zod';
 import { statusViewSchema } from '../../protocol/resources.ts';
+import { sweepViewSchema } from '../../protocol/sweep.ts';
 import { defineRoute, type Route, toJsonAnswer } from '../route.ts';
 import { flagSchema } from './params.ts';
 
@@ -39,8 +40,9 @@ const probeRoutes: readonly Route[] = [
     summary: 'Takes work (200), or does not and why (503)',
     response: readinessSchema,
     handle: async ({ supervisor }) => {
-      const { status, reasons } = await supervisor.status(false);
-      return toJsonAnswer({ status, reasons }, { status: status === 'ok' ? 200 : 503 });
+      const { status, reasons, takes_work } = await supervisor.status(false);
+      const isReady = takes_work ?? status === 'ok';
+      return toJsonAnswer({ status, reasons }, { status: isReady ? 200 : 503 });
     },
   }),
   defineRoute({
@@ -81,6 +83,16 @@ const controlRoutes: readonly Route[] = [
     summary: 'Read the configuration again; an invalid one changes nothing',
     response: z.object({ changed: z.array(z.string()), needs_restart: z.array(z.string()) }),
     handle: async ({ supervisor }) => toJsonAnswer(await supervisor.reload()),
+  }),
+  defineRoute({
+    id: 'sweep',
+    method: 'POST',
+    path: '/api/v1/sweep',
+    scope: 'admin',
+    status: 200,
+    summary: 'End processes and remove files that earlier supervisors left and nothing needs',
+    response: sweepViewSchema,
+    handle: async ({ supervisor }) => toJsonAnswer(await supervisor.sweep()),
   }),
   defineRoute({
     id: 'stop',

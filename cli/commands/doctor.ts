@@ -14,18 +14,46 @@ const SCHEMA_VERSION = 1;
 
 export const command = defineCommand({
   build: (yargs) =>
-    yargs.option('config', { type: 'string', requiresArg: true, describe: 'Config file (TOML)' }),
+    yargs
+      .option('config', { type: 'string', requiresArg: true, describe: 'Config file (TOML)' })
+      .option('fix', {
+        type: 'boolean',
+        default: false,
+        describe: 'End processes and remove files that earlier supervisors left',
+      }),
   run: async (context, args) => {
-    const checks = await runChecks(context, {
+    // First, so that the checks see what it mended.
+    const fixed = args.fix ? [await sweep(context)] : [];
+    const found = await runChecks(context, {
       ...(args.config === undefined ? {} : { config: args.config }),
       ...(args.stateDir === undefined ? {} : { stateDir: args.stateDir }),
     });
+    const checks = [...found, ...fixed];
     const overall = toOverall(checks);
     if (context.json) context.printJson(toReport(checks, overall));
     else for (const line of renderChecks(context, checks)) context.print(line);
     return overall === 'fail' ? EXIT.failed : EXIT.done;
   },
 });
+
+/** The running supervisor does it: it alone knows which processes are its own. */
+async function sweep(context: Context): Promise<Check> {
+  const place = { id: 'leftovers', category: 'supervisor' } as const;
+  try {
+    const { killed, removed } = await context.connect().sweep();
+    const processes = killed.map(({ kind, pid }) => `ended the ${kind} process ${pid}`);
+    const files = removed.map((path) => `removed ${path}`);
+    const summary = [...processes, ...files].join('\n');
+    const details = { killed, removed };
+    return { ...place, status: 'ok', summary: summary || 'nothing was left over', details };
+  } catch (error) {
+    const isNobody = isPrxError(error, 'NOT_RUNNING');
+    const { message } = toPrxError(error);
+    const summary = isNobody ? 'nothing was mended: no supervisor is running' : message;
+    const mend = `start one (it does this first): ${toStartCommand(context.self, context.door)}`;
+    return { ...place, status: isNobody ? 'warn' : 'fail', summary, ...(isNobody && { mend }) };
+  }
+}
 
 async function runChecks(
   context: Context,

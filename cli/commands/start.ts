@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { isPrxError, PrxError } from '../../base/errors.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
-import { findProgram, toChildEnv, toNodeArgs } from '../own-programs.ts';
+import { becomeOwnProgram, findProgram, toChildEnv, toNodeArgs } from '../own-programs.ts';
 import { renderReady } from '../ready-line.ts';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -39,8 +39,9 @@ export const command = defineCommand({
       ...(args.listen === undefined ? {} : { listen: args.listen }),
     };
     const { machine } = context;
+    if (!args.detach) return becomeOwnProgram(machine, 'supervisor', [JSON.stringify(options)]);
     const line = [...toNodeArgs(machine, findProgram('supervisor')), JSON.stringify(options)];
-    return args.detach ? startDetached(context, line) : startHere(context, line);
+    return startDetached(context, line);
   },
 });
 
@@ -55,24 +56,6 @@ export function checkListen(text: string): void {
   if (host !== undefined && Number(port) <= 65_535) return;
   const message = `--listen ${text} is not HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433`;
   throw new PrxError('INVALID_REQUEST', message, { data: { listen: text } });
-}
-
-async function startHere(context: Context, line: readonly string[]): Promise<number> {
-  const { machine } = context;
-  machine.replaceWith(machine.node.path, line);
-  // Only where a process cannot replace itself: then we stand before it and pass signals on.
-  const { spawnQuick } = await import('../../base/process.ts');
-  const child = await spawnQuick({
-    command: machine.node.path,
-    args: line,
-    env: toChildEnv(machine),
-    ownSession: false,
-    stdio: 'inherit',
-  });
-  const unlisten = machine.onInterrupt((signal) => child.child.kill(signal));
-  const exit = await child.exited;
-  unlisten();
-  return exit.code ?? EXIT.failed;
 }
 
 async function startDetached(context: Context, line: readonly string[]): Promise<number> {

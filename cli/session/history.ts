@@ -2,7 +2,9 @@
  *  step's text is in its last event. What is still streaming is left for the live view, which
  *  begins behind `resumeFrom`. */
 import type { ApiClient } from '../../api/client.ts';
+import { isPrxError } from '../../base/errors.ts';
 import type { EventEnvelope, EventType } from '../../protocol/events.ts';
+import type { EventPage } from '../../protocol/resources.ts';
 
 /** All that a view shows, but the pieces that a later event repeats as a whole. */
 const WHOLE_TYPES: readonly EventType[] = [
@@ -65,18 +67,27 @@ const CALL_TYPES: ReadonlySet<string> = new Set([
   'turn.completed',
 ]);
 
-/** Every event behind `since` up to the newest at the time of the last page. */
+/** Every event behind `since` up to the newest at the time of the last page. From the start (0)
+ *  means from the first that retention left. */
 export async function* pageEvents(request: HistoryRequest): AsyncGenerator<EventEnvelope> {
   let { since } = request;
   for (;;) {
-    const page = await request.client.readEvents(request.sessionId, {
-      since,
-      limit: PAGE_EVENTS_MAX,
-      ...(request.types === undefined ? {} : { types: request.types }),
-    });
+    const page = await readPage(request, since);
     yield* page.events;
     const next = page.events.at(-1)?.seq ?? page.next;
     if (page.events.length === 0 || next <= since) return;
     since = next;
+  }
+}
+
+async function readPage(request: HistoryRequest, since: number): Promise<EventPage> {
+  const { client, sessionId, types } = request;
+  const options = { since, limit: PAGE_EVENTS_MAX, ...(types === undefined ? {} : { types }) };
+  try {
+    return await client.readEvents(sessionId, options);
+  } catch (error) {
+    const first = isPrxError(error, 'CURSOR_GONE') ? Number(error.data['first_seq']) : 0;
+    if (since > 0 || !(first > 1)) throw error;
+    return client.readEvents(sessionId, { ...options, since: first - 1 });
   }
 }

@@ -56,6 +56,7 @@ describe('every method', () => {
     expect((await client.getStatus({ deep: true })).status).toBe('stopping');
     expect(supervisor.calls.at(-1)).toBe('status(true)');
     expect(await client.reload()).toEqual({ changed: ['agent.model'], needs_restart: [] });
+    expect(await client.sweep()).toMatchObject({ killed: [{ kind: 'worker', pid: 7 }] });
     await client.stop({ drain_secs: 2 });
     expect(supervisor.calls.at(-1)).toBe('requestStop(2000, "socket")');
   });

@@ -31,6 +31,7 @@ const cases: readonly (readonly [string, Case])[] = [
   ['[endpoint:getStatus]', { path: '/api/v1/status', status: 200, call: 'status(false)' }],
   ['getStatus deep', { path: '/api/v1/status?deep=true', status: 200, call: 'status(true)' }],
   ['[endpoint:reload]', { ...post('/api/v1/reload'), status: 200, call: 'reload()' }],
+  ['[endpoint:sweep]', { ...post('/api/v1/sweep'), status: 200, call: 'sweep()' }],
   [
     '[endpoint:stop]',
     { ...post('/api/v1/stop'), status: 202, call: 'requestStop(30000, "socket")' },
@@ -104,6 +105,24 @@ const cases: readonly (readonly [string, Case])[] = [
       call: `fork("${ID}", 7, "f")`,
     },
   ],
+  [
+    '[endpoint:exportJournal]',
+    {
+      path: '/api/v1/journal?session=system&after=7&limit=2&aside=true',
+      status: 200,
+      call: 'exportJournal("system", {"after":7,"limit":2,"aside":true})',
+      text: '{"events":[],"next":null}',
+    },
+  ],
+  [
+    '[endpoint:verifyJournal]',
+    { path: '/api/v1/journal/verify?session=a', status: 200, call: 'verifyJournal("a")' },
+  ],
+  [
+    '[endpoint:createBackup]',
+    { ...post('/api/v1/backup', { path: '/b/x' }), status: 201, call: 'backup("/b/x")' },
+  ],
+  ['createBackup to a relative path', { ...post('/api/v1/backup', { path: 'x' }), status: 400 }],
   ['[endpoint:listApprovals]', { path: '/api/v1/approvals', status: 200, text: '[]' }],
   [
     '[endpoint:resolveApproval]',

@@ -195,6 +195,22 @@ export class MemorySupervisor implements Supervisor {
     return { path: this.artifactPath, session: this.#find(ref).view.id };
   }
 
+  async exportJournal(ref: string | undefined, options: object) {
+    this.#note('exportJournal', ref, options);
+    return { events: [], next: null };
+  }
+
+  async verifyJournal(ref: string | undefined) {
+    this.#note('verifyJournal', ref);
+    return { sessions: 1, events: 2, problems: [{ session: 'system', seq: 1, problem: 'p' }] };
+  }
+
+  async backup(path: string) {
+    this.#note('backup', path);
+    const counts = { bytes: 1, epoch: 1, sessions: 1, events: 2, files: 0, file_bytes: 0 };
+    return { path, created_at: STAMP, heads_sha256: 'x', problems: [], ...counts };
+  }
+
   async status(deep: boolean) {
     this.#note('status', deep);
     return createStatus(this.health);
@@ -203,6 +219,11 @@ export class MemorySupervisor implements Supervisor {
   async reload() {
     this.#note('reload');
     return { changed: ['agent.model'], needs_restart: [] };
+  }
+
+  async sweep() {
+    this.#note('sweep');
+    return { killed: [{ kind: 'worker' as const, pid: 7 }], removed: [], forgotten: 1 };
   }
 
   async requestStop(drainMs: number, by: string) {

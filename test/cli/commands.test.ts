@@ -278,6 +278,15 @@ describe('the supervisor', () => {
     expect([out, err]).toEqual(['changed: log.level\n', expect.stringContaining('api.listen')]);
   });
 
+  test('[command:doctor] --fix: the running supervisor ends what was left, and says what', async () => {
+    const { out } = await runCli(api, ['doctor', '--fix', '--json']);
+    const { leftovers } = JSON.parse(out).checks;
+    expect(leftovers).toMatchObject({
+      status: 'ok',
+      summary: 'ended the sandbox process 42\nremoved run/sandbox-42.sock',
+    });
+  });
+
   test('[command:stop] --drain is checked, then sent', async () => {
     expect((await runCli(api, ['stop', '--drain', '-1'])).exit).toBe(2);
     api.problems.set('POST /api/v1/stop', { status: 503, code: 'SHUTTING_DOWN', detail: 'is' });

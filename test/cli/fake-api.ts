@@ -205,6 +205,12 @@ export class FakeApi {
         return answer(response, 200, fakeStatus(this.stateDir));
       case 'POST /api/v1/reload':
         return answer(response, 200, { changed: ['log.level'], needs_restart: ['api.listen'] });
+      case 'POST /api/v1/sweep':
+        return answer(response, 200, {
+          killed: [{ kind: 'sandbox', pid: 42 }],
+          removed: ['run/sandbox-42.sock'],
+          forgotten: 1,
+        });
       case 'GET /api/v1/approvals':
         return answer(response, 200, this.approvals);
       case 'GET /api/v1/events': {

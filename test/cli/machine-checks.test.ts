@@ -104,4 +104,10 @@ describe('with our own programs', () => {
       expect.arrayContaining(['node', 'state_dir', 'disk', 'config', 'provider', 'sandbox']),
     );
   }, 30_000);
+
+  test('[command:doctor] --fix without a supervisor: says who would mend it', async () => {
+    const { out } = await runCli({ stateDir: folder }, ['doctor', '--fix', '--json'], options());
+    const { leftovers } = JSON.parse(out).checks;
+    expect(leftovers).toMatchObject({ status: 'warn', mend: expect.stringContaining('start') });
+  }, 30_000);
 });
