@@ -1,0 +1,70 @@
+/** The journal as an observer of the disk knows it, indexed for the checkers. */
+import type { EventData, EventType } from '../../../protocol/events.ts';
+import type { Row } from '../facts.ts';
+
+export interface Journal {
+  readonly rows: readonly Row[];
+  syncedId(): number;
+  session(session: string): readonly Row[];
+  /** Events of one effect, in order. */
+  effect(session: string, effect: string): readonly Row[];
+  /** Events that name this turn. */
+  turn(session: string, turn: number): readonly Row[];
+}
+
+export interface WritableJournal extends Journal {
+  add(row: Row): void;
+  sync(id: number): void;
+  /** Withdraws the rows behind this id. */
+  cut(behindId: number): void;
+}
+
+export function createJournal(): WritableJournal {
+  const rows: Row[] = [];
+  const index = new Map<string, Row[]>();
+  let syncedId = 0;
+
+  function put(key: string, row: Row): void {
+    const found = index.get(key);
+    if (found === undefined) index.set(key, [row]);
+    else found.push(row);
+  }
+
+  function addToIndex(row: Row): void {
+    const { session, turn } = row.event;
+    put(session, row);
+    if (row.effect !== undefined) put(`${session} effect ${row.effect}`, row);
+    if (turn !== undefined) put(`${session} turn ${turn}`, row);
+  }
+
+  return {
+    rows,
+    syncedId: () => syncedId,
+    session: (session) => index.get(session) ?? [],
+    effect: (session, effect) => index.get(`${session} effect ${effect}`) ?? [],
+    turn: (session, turn) => index.get(`${session} turn ${turn}`) ?? [],
+    add(row) {
+      rows.push(row);
+      addToIndex(row);
+    },
+    sync(id) {
+      syncedId = id;
+    },
+    cut(behindId) {
+      const at = rows.findIndex(({ id }) => id > behindId);
+      if (at >= 0) rows.splice(at);
+      // What survived a power loss is as safe as it can be.
+      syncedId = Math.max(syncedId, behindId);
+      index.clear();
+      for (const row of rows) addToIndex(row);
+    },
+  };
+}
+
+/** The data of a row of this type. Rows are validated by their schema before they are written. */
+export function dataOf<T extends EventType>(row: Row, _type: T): EventData<T> {
+  return row.event.data as EventData<T>;
+}
+
+export const ofType = (rows: readonly Row[], ...types: readonly EventType[]): Row[] =>
+  rows.filter(({ event }) => (types as readonly string[]).includes(event.type));

@@ -1,0 +1,35 @@
+/** A worker that dies and dies is not started again more often than its policy allows. */
+import type { Row } from '../facts.ts';
+import type { Report } from './check.ts';
+import { dataOf, type Journal, ofType } from './journal.ts';
+
+const PERIOD_MS = 60_000;
+const clearing: readonly string[] = [
+  'session.state',
+  'model.completed',
+  'tool.completed',
+  'turn.completed',
+];
+
+/** Judges `worker.restarting` by the deaths that led to it: those in which the worker got nothing
+ *  done, within the period, and behind whatever clears the count: a new supervisor, a change of the
+ *  session's state, a worker that was told to stop, an effect or a turn that got done.
+ *  @param attempts  restarts allowed within the period. */
+export function checkRestarts(row: Row, journal: Journal, attempts: number, report: Report): void {
+  if (row.event.type !== 'worker.restarting') return;
+  const { session, seq, time } = row.event;
+  const [born = 0] = ofType(journal.session('system'), 'supervisor.started')
+    .map((each) => Date.parse(each.event.time))
+    .slice(-1);
+  const since = Math.max(Date.parse(time) - PERIOD_MS, born);
+  let deaths = 0;
+  for (const each of journal.session(session).toReversed()) {
+    const { type } = each.event;
+    if (clearing.includes(type) || Date.parse(each.event.time) <= since) break;
+    if (type !== 'worker.exited') continue;
+    if (dataOf(each, 'worker.exited').cause === 'stopped') break;
+    deaths += 1;
+  }
+  if (deaths <= attempts) return;
+  report('restart intensity', `${session} ${seq}: started again after ${deaths} deaths in a row`);
+}

@@ -1,0 +1,278 @@
+/** The simulated machine: a process table, pipes, and programs that run in memory. What the
+ *  supervisor starts as worker is the real worker; gateway and sandbox host are scripted programs
+ *  over the real protocol. Each process can be killed, stopped, made to write garbage or to die in
+ *  the middle of a frame; and the supervisor at the other end of its pipes can die as well. */
+import { Readable, Writable } from 'node:stream';
+import { PrxError } from '../../base/errors.ts';
+import type {
+  ProcessExit,
+  ProcessIdentity,
+  ProcessPort,
+  ProcessSpec,
+  RunningProcess,
+} from '../../base/process.ts';
+import { createSeededRandom, type Random } from '../../base/random.ts';
+import type { Transport } from '../../protocol/connection.ts';
+import { createStreamTransport } from '../../protocol/transport.ts';
+import type { Disk } from './disk.ts';
+import type { Fact, Room } from './facts.ts';
+import { createPipe, type Pipe } from './pipe.ts';
+import type { ClockView, Time } from './time.ts';
+
+/** Program names as the simulated installation has them. */
+export const programs: Readonly<Record<Room, string>> = {
+  worker: 'worker.js',
+  gateway: 'gateway.js',
+  sandbox: 'sandbox.js',
+};
+
+/** A process as its program sees it. */
+export interface SimulatedProcess {
+  readonly room: Room;
+  readonly pid: number;
+  readonly identity: ProcessIdentity;
+  readonly clock: ClockView;
+  readonly random: Random;
+  readonly transport: Transport;
+  isAlive(): boolean;
+  isFrozen(): boolean;
+  die(exit: ProcessExit): void;
+  freeze(): void;
+  thaw(): void;
+  /** Writes bytes that are no protocol. */
+  babble(): void;
+}
+
+export interface Machine {
+  /** The processes as one incarnation of the supervisor may start and signal them. */
+  createPort(owner: MachineOwner): ProcessPort;
+  live(room?: Room): readonly SimulatedProcess[];
+  /** The supervisor died: its ends of all pipes are closed. */
+  orphan(owner: MachineOwner): void;
+  /** The supervisor stood still and goes on. */
+  release(owner: MachineOwner): void;
+  losePower(): void;
+}
+
+export interface MachineOwner {
+  isAlive(): boolean;
+  isFrozen(): boolean;
+}
+
+export interface MachineDeps {
+  readonly seed: string;
+  readonly time: Time;
+  readonly disk: Disk;
+  readonly record: (fact: Fact) => void;
+  readonly run: (process: SimulatedProcess) => void;
+  readonly delayMsMax: () => number;
+  /** Throws to make a start fail. */
+  readonly onStart: (room: Room) => void;
+}
+
+interface Entry {
+  readonly process: SimulatedProcess;
+  readonly owner: MachineOwner;
+  readonly up: Pipe;
+  readonly down: Pipe;
+}
+
+const FIRST_PID = 1000;
+const SPAWN_MS_MAX = 20;
+const EXIT_MS_MAX = 3;
+/** Chance that a process that is killed dies in the middle of a frame. */
+const CUT = 0.3;
+const GARBAGE = Buffer.from('Debugger listening on nothing\n');
+
+export function createMachine(deps: MachineDeps): Machine {
+  const { time, disk, record } = deps;
+  const entries = new Map<number, Entry>();
+  const random = createSeededRandom(`${deps.seed}/machine`);
+  let started = 0;
+  let bootPids = 0;
+
+  function start(spec: ProcessSpec, owner: MachineOwner): RunningProcess {
+    const room = findRoom(spec);
+    deps.onStart(room);
+    started += 1;
+    bootPids += 1;
+    const pid = FIRST_PID + bootPids;
+    const { running, entry } = createProcess({ ...deps, room, pid, started, owner, random });
+    entries.set(pid, entry);
+    record({ kind: 'process.started', pid, room });
+    deps.run(entry.process);
+    return running;
+  }
+
+  const find = ({ pid, startTicks, bootId }: ProcessIdentity): SimulatedProcess | undefined => {
+    const found = entries.get(pid)?.process;
+    const isSame = found?.identity.startTicks === startTicks && bootId === disk.bootId;
+    return isSame && found.isAlive() ? found : undefined;
+  };
+
+  return {
+    live: (room) =>
+      [...entries.values()]
+        .map(({ process }) => process)
+        .filter((each) => each.isAlive() && (room === undefined || each.room === room)),
+    createPort: (owner) => ({
+      async start(spec) {
+        await time.sleep(random.next() * SPAWN_MS_MAX);
+        if (!owner.isAlive()) return new Promise(() => undefined);
+        return start(spec, owner);
+      },
+      findIdentity(pid) {
+        const found = entries.get(pid)?.process;
+        return found?.isAlive() ? found.identity : undefined;
+      },
+      isAlive: (identity) => find(identity) !== undefined,
+      signalIdentity(identity, signal) {
+        const found = owner.isAlive() ? find(identity) : undefined;
+        if (found !== undefined) signalProcess(found, signal);
+        return found !== undefined;
+      },
+      listDescendants: () => [],
+    }),
+    orphan(owner) {
+      for (const entry of entries.values()) {
+        if (entry.owner !== owner) continue;
+        entry.down.end();
+        entry.up.drop();
+      }
+    },
+    release(owner) {
+      for (const entry of entries.values()) {
+        if (entry.owner !== owner) continue;
+        entry.up.release();
+        entry.down.release();
+      }
+    },
+    losePower() {
+      for (const { process } of entries.values()) process.die({ code: undefined, signal: undefined });
+      entries.clear();
+      bootPids = 0;
+    },
+  };
+}
+
+function signalProcess(process: SimulatedProcess, signal: NodeJS.Signals): void {
+  // A stopped process takes every signal but this one when it goes on.
+  if (process.isFrozen() && signal !== 'SIGKILL') return;
+  process.die({ code: undefined, signal });
+}
+
+function findRoom(spec: ProcessSpec): Room {
+  for (const [room, program] of Object.entries(programs)) {
+    if (spec.args.includes(program)) return room as Room; // the keys of the table
+  }
+  throw new PrxError('SPAWN_FAILED', `could not start ${spec.command}: ENOENT`);
+}
+
+interface ProcessOptions extends MachineDeps {
+  readonly room: Room;
+  readonly pid: number;
+  readonly started: number;
+  readonly owner: MachineOwner;
+  readonly random: Random;
+}
+
+function createProcess(options: ProcessOptions): { running: RunningProcess; entry: Entry } {
+  const { time, owner, pid, room, disk } = options;
+  const random = createSeededRandom(`${options.seed}/process/${options.started}`);
+  const clock = time.createView();
+  let alive = true;
+  let frozen = false;
+  let resolveExit: (exit: ProcessExit) => void = () => undefined;
+  const exited = new Promise<ProcessExit>((resolve) => {
+    resolveExit = resolve;
+  });
+  const isHeld = (): boolean => (alive && frozen) || (owner.isAlive() && owner.isFrozen());
+  const stdout = new Readable({ read: () => undefined });
+  const stderr = new Readable({ read: () => undefined });
+  const input = new Readable({ read: () => undefined });
+  const pipeDeps = { time, random, delayMsMax: options.delayMsMax };
+  const up = createPipe(pipeDeps, { isHeld, take: (chunk) => void stdout.push(chunk ?? null) });
+  const down = createPipe(pipeDeps, { isHeld, take: (chunk) => void input.push(chunk ?? null) });
+  const output = createWritable(() => alive && owner.isAlive(), up);
+  const stdin = createWritable(() => alive && owner.isAlive(), down);
+
+  function die(exit: ProcessExit): void {
+    if (!alive) return;
+    alive = false;
+    clock.kill();
+    if (exit.code === undefined && random.next() < CUT) up.cut();
+    up.end();
+    up.release();
+    down.drop();
+    stderr.push(null);
+    options.record({ kind: 'process.ended', pid, room });
+    time.setTimer(random.next() * EXIT_MS_MAX, () => {
+      if (owner.isAlive()) resolveExit(exit);
+    });
+  }
+
+  const process: SimulatedProcess = {
+    room,
+    pid,
+    identity: { pid, startTicks: options.started, bootId: disk.bootId },
+    clock,
+    random,
+    transport: whileAlive(createStreamTransport(input, output), () => alive),
+    isAlive: () => alive,
+    isFrozen: () => frozen,
+    die,
+    freeze() {
+      frozen = true;
+      clock.freeze();
+    },
+    thaw() {
+      frozen = false;
+      clock.thaw();
+      up.release();
+      down.release();
+    },
+    babble: () => up.write(GARBAGE),
+  };
+  const kill = (signal: NodeJS.Signals): boolean => {
+    if (!alive || !owner.isAlive()) return false;
+    signalProcess(process, signal);
+    return true;
+  };
+  const running = { pid, stdin, stdout, stderr, exited, kill, killGroup: kill };
+  return { running, entry: { process, owner, up, down } };
+}
+
+/** The dead hear nothing, not even what lies in their buffers. */
+function whileAlive({ reader, writer }: Transport, isAlive: () => boolean): Transport {
+  return {
+    writer,
+    reader: {
+      onError: reader.onError,
+      onClose: reader.onClose,
+      onPartialMessage: reader.onPartialMessage,
+      dispose: () => reader.dispose(),
+      listen: (deliver) =>
+        reader.listen((message) => {
+          if (isAlive()) deliver(message);
+        }),
+    },
+  };
+}
+
+/** The writing end of a pipe; broken when the other end is gone. */
+function createWritable(isOpen: () => boolean, pipe: Pipe): Writable {
+  const writable = new Writable({
+    write(chunk: Buffer, _encoding, done) {
+      if (isOpen()) {
+        pipe.write(chunk);
+        done();
+      } else done(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
+    },
+    final(done) {
+      pipe.end();
+      done();
+    },
+  });
+  writable.on('error', () => undefined);
+  return writable;
+}

@@ -1,0 +1,256 @@
+/** The programs of the simulated machine. The worker is the real one. Gateway and sandbox host
+ *  speak the real protocol and keep its promises: a record in the spool before it is reported, one
+ *  terminal record, orphan mode at the end of their pipe. */
+import { createConnection } from '../../protocol/connection.ts';
+import type { ToolOutcome } from '../../protocol/content.ts';
+import {
+  type AttemptOutcome,
+  gatewayNotifications,
+  gatewayReports,
+  gatewayRequests,
+} from '../../protocol/gateway-methods.ts';
+import {
+  sandboxNotifications,
+  sandboxReports,
+  sandboxRequests,
+} from '../../protocol/sandbox-methods.ts';
+import { serveWorker } from '../../worker/session.ts';
+import type { Disk } from './disk.ts';
+import type { Fact } from './facts.ts';
+import type { SimulatedProcess } from './machine.ts';
+import { toAnswer, toDurationMs } from './script.ts';
+
+export interface ProgramDeps {
+  readonly disk: Disk;
+  readonly record: (fact: Fact) => void;
+  /** Chance that a provider request fails. */
+  readonly providerFaults: () => number;
+}
+
+export function runProgram(own: SimulatedProcess, deps: ProgramDeps): void {
+  if (own.room === 'worker') runWorker(own, deps);
+  else if (own.room === 'gateway') runGateway(own, deps);
+  else runHost(own, deps);
+}
+
+function runWorker(own: SimulatedProcess, { record }: ProgramDeps): void {
+  const { reader, writer } = own.transport;
+  const connection = serveWorker({
+    transport: {
+      writer,
+      reader: {
+        onError: reader.onError,
+        onClose: reader.onClose,
+        onPartialMessage: reader.onPartialMessage,
+        dispose: () => reader.dispose(),
+        listen: (deliver) =>
+          reader.listen((message) => {
+            const { method, params } = message as { method?: string; params?: Binding };
+            if (method === 'worker/initialize' && params !== undefined) {
+              const { sessionId: session, generation } = params;
+              record({ kind: 'process.bound', pid: own.pid, session, generation });
+            }
+            deliver(message);
+          }),
+      },
+    },
+    clock: own.clock,
+    pid: own.pid,
+    confinement: ['simulated'],
+    readRssBytes: () => 1,
+  });
+  void connection.closed.then(({ kind }) =>
+    own.die({ code: kind === 'protocol' ? 76 : 0, signal: undefined }),
+  );
+}
+
+interface Binding {
+  readonly sessionId: string;
+  readonly generation: number;
+}
+
+const RETRIES_MAX = 4;
+const TOKEN_MS_MAX = 40;
+
+function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
+  const { disk, record } = deps;
+  const running = new Map<string, Promise<AttemptOutcome>>();
+  const cancelled = new Set<string>();
+
+  type Request = Parameters<typeof generate>[0];
+  async function generate(request: {
+    session: string;
+    effect: string;
+    attempt: number;
+    spoolPath: string;
+    messages: Parameters<typeof toAnswer>[0];
+  }): Promise<AttemptOutcome> {
+    const { session, effect, attempt, spoolPath, messages } = request;
+    const key = `${session}/${effect}`;
+    cancelled.delete(key);
+    record({ kind: 'requested', session, effect, attempt, pid: own.pid, messages });
+    const outcome = await stream(request, () => cancelled.has(key));
+    if (!own.isAlive()) return new Promise(() => undefined);
+    if (spool(spoolPath, { kind: 'end', outcome }) > 0) {
+      disk.syncSpool(spoolPath);
+      record({ kind: 'attempt.ended', session, effect, attempt, outcome });
+    }
+    return outcome;
+  }
+
+  async function stream(request: Request, isCancelled: () => boolean): Promise<AttemptOutcome> {
+    const { session, effect, attempt, spoolPath, messages } = request;
+    const { text, calls } = toAnswer(messages, effect);
+    const failsAt = own.random.next() < deps.providerFaults() ? own.random.next() : 2;
+    let said = '';
+    for (const [index, word] of text.entries()) {
+      await own.clock.sleep(own.random.next() * TOKEN_MS_MAX);
+      if (isCancelled() || !own.isAlive()) return completed(said, [], 'cancelled');
+      if (index / text.length >= failsAt) return failed(attempt);
+      said += word;
+      const offset = spool(spoolPath, { kind: 'delta', delta: 'text', text: word });
+      const delta = { session, effect, attempt, kind: 'text', text: word, offset };
+      void connection.notify('model/delta', delta as never);
+    }
+    await own.clock.sleep(own.random.next() * TOKEN_MS_MAX);
+    if (isCancelled()) return completed(said, [], 'cancelled');
+    if (failsAt <= 1) return failed(attempt);
+    return completed(said, calls, calls.length > 0 ? 'tool_calls' : 'stop');
+  }
+
+  function spool(path: string, value: unknown): number {
+    try {
+      return own.isAlive() ? disk.appendSpool(path, value) : 0;
+    } catch {
+      return 0; // The disk is full: a paid answer is told all the same.
+    }
+  }
+
+  const connection = createConnection({
+    transport: own.transport,
+    clock: own.clock,
+    peer: 'the supervisor',
+    local: { requests: gatewayRequests, notifications: gatewayNotifications },
+    remote: { requests: {}, notifications: gatewayReports },
+    requests: {
+      'gateway/initialize': async () => ({ keyPresent: true }),
+      'gateway/models': async () => ({ models: ['simulated'] }),
+      'gateway/ping': async () => ({ running: running.size }),
+      'model/generate': (request) => {
+        const key = `${request.session}/${request.effect}/${request.attempt}`;
+        const joined = running.get(key);
+        if (joined !== undefined) return joined;
+        const outcome = generate(request).finally(() => running.delete(key));
+        running.set(key, outcome);
+        return outcome;
+      },
+    },
+    notifications: {
+      'model/cancel': ({ session, effect }) => void cancelled.add(`${session}/${effect}`),
+    },
+  });
+  void connection.notify('gateway/ready', { pid: own.pid });
+  void connection.closed.then(async () => {
+    // Orphaned: what runs is finished alone.
+    while (running.size > 0) await Promise.allSettled([...running.values()]);
+    own.die({ code: 0, signal: undefined });
+  });
+}
+
+function completed(
+  text: string,
+  calls: ReturnType<typeof toAnswer>['calls'],
+  finish: 'stop' | 'tool_calls' | 'cancelled',
+): AttemptOutcome {
+  return {
+    kind: 'completed',
+    message: { text, tool_calls: [...calls] },
+    finish_reason: finish,
+    usage: { input_tokens: 10, output_tokens: 5 },
+    cost_usd: 0.25,
+    latency_ms: 1,
+    model: 'simulated',
+  };
+}
+
+function failed(attempt: number): AttemptOutcome {
+  const retry_in_ms = attempt > RETRIES_MAX ? null : 100 * attempt;
+  const message = 'the simulated provider is out of order';
+  return { kind: 'failed', code: 'PROVIDER_REFUSED', message, retry_in_ms };
+}
+
+function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
+  let session = '';
+  const running = new Map<string, Promise<ToolOutcome>>();
+  const cancelled = new Set<string>();
+
+  interface Run {
+    readonly effect: string;
+    readonly tool: string;
+    readonly arguments?: unknown;
+    readonly spoolPath: string;
+  }
+
+  async function perform(run: Run): Promise<ToolOutcome> {
+    const { effect, tool, spoolPath } = run;
+    const attempt = Number(/-(\d+)\.log$/.exec(spoolPath)?.[1] ?? 1);
+    const durationMs = toDurationMs(run.arguments);
+    cancelled.delete(effect);
+    await own.clock.sleep(own.random.next() * durationMs);
+    if (!own.isAlive()) return new Promise(() => undefined);
+    if (cancelled.has(effect)) return end(spoolPath, toOutcome('cancelled', ''));
+    record({ kind: 'executed', session, effect, attempt, tool, pid: own.pid });
+    const text = `ran ${effect}`;
+    const offset = spool(spoolPath, { kind: 'output', stream: 'stdout', text });
+    void connection.notify('tool/output', { effect, stream: 'stdout', text, offset } as never);
+    await own.clock.sleep(own.random.next() * durationMs);
+    if (!own.isAlive()) return new Promise(() => undefined);
+    return end(spoolPath, toOutcome(cancelled.has(effect) ? 'cancelled' : 'ok', text));
+  }
+
+  function end(path: string, outcome: ToolOutcome): ToolOutcome {
+    if (spool(path, { kind: 'end', outcome }) > 0) disk.syncSpool(path);
+    return outcome;
+  }
+
+  function spool(path: string, value: unknown): number {
+    try {
+      return own.isAlive() ? disk.appendSpool(path, value) : 0;
+    } catch {
+      return 0; // The disk is full: the call goes on, its end is told all the same.
+    }
+  }
+
+  const connection = createConnection({
+    transport: own.transport,
+    clock: own.clock,
+    peer: 'the supervisor',
+    local: { requests: sandboxRequests, notifications: sandboxNotifications },
+    remote: { requests: {}, notifications: sandboxReports },
+    requests: {
+      'sandbox/initialize': async ({ sessionId }) => {
+        session = sessionId;
+        await own.clock.sleep(own.random.next() * TOKEN_MS_MAX);
+        return { level: 'bubblewrap', uid: 1000, workspaceAccess: 'write' as const };
+      },
+      'sandbox/ping': async () => ({ running: running.size }),
+      'tool/run': (run) => {
+        const joined = running.get(run.effect);
+        if (joined !== undefined) return joined;
+        const outcome = perform(run).finally(() => running.delete(run.effect));
+        running.set(run.effect, outcome);
+        return outcome;
+      },
+    },
+    notifications: { 'tool/cancel': ({ effect }) => void cancelled.add(effect) },
+  });
+  void connection.notify('sandbox/ready', { pid: own.pid });
+  void connection.closed.then(async () => {
+    while (running.size > 0) await Promise.allSettled([...running.values()]);
+    own.die({ code: 0, signal: undefined });
+  });
+}
+
+function toOutcome(status: ToolOutcome['status'], output: string): ToolOutcome {
+  return { status, output, duration_ms: 1, truncated: false, level: 'bubblewrap' };
+}

@@ -1,0 +1,136 @@
+/** One simulated run from its seed: the world, the scenario, the checkers, and the verdict. */
+import type { Logger } from '../../base/logger.ts';
+import { createSeededRandom, type Random } from '../../base/random.ts';
+import { createChecks } from './checks/all.ts';
+import type { Violation } from './checks/check.ts';
+import { createTrace, type Fact } from './facts.ts';
+import { drawPlan, type FaultPlan } from './faults.ts';
+import { takeLoop } from './loop.ts';
+import { playScenario } from './scenario.ts';
+import { drawInt, drawOne } from './script.ts';
+import { createTime } from './time.ts';
+import { createWorld, type Settings, type World } from './world.ts';
+
+export interface RunReport {
+  readonly seed: string;
+  readonly hash: string;
+  readonly violations: readonly Violation[];
+  /** How often what happened: turns, calls, requests, faults by kind. */
+  readonly counts: ReadonlyMap<string, number>;
+  readonly virtualMs: number;
+  readonly facts: number;
+  readonly recent: readonly string[];
+}
+
+export interface RunOptions {
+  readonly plan?: FaultPlan;
+  readonly logger?: Logger;
+  readonly onFact?: (fact: Fact) => void;
+  /** Replaces parts of the world: a broken one, to see a checker find it. */
+  readonly spoil?: (world: World) => void;
+}
+
+/** At one instant; a storm of a hundred processes stays far below. */
+const TURNS_MAX = 200_000;
+/** Timers of one run. */
+const TIMERS_MAX = 2_000_000;
+const PROJECT_EVERY = 64;
+
+export async function runSeed(seed: string, options: RunOptions = {}): Promise<RunReport> {
+  const loop = takeLoop();
+  const random = createSeededRandom(`${seed}/world`);
+  const time = createTime();
+  const counts = new Map<string, number>();
+  const settings = drawSettings(random);
+  const checks = createChecks(settings.restartAttempts);
+  const trace = createTrace(time.nowMs, (fact) => {
+    count(counts, fact);
+    options.onFact?.(fact);
+    checks.hear(fact);
+  });
+  const world = createWorld({
+    seed,
+    time,
+    record: trace.record,
+    settings,
+    ...(options.logger === undefined ? {} : { logger: options.logger }),
+  });
+  options.spoil?.(world);
+  const onRejection = (error: unknown): void => {
+    trace.record({ kind: 'crashed', message: `unhandled: ${describe(error)}` });
+  };
+  process.on('unhandledRejection', onRejection);
+  let over = false;
+  try {
+    const plan = options.plan ?? drawPlan(random);
+    const scenario = playScenario({ world, plan, seenBy: checks.seenBy }).then(
+      () => {
+        over = true;
+      },
+      (error: unknown) => {
+        over = true;
+        trace.record({ kind: 'crashed', message: describe(error) });
+      },
+    );
+    for (let timers = 0; !over && timers < TIMERS_MAX; timers += 1) {
+      await loop.settle(() => undefined, TURNS_MAX);
+      if (timers % PROJECT_EVERY === 0 && timers < PROJECT_EVERY * 100) project(world);
+      if (over || !time.advance()) break;
+    }
+    await loop.settle(() => undefined, TURNS_MAX);
+    if (over) await scenario;
+    else trace.record({ kind: 'crashed', message: 'the scenario does not end' });
+  } catch (error) {
+    trace.record({ kind: 'crashed', message: describe(error) });
+  } finally {
+    world.crash();
+    process.off('unhandledRejection', onRejection);
+    loop.release();
+  }
+  return {
+    seed,
+    hash: trace.hash(),
+    violations: checks.end(),
+    counts,
+    virtualMs: time.nowMs(),
+    facts: trace.count(),
+    recent: trace.recent,
+  };
+}
+
+/** What the live session objects believe, for the checker that folds the journal itself. */
+function project(world: World): void {
+  for (const session of world.current()?.runtime.directory.all() ?? []) {
+    world.record({ kind: 'projected', record: session.record() });
+  }
+}
+
+function drawSettings(random: Random): Settings {
+  return {
+    warmPool: drawInt(random, 0, 2),
+    maxSessions: drawInt(random, 1, 3),
+    idleHibernateSecs: drawOne(random, [1, 5, 300]),
+    approvalTimeoutSecs: drawOne(random, [5, 60]),
+    restartAttempts: drawOne(random, [3, 3, 20]),
+    supervisedShell: random.next() < 0.4,
+    parallelTools: random.next() < 0.7,
+  };
+}
+
+function count(counts: Map<string, number>, fact: Fact): void {
+  const add = (what: string): void => void counts.set(what, (counts.get(what) ?? 0) + 1);
+  if (fact.kind === 'fault') add(`fault: ${fact.fault}`);
+  else if (fact.kind === 'requested') add('provider requests');
+  else if (fact.kind === 'executed') add('tool calls run');
+  else if (fact.kind === 'written') {
+    const { type } = fact.row.event;
+    if (type === 'turn.completed') add('turns completed');
+    if (type === 'effect.adopted') add('effects adopted');
+    if (type === 'effect.resolved') add('effects indeterminate');
+  } else if (fact.kind === 'supervisor.started') add('supervisors');
+  else if (fact.kind === 'process.started') add(`${fact.room}s`);
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

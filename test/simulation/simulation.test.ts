@@ -1,0 +1,95 @@
+/** A few simulated runs, and those that once failed. Thousands: `npm run simulate`. */
+import { describe, expect, test } from '@jest/globals';
+import type { RunReport } from './run.ts';
+import { runSeed } from './run.ts';
+import type { World } from './world.ts';
+
+/** Seeds that showed a fault which is mended since: what it was. */
+const regressions: readonly (readonly [string, string])[] = [];
+
+const fixed = Array.from({ length: 12 }, (_, index) => `fixed-${index}`);
+
+describe('[promise:simulation] a simulated run', () => {
+  test.each(fixed)('SEED=%s keeps every promise', async (seed) => {
+    expect(toVerdict(await runSeed(seed))).toEqual({ seed, violations: [] });
+  });
+
+  test('is the same from the same seed, and another one from another', async () => {
+    const hashes: string[] = [];
+    for (const seed of ['fixed-3', 'fixed-3', 'fixed-4']) hashes.push((await runSeed(seed)).hash);
+    expect(hashes[0]).toBe(hashes[1]);
+    expect(hashes[0]).not.toBe(hashes[2]);
+  });
+
+  test('gets work done', async () => {
+    const { counts } = await runSeed('fixed-0');
+    expect(counts.get('turns completed')).toBeGreaterThanOrEqual(4);
+  });
+});
+
+if (regressions.length > 0) {
+  test.each(regressions)('SEED=%s: %s', async (seed) => {
+    expect(toVerdict(await runSeed(seed))).toEqual({ seed, violations: [] });
+  });
+}
+
+const toVerdict = ({ seed, violations }: RunReport) => ({ seed, violations });
+
+/** [a broken part of the world, the checks of which at least one finds it, in some seed] */
+const spoils: readonly (readonly [string, (world: World) => void, readonly string[]])[] = [
+  [
+    'a disk that forgets idempotency keys',
+    ({ disk }) => {
+      const { commit } = disk;
+      disk.commit = (request, timeMs) => {
+        disk.claims.clear();
+        return commit(request, timeMs);
+      };
+    },
+    ['inputs exactly once'],
+  ],
+  [
+    'a disk that says it has synced, and has not',
+    ({ disk }) => {
+      disk.sync = () => undefined;
+    },
+    ['durable before done', 'durable before visible'],
+  ],
+  [
+    'spools that are lost with their writer',
+    ({ disk }) => {
+      disk.readSpool = (_path, offset) => ({ records: [], nextOffset: offset, tail: 'clean' });
+    },
+    ['attempts'],
+  ],
+  [
+    'a journal that skips a number now and then',
+    ({ disk }) => {
+      const { commit } = disk;
+      disk.commit = (request, timeMs) => {
+        if (request.events[0]?.type !== 'model.delta') return commit(request, timeMs);
+        commit(request, timeMs);
+        return commit(request, timeMs);
+      };
+    },
+    ['attempts', 'streams', 'no crash', 'liveness'],
+  ],
+];
+
+const storm = {
+  kinds: ['kill worker', 'kill gateway', 'kill supervisor', 'kill host'],
+  everyMs: 300,
+  durationMs: 10_000,
+} as const;
+
+describe('[promise:simulation] the checkers find', () => {
+  test.each(spoils)('%s', async (_name, spoil, checks) => {
+    const found = new Set<string>();
+    for (let run = 0; run < 12; run += 1) {
+      const report = await runSeed(`spoilt-${run}`, { plan: storm, spoil });
+      for (const { check } of report.violations) found.add(check);
+      if (checks.some((check) => found.has(check))) break;
+    }
+    expect(checks.filter((check) => found.has(check))).not.toEqual([]);
+  });
+});
