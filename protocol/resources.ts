@@ -53,6 +53,8 @@ export const sessionViewSchema = z.object({
   backoff: z.object({ attempt: z.number(), next_at: z.string() }).optional(),
   generation: z.number(),
   worker_pid: z.number().optional(),
+  /** The longest delay of its event loop between the last two heartbeats, ms. */
+  worker_loop_lag_ms: z.number().optional(),
   created_at: z.string(),
   updated_at: z.string(),
   last_seq: z.number(),
@@ -153,6 +155,8 @@ export const statusViewSchema = z.object({
   }),
   /** What confines a worker, strongest first. */
   worker_confinement: z.array(z.string()),
+  /** What keeps a worker within its memory limit: monitor, scan, cgroup v1 or v2. */
+  memory_enforcement: z.array(z.string()).optional(),
   capacity: z.object({
     max_concurrent_sessions: z.number(),
     resident: z.number(),

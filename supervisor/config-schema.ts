@@ -30,6 +30,7 @@ const worker = z.strictObject({
   heartbeat_interval_secs: positiveSeconds.default(10),
   max_restart_attempts: z.number().int().min(0).max(1000).default(3),
   restart_window_secs: positiveSeconds.default(60),
+  progress_timeout_secs: seconds.default(1800),
   idle_hibernate_secs: seconds.default(300),
   warm_pool: z.number().int().min(0).max(64).default(2),
 });

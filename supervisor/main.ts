@@ -1,7 +1,7 @@
 /** The supervisor's process: reads its one argument (JSON, from the CLI), composes the rooms, says
  *  when it is ready, and ends at SIGTERM or SIGINT. Whatever happens here, what is in the journal
  *  stands: the next start goes on from there. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Api, createApi } from '../api/server.ts';
@@ -13,6 +13,7 @@ import { realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { openStore } from '../store/index.ts';
 import { ensureToken } from './api-token.ts';
+import { type Cgroups, openCgroups } from './children/cgroup.ts';
 import { createMonitor } from './children/monitor.ts';
 import { connectRealOrphan } from './children/orphans.ts';
 import { scanRealTrees } from './children/tree.ts';
@@ -66,6 +67,14 @@ async function listen(api: Api, config: Config): Promise<string | undefined> {
   return url;
 }
 
+function openRealCgroups(): Cgroups | undefined {
+  const file = '/proc/self/cgroup';
+  if (!existsSync(file)) return undefined;
+  const ours = new Set([process.pid, ...realProcesses.listDescendants(process.pid)]);
+  const own = readFileSync(file, 'utf8');
+  return openCgroups({ root: '/sys/fs/cgroup', own, isOurs: (pid) => ours.has(pid) });
+}
+
 interface Running {
   readonly runtime: Runtime;
   readonly config: Config;
@@ -97,6 +106,7 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
       spec: toMonitorSpec(programs),
     }),
     scanTrees: scanRealTrees,
+    cgroups: openRealCgroups(),
     spools: realSpools,
     adoption: { marks: realMarks, connect: connectRealOrphan },
     store,

@@ -24,7 +24,24 @@ function toProbeArgs(programs: Programs): string[] {
   return ['--probe', '--worker', programs.node, ...programs.workerReadable];
 }
 
+/** A refusal that came sooner than this is asked about once more, ms. */
+const PROBE_AGAIN_MS = 8000;
+
+/** What a machine offers does not change, but the probe itself may have been hit (killed for want
+ *  of memory, no process to be had), and its answer stands as long as this supervisor. */
 export async function runProbe(
+  programs: Programs,
+  processes: Pick<ProcessPort, 'start'>,
+  clock: Clock,
+  env: Environment,
+): Promise<Probe> {
+  const startMs = clock.nowMs();
+  const first = await probeOnce(programs, processes, clock, env);
+  if (first.level !== 'none' || clock.nowMs() - startMs > PROBE_AGAIN_MS) return first;
+  return probeOnce(programs, processes, clock, env);
+}
+
+async function probeOnce(
   programs: Programs,
   processes: Pick<ProcessPort, 'start'>,
   clock: Clock,

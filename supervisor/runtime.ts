@@ -13,10 +13,11 @@ import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import type { SessionProblem, SessionRecord, Store } from '../store/contract.ts';
+import type { Cgroups } from './children/cgroup.ts';
 import { type AdoptionPorts, createCustody } from './children/custody.ts';
 import { createGateway, type Gateway } from './children/gateway.ts';
 import { createHost } from './children/hosts.ts';
-import { type ReadRss, startMemoryWatch } from './children/memory.ts';
+import { type ReadRss, startMemoryWatch, toMemoryEnforcement } from './children/memory.ts';
 import type { ScanTrees } from './children/tree.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
@@ -48,6 +49,7 @@ export interface RuntimeOptions {
   readonly processes: ProcessPort;
   readonly readRss: ReadRss;
   readonly scanTrees?: ScanTrees;
+  readonly cgroups?: Cgroups | undefined;
   readonly spools: SpoolFiles;
   readonly adoption?: AdoptionPorts;
   readonly store: Store;
@@ -120,13 +122,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const bus = createBus(config.raw.agent.stream_buffer_size);
   const specs = createToolSpecs();
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
-  const child = { ...custody.ports, clock, logger, random: options.random };
+  const heartbeatMs = (): number => config.raw.agent.worker.heartbeat_interval_secs * 1000;
+  const child = { ...custody.ports, clock, logger, random: options.random, heartbeatMs };
   const spec = custody.toAdoptable(toGatewaySpec(programs, config.provider.apiKeyEnv, env));
   const gateway: Gateway = createGateway({ ...child, spec }, config.provider);
   const models = createModelChoice(gateway, () => config);
   const memoryLimit = (): number => config.raw.agent.limits.max_memory_mb * 2 ** 20;
   const workers: WorkerPool = createWorkerPool(
-    { ...child, spec: () => toWorkerSpec(programs, memoryLimit(), probe.worker) },
+    {
+      ...{ ...child, cgroups: options.cgroups, memoryLimitBytes: memoryLimit },
+      spec: () => toWorkerSpec(programs, memoryLimit(), probe.worker),
+    },
     config.raw.agent.worker.warm_pool,
   );
   const memory = startMemoryWatch({
@@ -171,7 +177,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         random: options.random,
         workers,
         admission,
-        heartbeatMs: () => config.raw.agent.worker.heartbeat_interval_secs * 1000,
+        heartbeatMs,
         memory,
       },
       createHost: (session, record) =>
@@ -190,6 +196,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       restartPolicy: (agent) => toRestartPolicy(config, agent),
       budget: (limits) => toBudget(config, limits),
       maxQueuedInputs: () => config.raw.agent.limits.max_queued_inputs,
+      progressTimeoutMs: () => config.raw.agent.worker.progress_timeout_secs * 1000,
       idleHibernateMs: () => config.raw.agent.worker.idle_hibernate_secs * 1000,
       isContended: () => admission.counts().waiting > 0,
     };
@@ -250,6 +257,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         ...(probe.mend === undefined ? {} : { mend: probe.mend }),
       },
       worker_confinement: [...workers.confinement()],
+      memory_enforcement: toMemoryEnforcement(options),
       capacity: {
         max_concurrent_sessions: config.raw.agent.limits.max_concurrent_sessions,
         resident: held,

@@ -12,6 +12,7 @@ export function toSessionView(
   const notice = live?.host.report()?.notice;
   const backoff = live?.resident.backoff();
   const worker = live?.resident.worker();
+  const loopLagMs = live?.resident.loopLagMs();
   return {
     id: record.id,
     ...(record.name === undefined ? {} : { name: record.name }),
@@ -28,6 +29,7 @@ export function toSessionView(
     ...(backoff === undefined ? {} : { backoff }),
     generation: record.generation,
     ...(worker === undefined ? {} : { worker_pid: worker.pid }),
+    ...(loopLagMs === undefined ? {} : { worker_loop_lag_ms: Math.round(loopLagMs) }),
     created_at: record.created_at,
     updated_at: record.updated_at,
     last_seq: record.last_seq,

@@ -16,6 +16,8 @@ import { createRegistry, type Registry, toMarkingPort, toOwner } from './registr
 
 /** What it takes to find and to ask processes that somebody else started. */
 export interface AdoptionPorts {
+  /** The value of our mark; absent: the state dir tells. */
+  readonly owner?: string;
   readonly marks: MarkTable;
   readonly connect: ConnectOrphan;
 }
@@ -54,7 +56,7 @@ export function createCustody(
 ): Custody {
   const { store, clock, logger, adoption } = deps;
   const runDir = join(stateDir, RUN_FOLDER);
-  const owner = adoption === undefined ? undefined : toOwner(stateDir);
+  const owner = adoption && (adoption.owner ?? toOwner(stateDir));
   const ownership =
     adoption === undefined || owner === undefined ? undefined : { marks: adoption.marks, owner };
   const processes = owner === undefined ? deps.processes : toMarkingPort(deps.processes, owner);

@@ -14,6 +14,7 @@ import {
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { GatewayPort, ModelAttempt } from '../effects/ports.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
+import { startHeartbeat } from './lifecycle-heartbeat.ts';
 import type { Registry } from './registry.ts';
 import { backoffMs } from './restart.ts';
 
@@ -37,6 +38,8 @@ export interface GatewayDeps extends ChildDeps {
   readonly spec: ChildSpec;
   readonly registry: Registry;
   readonly random: { next(): number };
+  /** Absent: it is not asked whether it lives. */
+  readonly heartbeatMs?: () => number;
 }
 
 const INITIALIZE_TIMEOUT_MS = 10_000;
@@ -97,6 +100,12 @@ export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettin
       throw error;
     }
     if (released) child.connection.close();
+    else if (deps.heartbeatMs !== undefined) {
+      const beat = { clock, logger, kind: 'gateway' as const, intervalMs: deps.heartbeatMs };
+      const ping = (timeoutMs: number) =>
+        child.connection.request('gateway/ping', {}, { timeoutMs });
+      startHeartbeat({ ...beat, ping, isHeld: () => released || flow.hold() !== undefined }, child);
+    }
     return child;
   }
 

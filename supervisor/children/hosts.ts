@@ -15,6 +15,7 @@ import {
 } from '../../protocol/sandbox-methods.ts';
 import type { HostPort, ToolRun } from '../effects/ports.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
+import { startHeartbeat } from './lifecycle-heartbeat.ts';
 import type { Registry } from './registry.ts';
 
 const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
@@ -37,6 +38,8 @@ export interface HostDeps extends ChildDeps {
   readonly registry: Registry;
   readonly policy: () => SandboxPolicy;
   readonly artifactDir: string;
+  /** Absent: it is not asked whether it lives. */
+  readonly heartbeatMs?: () => number;
 }
 
 const INITIALIZE_TIMEOUT_MS = 20_000;
@@ -93,14 +96,22 @@ export function createHost(deps: HostDeps): Host {
       const { session: sessionId, artifactDir } = deps;
       const params = { sessionId, policy: deps.policy(), artifactDir };
       const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
-      return {
-        child,
-        report: await child.connection.request('sandbox/initialize', params, options),
-      };
+      const said = await child.connection.request('sandbox/initialize', params, options);
+      beat(child);
+      return { child, report: said };
     } catch (error) {
       void child.stop();
       throw error;
     }
+  }
+
+  function beat(child: HostChild): void {
+    const { clock, logger, heartbeatMs: intervalMs } = deps;
+    if (intervalMs === undefined) return;
+    const ping = (timeoutMs: number) => child.connection.request('sandbox/ping', {}, { timeoutMs });
+    // A host that was released finishes what runs, alone: it is not ours to kill any more.
+    const isHeld = (): boolean => live?.child !== child || flow.hold() !== undefined;
+    startHeartbeat({ clock, logger, kind: 'sandbox', intervalMs, ping, isHeld }, child);
   }
 
   async function ensure(): Promise<Started> {

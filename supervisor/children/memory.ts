@@ -5,6 +5,7 @@
 import pidusage from 'pidusage';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { Cgroups } from './cgroup.ts';
 import {
   GROUND,
   INTERVAL_MS_MAX,
@@ -197,6 +198,19 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
       timer.cancel();
     },
   };
+}
+
+/** Who keeps a worker within its memory, besides the heap ceiling of the worker's own runtime. */
+export function toMemoryEnforcement(has: {
+  readonly scanTrees?: ScanTrees;
+  readonly cgroups?: Cgroups | undefined;
+}): string[] {
+  const scan = has.scanTrees === undefined ? [] : ['scan'];
+  return [
+    'monitor',
+    ...scan,
+    ...(has.cgroups === undefined ? [] : [`cgroup ${has.cgroups.version}`]),
+  ];
 }
 
 /** The greater of the two: a tree is at least its root. */

@@ -104,6 +104,7 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
         }
       }
       while (inFlight.size > 0) await Promise.allSettled([...inFlight.values()]);
+      if (turn !== undefined) deps.spools.removeTurn?.(deps.stateDir, deps.session, turn.turn);
     },
     async nextStep(turn, step) {
       requireTurn(turn);

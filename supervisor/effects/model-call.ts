@@ -59,11 +59,7 @@ export async function runModelCall(
     const data = { step: ask.step, expected: known.digest, actual: digest };
     await deps.journal.append(draft('model.mismatched', data, at(call)));
   }
-  if (known.outcome !== undefined) {
-    // A death may have come between the commit and this.
-    deps.spools.remove(deps.stateDir, deps.session, effect);
-    return known.outcome;
-  }
+  if (known.outcome !== undefined) return known.outcome;
   if (known.open) {
     const found = await adoptAttempt(call, known.attempts);
     const isUnsent = isGatewayLost(found) && wasNeverSent(call, known);
@@ -82,11 +78,9 @@ export async function settleModelCall(
   signal: AbortSignal,
 ): Promise<void> {
   const known = readPast(past);
-  const effect = toModelEffectId(address.turn, address.step);
-  // Between two attempts nothing runs; what the earlier ones wrote is not needed any more.
-  if (!known.open) return deps.spools.remove(deps.stateDir, deps.session, effect);
+  if (!known.open) return;
   const ask: GenerateAsk = { ...address, purpose: 'step', messages: [], tools: [] };
-  const call: Call = { deps, ask, effect, signal };
+  const call: Call = { deps, ask, effect: toModelEffectId(address.turn, address.step), signal };
   await commitAttempt(call, known.attempts, await adoptAttempt(call, known.attempts));
 }
 
@@ -121,10 +115,7 @@ async function runAttempts(call: Call, digest: string, known: Past): Promise<Mod
     return { kind: 'failed', code, message };
   }
   for (let attempt = known.attempts + 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    if ((await deps.permission()) === 'stop' || call.signal.aborted) {
-      deps.spools.remove(deps.stateDir, deps.session, call.effect);
-      return { kind: 'cancelled' };
-    }
+    if ((await deps.permission()) === 'stop' || call.signal.aborted) return { kind: 'cancelled' };
     const refusal = await refuseOverBudget(call);
     if (refusal !== undefined) return refusal;
     const started = {

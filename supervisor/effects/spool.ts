@@ -20,13 +20,15 @@ export function toSpoolPath(place: SpoolPlace): string {
   return join(stateDir, 'spool', session, `${effect}-${attempt}.log`);
 }
 
-function removeSpools(stateDir: string, session: SessionId, effect: EffectId): void {
+function removeSpools(
+  stateDir: string,
+  session: SessionId,
+  isOver: (fileName: string) => boolean,
+): void {
   const dir = join(stateDir, 'spool', session);
   try {
     if (!existsSync(dir)) return;
-    for (const name of readdirSync(dir)) {
-      if (name.startsWith(`${effect}-`)) rmSync(join(dir, name), { force: true });
-    }
+    for (const name of readdirSync(dir)) if (isOver(name)) rmSync(join(dir, name), { force: true });
   } catch {
     // The outcome is committed: a spool that cannot be removed now goes with its session.
   }
@@ -38,6 +40,8 @@ export interface SpoolFiles {
   read(path: string, offset: number): LogSlice;
   /** Removes the spools of one effect, once its outcome is committed. Never throws. */
   remove(stateDir: string, session: SessionId, effect: EffectId): void;
+  /** Removes what a death left of a turn that is settled, and of earlier ones. Never throws. */
+  removeTurn?(stateDir: string, session: SessionId, turn: number): void;
   /** Is there a file at all? It is made before its effect begins, so without one nothing began.
    *  Absent: unknown, and whatever was reserved may have begun. */
   has?(path: string): boolean;
@@ -45,7 +49,16 @@ export interface SpoolFiles {
 
 export const realSpools: SpoolFiles = {
   read: readSlice,
-  remove: removeSpools,
+  // Nobody waits for it: the answer goes out first.
+  remove: (stateDir, session, effect) =>
+    void setImmediate(() =>
+      removeSpools(stateDir, session, (name) => name.startsWith(`${effect}-`)),
+    ),
+  // A spool is named after its effect, and that begins with the number of its turn.
+  removeTurn: (stateDir, session, turn) =>
+    void setImmediate(() =>
+      removeSpools(stateDir, session, (name) => Number.parseInt(name, 10) <= turn),
+    ),
   has: (path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined,
 };
 

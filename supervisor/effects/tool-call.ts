@@ -55,11 +55,7 @@ export async function runToolCall(
   const effectClass = isToolName(ask.name) ? toolTable[ask.name].effect : 'write';
   const call: Call = { deps, approvals, ask, effect, effectClass, signal };
   const known = readPast(past);
-  if (known.outcome !== undefined) {
-    // A death may have come between the commit and this.
-    deps.spools.remove(deps.stateDir, deps.session, effect);
-    return known.outcome;
-  }
+  if (known.outcome !== undefined) return known.outcome;
   if (known.attempts > 0) return resumeStarted(call, known);
   if (!known.requested) return requestCall(call);
   if (known.decision === 'ask') return awaitApproval(call, known.arguments, known.answer);

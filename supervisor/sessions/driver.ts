@@ -14,7 +14,7 @@ import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
 import { draft, type SessionJournal } from './journal.ts';
 import type { Resident } from './resident.ts';
-import { createTurnClock, type TurnClock } from './turn-clock.ts';
+import { createTurnClocks, type PassedLimit, type TurnClocks } from './turn-clock.ts';
 import {
   type Closing,
   type Ending,
@@ -33,6 +33,8 @@ export interface DriverDeps {
   readonly gate: Gate;
   readonly resident: Resident;
   readonly turnTimeoutMs: () => number;
+  /** Nothing came of the turn for this long: it is ended; 0: never. */
+  readonly progressTimeoutMs: () => number;
   readonly idleHibernateMs: () => number;
   /** Somebody waits for a slot. */
   readonly isContended: () => boolean;
@@ -47,6 +49,8 @@ export interface Driver {
   wake(): void;
   /** The session's state, or the tombstone of its turn, changed. */
   onState(): void;
+  /** Something came of the turn: a chunk, some output, a step. */
+  onProgress(): void;
   /** Ends this turn so, as soon as its tombstone is durable: its effects are cancelled. A turn
    *  that ended meanwhile stays as it ended. Rejects as `tombstone` does. */
   stopTurn(turn: number, ending: Ending, tombstone: Promise<unknown>): Promise<void>;
@@ -82,7 +86,7 @@ export function startDriver(deps: DriverDeps): Driver {
   let closing: Closing | undefined;
   let stopping: Closing | undefined;
   let executing: { readonly turn: number; force(): void } | undefined;
-  let turnClock: TurnClock | undefined;
+  let clocks: TurnClocks | undefined;
 
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
@@ -223,7 +227,8 @@ export function startDriver(deps: DriverDeps): Driver {
     const isStill = journal.record().open_turn?.turn === open.turn;
     if (worker === undefined || !isOpen() || isHalted() || !isStill || mustEnd(open)) return;
     if (journal.isStopped()) return;
-    turnClock ??= createTurnClock(clock, deps.turnTimeoutMs(), () => onTimeout(open.turn));
+    const limits = { turnMs: deps.turnTimeoutMs(), progressMs: deps.progressTimeoutMs() };
+    clocks ??= createTurnClocks(clock, limits, (passed) => onTimeout(open.turn, passed));
     const result = await runOnWorker(worker, open);
     if (result === undefined || isHalted()) return;
     closing ??= toResultEnd(open.turn, result);
@@ -274,8 +279,8 @@ export function startDriver(deps: DriverDeps): Driver {
     const own = isStopped ? stopping : closing;
     const ending = own?.turn === turn ? own : INTERRUPTED;
     await journal.append(...toTurnEnd(ending, record ?? open));
-    turnClock?.pause();
-    turnClock = undefined;
+    clocks?.pause();
+    clocks = undefined;
     closing = undefined;
     stopping = undefined;
     if (ending.outcome === 'completed') return resident.relieve();
@@ -309,26 +314,24 @@ export function startDriver(deps: DriverDeps): Driver {
     wakeUp();
   }
 
-  function onTimeout(turn: number): void {
+  function onTimeout(turn: number, passed: PassedLimit): void {
+    const { limit, max, reason } = passed;
     const open = journal.record().open_turn;
     if (open?.turn !== turn || journal.isStopped() || isHalted()) return;
-    const max = deps.turnTimeoutMs() / 1000;
-    const exceeded = { limit: 'session_timeout_secs', value: max, max };
-    const reason = `the turn ran longer than ${max} s`;
     const tombstone = journal.append(
-      draft('limit.exceeded', exceeded, { turn }),
+      draft('limit.exceeded', { limit, value: max, max }, { turn }),
       draft('interrupt.accepted', { source: 'timeout' }, { turn }),
     );
     stopTurn(turn, { outcome: 'timeout', reason }, tombstone).catch((error: unknown) => {
       deps.logger.error('turn.timeout_failed', { session, error });
-      clock.setTimer(RETRY_MS, () => onTimeout(turn));
+      clock.setTimer(RETRY_MS, () => onTimeout(turn, passed));
     });
   }
 
   /** The turn's time runs only while a worker runs it and nobody is waited for. */
   function syncClock(): void {
-    if (executing !== undefined && journal.record().state === 'running') turnClock?.run();
-    else turnClock?.pause();
+    if (executing !== undefined && journal.record().state === 'running') clocks?.run();
+    else clocks?.pause();
   }
 
   return {
@@ -336,6 +339,7 @@ export function startDriver(deps: DriverDeps): Driver {
     wake: () => wakeUp(),
     stopTurn,
     idleSinceMs: () => (resident.isHolding() ? idleSinceMs : undefined),
+    onProgress: () => clocks?.onProgress(),
     onState() {
       syncClock();
       if (!isOpen()) waitAbort.abort();
@@ -355,7 +359,7 @@ export function startDriver(deps: DriverDeps): Driver {
     halt() {
       halting.abort();
       waitAbort.abort();
-      turnClock?.pause();
+      clocks?.pause();
       wakeUp();
     },
   };

@@ -2,7 +2,7 @@
  *  back. Invariant: at most one live worker a session, and only the newest generation is heard. */
 
 import { background } from '../../base/background.ts';
-import type { Clock, Timer } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { toTimestamp } from '../../base/clock.ts';
 import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -12,6 +12,7 @@ import type { Residency } from '../../protocol/states.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
 import type { ChildExit } from '../children/child.ts';
 import { createRestartBudget, type DeathVerdict } from '../children/lifecycle.ts';
+import { startHeartbeat } from '../children/lifecycle-heartbeat.ts';
 import type { MemoryOwner, MemoryWatch } from '../children/memory.ts';
 import type { RestartPolicy } from '../children/restart.ts';
 import type { AskHandlers, Worker, WorkerPool } from '../children/workers.ts';
@@ -39,6 +40,8 @@ export interface Resident {
    *  the signal aborts, and with LIMIT_EXCEEDED when restarts are used up. */
   ensure(signal: AbortSignal): Promise<Worker>;
   worker(): Worker | undefined;
+  /** The longest delay of its event loop between the last two heartbeats. */
+  loopLagMs(): number | undefined;
   /** It holds a slot, with or without a live worker. */
   isHolding(): boolean;
   residency(): Residency;
@@ -69,10 +72,9 @@ interface Held {
   /** The turn it runs. */
   turn: number | undefined;
   progress: boolean;
+  loopLagMs: number | undefined;
 }
 
-/** A timer that fires this much late, ms, shows that we stood still ourselves. */
-const OVERSLEPT_MS = 1000;
 const MEMORY_LIMIT = 'agent.limits.max_memory_mb';
 const COLLECT_MS = 5000;
 /** Of a dead worker's stderr, in a reason that people read. */
@@ -127,12 +129,12 @@ export function createResident(deps: ResidentDeps): Resident {
     const history = read.value;
     const generation = journal.record().generation + 1;
     const buried = worker.exited.then((exit) => bury(own, generation, exit));
-    const own: Held = { worker, buried, turn: undefined, progress: false };
+    const own: Held = { worker, buried, turn: undefined, progress: false, loopLagMs: undefined };
     held = own;
     const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
     const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
     await Promise.all([worker.initialize(binding), started]);
-    beat(worker);
+    beat(own);
     return worker;
   }
 
@@ -191,31 +193,17 @@ export function createResident(deps: ResidentDeps): Resident {
     pending = undefined;
   }
 
-  /** Two-step heartbeat: one late answer is logged, the second in a row is a death. Both fit into
-   *  two heartbeats. After a pause of our own (a stopped process, a suspended machine) nothing
-   *  counts as late. */
-  function beat(worker: Worker): void {
-    let timer: Timer;
-    const schedule = (): void => {
-      timer = clock.setTimer(deps.heartbeatMs(), () => ask(false));
+  function beat(own: Held): void {
+    const { logger, heartbeatMs: intervalMs } = deps;
+    const ping = async (timeoutMs: number): Promise<void> => {
+      own.loopLagMs = (await own.worker.ping(timeoutMs)).loopLagMs;
     };
-    const ask = (isLate: boolean): void => {
-      const timeoutMs = deps.heartbeatMs() / 2;
-      const askedMs = clock.nowMs();
-      worker.ping(timeoutMs).then(schedule, () => {
-        if (!worker.isAlive()) return;
-        if (clock.nowMs() - askedMs > timeoutMs + OVERSLEPT_MS) return ask(false);
-        deps.logger.warn('worker.late', { pid: worker.pid, final: isLate });
-        if (isLate) worker.kill('unresponsive');
-        else ask(true);
-      });
-    };
-    schedule();
-    void worker.exited.then(() => timer.cancel());
+    startHeartbeat({ clock, logger, kind: 'worker', intervalMs, ping }, own.worker);
   }
 
   return {
     worker: () => held?.worker,
+    loopLagMs: () => held?.loopLagMs,
     isHolding: () => slot !== undefined,
     residency: () => residency,
     backoff: () =>

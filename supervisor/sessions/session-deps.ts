@@ -50,5 +50,6 @@ export interface SessionDeps {
   readonly budget: (limits: Readonly<Record<string, number>>) => BudgetLimits;
   readonly maxQueuedInputs: () => number;
   readonly idleHibernateMs: () => number;
+  readonly progressTimeoutMs: () => number;
   readonly isContended: () => boolean;
 }

@@ -67,6 +67,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     resident,
     turnTimeoutMs: () => toTimeoutMs(limits, agent.sessionTimeoutMs),
     idleHibernateMs: deps.idleHibernateMs,
+    progressTimeoutMs: deps.progressTimeoutMs,
     isContended: deps.isContended,
     retireHost: () => host.retire(),
   });
@@ -79,6 +80,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   function onRecord(record: SessionRecord, event: EventEnvelope): void {
     approvals.onEvent(event);
     if (isProgress(event)) resident.onProgress();
+    if (/^(model|tool|context)\./.test(event.type)) driver.onProgress();
     reconcile(record);
     if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
     const waiters = stateWaiters;

@@ -48,6 +48,7 @@ max_queued_inputs = 100
 heartbeat_interval_secs = 10
 max_restart_attempts = 3
 restart_window_secs = 60
+progress_timeout_secs = 1800
 idle_hibernate_secs = 300
 warm_pool = 2
 [agent.loop]

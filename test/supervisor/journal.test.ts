@@ -132,7 +132,7 @@ describe("the supervisor's own session, damaged", () => {
   });
 });
 
-test('a full disk: 503 with the reason, work is refused by name, and it ends by itself [endpoint:getReadiness]', async () => {
+test('[endpoint:getReadiness] a full disk: 503 with the reason; it ends by itself', async () => {
   const house = await createHouse({ faults: { pagesMax: 600 } });
   const [first, second] = [await house.create(), await house.create()];
   const text = 'x'.repeat(400_000);
@@ -234,7 +234,7 @@ describe('retention', () => {
     jump(ms: number): void;
   }
 
-  test('[config:store.retention_days] closed sessions go, with what is theirs; open ones stay', () =>
+  test('[config:store.retention_days] closed sessions go with what is theirs; open ones stay', () =>
     withRetention({ retention_days: 7, retention_events: 0 }, async (house, retention, time) => {
       const [closed, running] = [await house.create(), await house.create()];
       await house.supervisor.close(closed, 'test');

@@ -49,7 +49,7 @@ const reads =
 describe('over the limit', () => {
   test('by the monitor: killed at the first sample, and the event names it', async () => {
     const { clock, heard, killed } = createWatch(reads(LIMIT + 1));
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(50);
     expect(killed).toEqual(['memory']);
     expect(heard).toEqual([{ level: 'hard', source: 'monitor', bytes: LIMIT + 1 }]);
@@ -58,7 +58,7 @@ describe('over the limit', () => {
   test('by the scan alone (a grandchild): near the limit it is asked too', async () => {
     const scan: ScanTrees = (roots) => new Map(roots.map((pid) => [pid, LIMIT + 5]));
     const { clock, heard, killed } = createWatch(reads(LIMIT * 0.7), scan);
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(50);
     expect(killed).toEqual(['memory']);
     expect(heard).toEqual([{ level: 'hard', source: 'scan', bytes: LIMIT + 5 }]);
@@ -69,7 +69,7 @@ describe('over the limit', () => {
       throw new Error('not needed');
     };
     const { clock, killed } = createWatch(reads(LIMIT * 0.1), scan);
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(450);
     expect(killed).toEqual([]);
   });
@@ -80,7 +80,7 @@ describe('a monitor that is blind (FAULTS 49)', () => {
 
   test('because it does not answer: the scan enforces within the same look', async () => {
     const { clock, killed } = createWatch(() => new Promise(() => undefined), scan);
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(100);
     clock.advance(100);
     await clock.armed(50);
@@ -95,7 +95,7 @@ describe('a monitor that is blind (FAULTS 49)', () => {
     };
     const low: ScanTrees = (roots) => new Map(roots.map((pid) => [pid, 1]));
     const { clock } = createWatch(never, low);
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(100);
     clock.advance(100);
     for (let look = 0; look < 5; look += 1) {
@@ -110,7 +110,7 @@ describe('a monitor that is blind (FAULTS 49)', () => {
     ['to this process', async () => new Map()],
   ] as const)('%s', async (_, readRss) => {
     const { clock, heard } = createWatch(readRss, scan);
-    clock.advance(1000);
+    clock.advance(FAR_MS);
     await clock.armed(50);
     expect(heard).toMatchObject([{ source: 'scan' }]);
   });
@@ -118,7 +118,7 @@ describe('a monitor that is blind (FAULTS 49)', () => {
 
 test('under pressure: one warning, then it counts as pressed; the curve is bounded', async () => {
   const { clock, heard, watch } = createWatch(reads(LIMIT * 0.9));
-  clock.advance(1000);
+  clock.advance(FAR_MS);
   for (let look = 0; look < 40; look += 1) {
     await clock.armed(50);
     clock.advance(50);

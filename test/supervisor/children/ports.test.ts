@@ -198,9 +198,12 @@ describe('the worker pool', () => {
     const machine = createMachine({ gateway: answers({}), host: runsEverything(), ...script });
     const registry = createBook();
     const deps = { clock: realClock, logger: silentLogger, processes: machine, registry };
-    const random = { next: () => 0.5 };
-    const spec = () => specOf('worker', readyTimeoutMs);
-    return { machine, registry, pool: createWorkerPool({ ...deps, random, spec }, size) };
+    const own = {
+      random: { next: () => 0.5 },
+      spec: () => specOf('worker', readyTimeoutMs),
+      memoryLimitBytes: () => 2 ** 29,
+    };
+    return { machine, registry, pool: createWorkerPool({ ...deps, ...own }, size) };
   };
 
   test('a worker that is silent is killed at the start timeout, and named (FAULTS 4)', async () => {

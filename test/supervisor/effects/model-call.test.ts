@@ -241,3 +241,39 @@ describe('[config:agent.session_timeout_secs] a turn that runs too long', () => 
     expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
   });
 });
+
+describe('[config:agent.worker.progress_timeout_secs] a turn of which nothing comes', () => {
+  const toml = '[agent]\nsession_timeout_secs = 0\n[agent.worker]\nprogress_timeout_secs = 60';
+
+  test('is ended as timeout, by that name; a chunk begins the time again (FAULTS 17)', async () => {
+    const clock = createSteppedClock();
+    const spoken = createLatch();
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await spoken.opened;
+        handle.delta('still here');
+        await handle.cancelled;
+        return { ...say('half'), finish_reason: 'cancelled' };
+      },
+    });
+    const house = await createHouse({ clock, toml, script: { gateway } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await clock.armed(60_000);
+    clock.advance(59_000);
+    spoken.open();
+    await house.until(id, 'model.delta');
+    clock.advance(59_000);
+    expect((await house.supervisor.getSession(id)).activity).toBe('turn');
+    clock.advance(1000);
+    const max = 60;
+    expect((await house.turnDone(id)).data).toMatchObject({
+      outcome: 'timeout',
+      reason: `no model chunk, tool output or step for ${max} s`,
+    });
+    expect(dataOf(await house.events(id), 'limit.exceeded')).toEqual([
+      { limit: 'agent.worker.progress_timeout_secs', value: max, max },
+    ]);
+  });
+});

@@ -135,7 +135,7 @@ describe('the tail of a spool', () => {
   });
 });
 
-test('the spools of one effect are removed, and no others', () => {
+test('the spools of one effect are removed, and no others, behind the answer', async () => {
   const place = { stateDir, session, attempt: 1 };
   const other = toSpoolPath({ ...place, effect: '1.10' as EffectId });
   openAppendLog(other).append('kept');
@@ -143,6 +143,8 @@ test('the spools of one effect are removed, and no others', () => {
   realSpools.remove(stateDir, session, effect);
   realSpools.remove(stateDir, session, effect);
   realSpools.remove(stateDir, 's_fedcba9876543210' as SessionId, effect);
+  expect(() => truncateSync(path)).not.toThrow();
+  await new Promise((resolve) => setImmediate(resolve));
   expect(() => truncateSync(path)).toThrow('ENOENT');
   expect(() => truncateSync(other)).not.toThrow();
 });
