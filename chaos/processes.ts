@@ -4,7 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { Clock } from '../base/clock.ts';
 import { findIdentity, isAlive, type ProcessIdentity, signalIdentity } from '../base/process.ts';
 
-export type ProcessKind = 'supervisor' | 'worker' | 'gateway' | 'host' | 'call';
+/** probe: what a supervisor asks at its start whether there is a sandbox; never hit, because a
+ *  supervisor whose every question is killed rightly runs no tool. */
+export type ProcessKind = 'supervisor' | 'worker' | 'gateway' | 'host' | 'call' | 'probe';
 
 export interface OwnProcess {
   readonly identity: ProcessIdentity;
@@ -103,7 +105,10 @@ export function classify(
     for (const [name, kind] of Object.entries(programs)) {
       if (entry.command.includes(`${dir}/dist/${name}.js`)) return kind;
     }
-    if (entry.command.includes(`${dir}/dist/sandbox.js`)) return 'host';
+    if (above === 'probe') return 'probe';
+    if (entry.command.includes(`${dir}/dist/sandbox.js`)) {
+      return entry.command.includes(' --probe') ? 'probe' : 'host';
+    }
     if (entry.command.includes(dir) || entry.command.includes(sleepMark)) return 'call';
     return above;
   };

@@ -33,8 +33,8 @@ export function toChildEnv(machine: Machine): Record<string, string> {
   return env;
 }
 
-/** This process becomes the program; only where that is not possible it stands before it, and passes
- *  signals on. Resolves with the exit code. */
+/** This process becomes the program; only where that is not possible it stands before it and
+ *  passes signals on. Resolves with the exit code. */
 export async function becomeOwnProgram(
   machine: Machine,
   program: OwnProgram,

@@ -105,7 +105,8 @@ export function auditRequirements(input: {
   };
 }
 
-const citation = /\[((?:config|command|endpoint|event|promise):[^\]\s]+)\]/g;
+/** `[]`, the items of a list, is part of an id. */
+const citation = /\[((?:config|command|endpoint|event|promise):(?:\[\]|[^\]\s])+)\]/g;
 
 /** @returns the ids that a text of a test (its name, or a row of its table) cites. */
 export function findCitations(text: string): string[] {

@@ -40,9 +40,13 @@ function checkGenerations(
 
 function checkOutcomes({ session, known }: SessionFacts, { faults }: History): Violation[] {
   const stops = new Set(ofType(known, 'interrupt.accepted').map((event) => event.turn));
+  const closings = ofType(known, 'session.state').filter((event) => event.data.to === 'stopping');
   return ofType(known, 'turn.completed').flatMap((event) => {
     const { outcome, reason, error, turn } = event.data;
-    const isAsked = outcome === 'interrupted' && stops.has(turn);
+    const begun = ofType(known, 'turn.started').find((each) => each.data.turn === turn);
+    // A turn that opened while its session was being closed has no tombstone of its own.
+    const wasClosed = closings.some(({ seq }) => seq > (begun?.seq ?? 0) && seq < event.seq);
+    const isAsked = outcome === 'interrupted' && (stops.has(turn) || wasClosed);
     if (outcome === 'completed' || isAsked) return [];
     const wasFull = faults.some(({ kind }) => kind === 'fill disk');
     if (wasFull && error?.code === 'STORE_DEGRADED') return [];

@@ -19,6 +19,7 @@ const allowances: Readonly<Record<string, Allowance>> = {
   supervisor: { folders: ['base', 'protocol', 'store'] },
   api: { folders: ['base', 'protocol'], files: ['supervisor/index.ts'] },
   cli: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
+  chaos: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
   dashboard: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
   cluster: { folders: ['base', 'protocol', 'store'] },
 };

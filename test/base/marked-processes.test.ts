@@ -53,7 +53,7 @@ test('a mark is found with its value, inherited or not; what has none is not', a
   expect(realMarks.read(plain, MARK)).toBeUndefined();
 });
 
-test('a kill takes the group with it, and spares whoever has the pid now', async () => {
+test('a kill takes the group with it, and spares whoever has the pid now (FAULTS 28)', async () => {
   const pid = await start('sleep 30 & wait', { [MARK]: 'group' });
   const identity = toIdentity(pid);
   const other = { ...identity, startTicks: identity.startTicks + 1 };

@@ -187,6 +187,11 @@ const cases: readonly (readonly [string, RegExp, History])[] = [
     ),
   ],
   [
+    'a call that was denied by nobody',
+    /tool at most once: call 1.1.1 was denied by nobody: no sandbox/,
+    makeHistory(swap('tool.completed', 1, { status: 'denied', output: 'no sandbox' })),
+  ],
+  [
     'a request that was paid twice',
     /model call: step 1 .* asked for 2 times; the journal has 1/,
     makeHistory(goodRows, requests(0, 1, 1)),
@@ -285,6 +290,12 @@ describe('not flagged', () => {
     const faults = [fault('kill gateway', timeOf(SECOND_STEP))];
     const history = makeHistory(retried('GATEWAY_LOST'), { ...requests(0, 1, 1), faults });
     expect(found(history)).toEqual([]);
+  });
+
+  test('a turn that opened while its session was being closed', () => {
+    const closing = ['session.state', { from: 'running', to: 'stopping', reason: 'r' }] as const;
+    const end = edit('turn.completed', 1, { outcome: 'interrupted' });
+    expect(found(makeHistory(change('turn.completed', 1, [closing, end])))).toEqual([]);
   });
 
   test('a second worker after a new start of the supervisor', () => {

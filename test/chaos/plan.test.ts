@@ -130,6 +130,8 @@ test('only processes of the scratch folder, and what descends from them, are can
       entry(15, 14, 'bwrap --args 3'),
       entry(16, 15, 'node /s/dist/worker.js'),
       entry(17, 1, 'sleep 300.9'),
+      entry(18, 10, 'node /s/dist/sandbox.js --probe'),
+      entry(19, 18, 'bwrap'),
       entry(20, 1, 'node /other/dist/worker.js'),
       entry(21, 20, 'sh'),
     ],
@@ -145,5 +147,7 @@ test('only processes of the scratch folder, and what descends from them, are can
     [15, 'call'],
     [16, 'call'],
     [17, 'call'],
+    [18, 'probe'],
+    [19, 'probe'],
   ]);
 });

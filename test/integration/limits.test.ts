@@ -3,9 +3,11 @@
 import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { findIdentity } from '../../base/process.ts';
 import type { EventData, EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, createBench, type Running } from './harness.ts';
 import { findRunning } from './processes.ts';
+import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 const LIMIT_MB = 192;
 /** The fastest growth planned for (2 GB/s) over the shortest interval and a slow machine's kill. */
@@ -104,4 +106,62 @@ test('the last words of a worker that fails each time are in the reason', async 
   expect(end).toMatchObject({ outcome: 'failed', reason: 'quarantined' });
   expect(end?.error?.message).toContain('could not go on');
   expect(supervisor.pid).toBeGreaterThan(0);
+});
+
+describe('a process that is stopped (SIGSTOP)', () => {
+  let provider: ScriptedProvider;
+
+  beforeEach(async () => {
+    provider = await startScriptedProvider();
+    await bench.close();
+    bench = createBench(`
+      [agent]
+      model = "scripted"
+      [agent.worker]
+      heartbeat_interval_secs = 0.6
+      [provider]
+      base_url = "${provider.url}"
+    `);
+    supervisor = await bench.start();
+  });
+
+  afterEach(() => provider.close());
+
+  async function begin(step: unknown, until: string): Promise<string> {
+    const session = await create();
+    await bench.client.sendInput(session, { text: JSON.stringify([step, { say: 'the end' }]) });
+    await bench.follow(session, ({ type }) => type === until);
+    return session;
+  }
+
+  async function stop(kind: string): Promise<number> {
+    const pid = (await bench.client.listProcesses()).find((each) => each.kind === kind)?.pid ?? 0;
+    expect(pid).toBeGreaterThan(0);
+    process.kill(pid, 'SIGSTOP');
+    return pid;
+  }
+
+  test('the gateway: killed, and the unfinished request is made once more', async () => {
+    const session = await begin({ say: 'one two three', holdAfter: 2 }, 'model.delta');
+    const pid = await stop('gateway');
+    await bench.follow(session, ({ type, data }) => {
+      return type === 'model.started' && (data as { attempt: number }).attempt === 2;
+    });
+    provider.release();
+    const events = await bench.follow(session, ({ type }) => type === 'turn.completed');
+    expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'completed' }]);
+    expect(findIdentity(pid)).toBeUndefined();
+  });
+
+  test('the sandbox host: killed, and the call is resolved by its effect', async () => {
+    const step = { tool: 'shell', arguments: { command: 'sleep 60' } };
+    const session = await begin(step, 'tool.started');
+    const pid = await stop('sandbox');
+    const events = await bench.follow(session, ({ type }) => type === 'turn.completed');
+    expect(events.filter(({ type }) => type === 'tool.completed')).toMatchObject([
+      { data: { status: 'indeterminate' } },
+    ]);
+    expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'completed' }]);
+    expect(findIdentity(pid)).toBeUndefined();
+  });
 });

@@ -153,7 +153,7 @@ describe('an effect in an orphan', () => {
 });
 
 describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => {
-  test('a process started and never registered is killed, its look-alikes are not', async () => {
+  test('a process never registered is killed, its look-alikes are not (FAULTS 23)', async () => {
     await crash();
     const owner = toOwner(bench.stateDir);
     const lost = startDecoy({ [OWNER_MARK]: owner });
@@ -192,7 +192,7 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     expect(bench.leftovers()).toEqual([]);
   }, 30_000);
 
-  test('a registry full of nonsense harms nobody', async () => {
+  test('a registry full of nonsense harms nobody (FAULTS 31, 32)', async () => {
     await crash();
     const innocent = startDecoy({});
     await eventually(() => findIdentity(innocent) !== undefined);

@@ -55,7 +55,7 @@ describe('kills at random instants', () => {
     ['mid-stream', toStreams],
     ['mid-tool', toTools],
   ])(
-    '[promise:supervisor-dies] of the supervisor, in %s',
+    '[promise:supervisor-dies] of the supervisor, in %s (FAULTS 23, 24)',
     async (name, toTurn) => {
       const random = createSeededRandom(`${seed}/${name}`);
       const { workspace } = bench;
@@ -139,7 +139,9 @@ describe('kills at random instants', () => {
             throw new Error(`SEED=${seed}: the host died, ${mark} did not: ${error}`);
           });
         }
+        process.stderr.write(`${seed} ${trial} ${victimName} ${Math.round(realClock.nowMs())}\n`);
         await bench.client.interrupt(view.id);
+        process.stderr.write(`  interrupted ${Math.round(realClock.nowMs())}\n`);
         let ends = 0;
         await bench.follow(view.id, (event) => {
           if (isEnd(event)) ends += 1;

@@ -1,12 +1,18 @@
 /** The machine's disk: the journal with its projections, and the spools. What is written stands
  *  whatever process dies; what is not synced may be gone after a power loss. The folds are the
  *  real ones. */
-import { assert } from '../../base/assert.ts';
+
 import type { LogRecord, LogSlice } from '../../base/append-log.ts';
+import { assert } from '../../base/assert.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import { durabilityOf, type EventEnvelope, parseEvent } from '../../protocol/events.ts';
-import type { AppendRequest, NewEvent, ProcessRecord, SessionRecord } from '../../store/contract.ts';
+import type {
+  AppendRequest,
+  NewEvent,
+  ProcessRecord,
+  SessionRecord,
+} from '../../store/contract.ts';
 import { foldSession } from '../../store/fold-session.ts';
 import type { Fact, Row } from './facts.ts';
 
@@ -74,8 +80,9 @@ export function createDisk(record: (fact: Fact) => void): Disk {
       data,
     };
     assert(parseEvent(envelope) !== undefined, 'only known events are journaled');
+    lastId += 1;
     return {
-      id: (lastId += 1),
+      id: lastId,
       transaction: transactions,
       power: durabilityOf(event.type) === 'power',
       effect: event.effect,
@@ -113,7 +120,8 @@ export function createDisk(record: (fact: Fact) => void): Disk {
       }
       for (const { session, type } of events) {
         const isThere = disk.sessions.has(session) || session === 'system';
-        if (isThere || type === 'session.created' || events[0]?.type === 'session.created') continue;
+        if (isThere || type === 'session.created' || events[0]?.type === 'session.created')
+          continue;
         throw new PrxError('SESSION_NOT_FOUND', `there is no session ${session}`);
       }
       transactions += 1;

@@ -2,8 +2,9 @@
  *  supervisor starts as worker is the real worker; gateway and sandbox host are scripted programs
  *  over the real protocol. Each process can be killed, stopped, made to write garbage or to die in
  *  the middle of a frame; and the supervisor at the other end of its pipes can die as well. */
-import { Readable, Writable } from 'node:stream';
+import { Duplex, Readable, Writable, type WritableOptions } from 'node:stream';
 import { PrxError } from '../../base/errors.ts';
+import type { MarkTable } from '../../base/marked-processes.ts';
 import type {
   ProcessExit,
   ProcessIdentity,
@@ -13,6 +14,7 @@ import type {
 } from '../../base/process.ts';
 import { createSeededRandom, type Random } from '../../base/random.ts';
 import type { Transport } from '../../protocol/connection.ts';
+import { parseOrphanSocketName } from '../../protocol/orphan-methods.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import type { Disk } from './disk.ts';
 import type { Fact, Room } from './facts.ts';
@@ -41,17 +43,27 @@ export interface SimulatedProcess {
   thaw(): void;
   /** Writes bytes that are no protocol. */
   babble(): void;
+  /** Serves whoever connects to its socket; undefined: it does not listen. */
+  door: ((socket: Duplex) => void) | undefined;
 }
 
 export interface Machine {
   /** The processes as one incarnation of the supervisor may start and signal them. */
   createPort(owner: MachineOwner): ProcessPort;
+  /** What an incarnation may ask of processes it did not start. */
+  createAdoption(owner: MachineOwner): SimulatedAdoption;
   live(room?: Room): readonly SimulatedProcess[];
   /** The supervisor died: its ends of all pipes are closed. */
   orphan(owner: MachineOwner): void;
   /** The supervisor stood still and goes on. */
   release(owner: MachineOwner): void;
   losePower(): void;
+}
+
+export interface SimulatedAdoption {
+  readonly owner: string;
+  readonly marks: MarkTable;
+  readonly connect: (path: string, signal: AbortSignal) => Promise<Transport>;
 }
 
 export interface MachineOwner {
@@ -72,12 +84,16 @@ export interface MachineDeps {
 
 interface Entry {
   readonly process: SimulatedProcess;
+  readonly spec: ProcessSpec;
+  /** Sockets that are connected to it. */
+  readonly links: Link[];
   readonly owner: MachineOwner;
   readonly up: Pipe;
   readonly down: Pipe;
 }
 
-const FIRST_PID = 1000;
+/** Above every pid the kernel gives: never our own. */
+const FIRST_PID = 5_000_000;
 const SPAWN_MS_MAX = 20;
 const EXIT_MS_MAX = 3;
 /** Chance that a process that is killed dies in the middle of a frame. */
@@ -97,7 +113,7 @@ export function createMachine(deps: MachineDeps): Machine {
     started += 1;
     bootPids += 1;
     const pid = FIRST_PID + bootPids;
-    const { running, entry } = createProcess({ ...deps, room, pid, started, owner, random });
+    const { running, entry } = createProcess({ ...deps, spec, room, pid, started, owner });
     entries.set(pid, entry);
     record({ kind: 'process.started', pid, room });
     deps.run(entry.process);
@@ -133,12 +149,14 @@ export function createMachine(deps: MachineDeps): Machine {
       },
       listDescendants: () => [],
     }),
+    createAdoption: (owner) => createAdoption({ deps, entries, random }, owner),
     orphan(owner) {
       for (const entry of entries.values()) {
         if (entry.owner !== owner) continue;
         entry.down.end();
         entry.up.drop();
       }
+      for (const { links } of entries.values()) for (const link of links) link.hangUp();
     },
     release(owner) {
       for (const entry of entries.values()) {
@@ -146,11 +164,106 @@ export function createMachine(deps: MachineDeps): Machine {
         entry.up.release();
         entry.down.release();
       }
+      for (const { links } of entries.values()) for (const link of links) link.release();
     },
     losePower() {
-      for (const { process } of entries.values()) process.die({ code: undefined, signal: undefined });
+      for (const { process } of entries.values())
+        process.die({ code: undefined, signal: undefined });
       entries.clear();
       bootPids = 0;
+    },
+  };
+}
+
+interface Adoption {
+  readonly deps: MachineDeps;
+  readonly entries: ReadonlyMap<number, Entry>;
+  readonly random: Random;
+}
+
+/** The mark of the one state dir of this world. */
+const OWNER = 'simulated';
+const CONNECT_MS_MAX = 5;
+
+function createAdoption(
+  { deps, entries, random }: Adoption,
+  owner: MachineOwner,
+): SimulatedAdoption {
+  const live = (): readonly Entry[] =>
+    [...entries.values()].filter((each) => each.process.isAlive());
+  const find = (pid: number): Entry | undefined =>
+    live().find(({ process }) => process.pid === pid);
+  const marks: MarkTable = {
+    find: (name) =>
+      live().flatMap(({ spec, process: { identity } }) => {
+        const mark = spec.env[name];
+        return mark === undefined ? [] : [{ identity, mark }];
+      }),
+    read: (pid, name) => find(pid)?.spec.env[name],
+    listAncestors: (pid) => (find(pid)?.owner === owner ? [process.pid] : [1]),
+    pidMax: () => 2 * FIRST_PID,
+    kill({ pid, startTicks }) {
+      const found = owner.isAlive() ? find(pid) : undefined;
+      if (found?.process.identity.startTicks !== startTicks) return false;
+      found.process.die({ code: undefined, signal: 'SIGKILL' });
+      return true;
+    },
+  };
+  return {
+    owner: OWNER,
+    marks,
+    async connect(path, signal) {
+      await deps.time.sleep(random.next() * CONNECT_MS_MAX, signal);
+      const name = parseOrphanSocketName(path.slice(path.lastIndexOf('/') + 1));
+      const found = name === undefined ? undefined : find(name.pid);
+      const door = found?.process.door;
+      if (found === undefined || door === undefined || !owner.isAlive()) {
+        throw Object.assign(new Error('connect ECONNREFUSED'), { code: 'ECONNREFUSED' });
+      }
+      const { process } = found;
+      const isHeld = (): boolean =>
+        (process.isAlive() && process.isFrozen()) || (owner.isAlive() && owner.isFrozen());
+      const link = createLink({ ...deps, random, isHeld });
+      found.links.push(link);
+      door(link.theirs);
+      return createStreamTransport(link.ours, link.ours);
+    },
+  };
+}
+
+/** A connected socket: two pipes. */
+interface Link {
+  readonly ours: Duplex;
+  readonly theirs: Duplex;
+  hangUp(): void;
+  release(): void;
+}
+
+interface LinkDeps extends Pick<MachineDeps, 'time' | 'delayMsMax'> {
+  readonly random: Random;
+  readonly isHeld: () => boolean;
+}
+
+function createLink(deps: LinkDeps): Link {
+  const { isHeld } = deps;
+  let open = true;
+  const toUs = createPipe(deps, { isHeld, take: (chunk) => void ours.push(chunk ?? null) });
+  const toThem = createPipe(deps, { isHeld, take: (chunk) => void theirs.push(chunk ?? null) });
+  const createEnd = (pipe: Pipe): Duplex =>
+    new Duplex({ read: () => undefined, ...toSink(() => open, pipe) }).on('error', () => undefined);
+  const ours = createEnd(toThem);
+  const theirs = createEnd(toUs);
+  return {
+    ours,
+    theirs,
+    hangUp() {
+      open = false;
+      toUs.end();
+      toThem.end();
+    },
+    release() {
+      toUs.release();
+      toThem.release();
     },
   };
 }
@@ -169,17 +282,18 @@ function findRoom(spec: ProcessSpec): Room {
 }
 
 interface ProcessOptions extends MachineDeps {
+  readonly spec: ProcessSpec;
   readonly room: Room;
   readonly pid: number;
   readonly started: number;
   readonly owner: MachineOwner;
-  readonly random: Random;
 }
 
 function createProcess(options: ProcessOptions): { running: RunningProcess; entry: Entry } {
   const { time, owner, pid, room, disk } = options;
   const random = createSeededRandom(`${options.seed}/process/${options.started}`);
   const clock = time.createView();
+  const links: Link[] = [];
   let alive = true;
   let frozen = false;
   let resolveExit: (exit: ProcessExit) => void = () => undefined;
@@ -204,6 +318,7 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
     up.end();
     up.release();
     down.drop();
+    for (const link of links) link.hangUp();
     stderr.push(null);
     options.record({ kind: 'process.ended', pid, room });
     time.setTimer(random.next() * EXIT_MS_MAX, () => {
@@ -230,7 +345,9 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
       clock.thaw();
       up.release();
       down.release();
+      for (const link of links) link.release();
     },
+    door: undefined,
     babble: () => up.write(GARBAGE),
   };
   const kill = (signal: NodeJS.Signals): boolean => {
@@ -239,7 +356,7 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
     return true;
   };
   const running = { pid, stdin, stdout, stderr, exited, kill, killGroup: kill };
-  return { running, entry: { process, owner, up, down } };
+  return { running, entry: { process, spec: options.spec, owner, up, down, links } };
 }
 
 /** The dead hear nothing, not even what lies in their buffers. */
@@ -261,7 +378,11 @@ function whileAlive({ reader, writer }: Transport, isAlive: () => boolean): Tran
 
 /** The writing end of a pipe; broken when the other end is gone. */
 function createWritable(isOpen: () => boolean, pipe: Pipe): Writable {
-  const writable = new Writable({
+  return new Writable(toSink(isOpen, pipe)).on('error', () => undefined);
+}
+
+function toSink(isOpen: () => boolean, pipe: Pipe): Pick<WritableOptions, 'write' | 'final'> {
+  return {
     write(chunk: Buffer, _encoding, done) {
       if (isOpen()) {
         pipe.write(chunk);
@@ -272,7 +393,5 @@ function createWritable(isOpen: () => boolean, pipe: Pipe): Writable {
       pipe.end();
       done();
     },
-  });
-  writable.on('error', () => undefined);
-  return writable;
+  };
 }

@@ -1,7 +1,8 @@
 /** `npm run simulate -- --runs N --seed S`: many runs from consecutive seeds. Prints each violation
  *  with its seed and exits with 1 when there is one. `--trace SEED` prints one run. */
-import { parseArgs } from 'node:util';
+
 import { randomBytes } from 'node:crypto';
+import { parseArgs } from 'node:util';
 import { realClock } from '../../base/clock.ts';
 import { runSeed } from './run.ts';
 
@@ -37,7 +38,8 @@ async function main(): Promise<void> {
     if (values.verbose) print(`${seed} ${report.hash} ${report.facts} ${report.virtualMs | 0}`);
     if (report.violations.length > 0) {
       bad += 1;
-      for (const v of report.violations.slice(0, 3)) print(`SEED=${seed} ${v.check}: ${v.message.slice(0, 600)}`);
+      for (const v of report.violations.slice(0, 3))
+        print(`SEED=${seed} ${v.check}: ${v.message.slice(0, 600)}`);
     }
   }
   const s = (realClock.nowMs() - startMs) / 1000;

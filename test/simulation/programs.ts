@@ -1,6 +1,9 @@
 /** The programs of the simulated machine. The worker is the real one. Gateway and sandbox host
  *  speak the real protocol and keep its promises: a record in the spool before it is reported, one
- *  terminal record, orphan mode at the end of their pipe. */
+ *  terminal record, orphan mode at the end of their pipe, a door for a later supervisor. */
+import type { z } from 'zod';
+import { PrxError } from '../../base/errors.ts';
+import { silentLogger } from '../../base/logger.ts';
 import { createConnection } from '../../protocol/connection.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import {
@@ -9,6 +12,8 @@ import {
   gatewayReports,
   gatewayRequests,
 } from '../../protocol/gateway-methods.ts';
+import type { SessionId } from '../../protocol/ids.ts';
+import { type OrphanFace, openOrphanDoor, type RunningSpan } from '../../protocol/orphan-door.ts';
 import {
   sandboxNotifications,
   sandboxReports,
@@ -69,22 +74,20 @@ interface Binding {
   readonly generation: number;
 }
 
+type GenerateRequest = z.infer<(typeof gatewayRequests)['model/generate']['params']>;
+type RunRequest = z.infer<(typeof sandboxRequests)['tool/run']['params']>;
+
 const RETRIES_MAX = 4;
 const TOKEN_MS_MAX = 40;
 
 function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
   const { disk, record } = deps;
   const running = new Map<string, Promise<AttemptOutcome>>();
+  const spans = new Map<string, RunningSpan>();
   const cancelled = new Set<string>();
+  let orphaned = false;
 
-  type Request = Parameters<typeof generate>[0];
-  async function generate(request: {
-    session: string;
-    effect: string;
-    attempt: number;
-    spoolPath: string;
-    messages: Parameters<typeof toAnswer>[0];
-  }): Promise<AttemptOutcome> {
+  async function generate(request: GenerateRequest): Promise<AttemptOutcome> {
     const { session, effect, attempt, spoolPath, messages } = request;
     const key = `${session}/${effect}`;
     cancelled.delete(key);
@@ -98,7 +101,10 @@ function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
     return outcome;
   }
 
-  async function stream(request: Request, isCancelled: () => boolean): Promise<AttemptOutcome> {
+  async function stream(
+    request: GenerateRequest,
+    isCancelled: () => boolean,
+  ): Promise<AttemptOutcome> {
     const { session, effect, attempt, spoolPath, messages } = request;
     const { text, calls } = toAnswer(messages, effect);
     const failsAt = own.random.next() < deps.providerFaults() ? own.random.next() : 2;
@@ -109,8 +115,8 @@ function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
       if (index / text.length >= failsAt) return failed(attempt);
       said += word;
       const offset = spool(spoolPath, { kind: 'delta', delta: 'text', text: word });
-      const delta = { session, effect, attempt, kind: 'text', text: word, offset };
-      void connection.notify('model/delta', delta as never);
+      const delta = { session, effect, attempt, kind: 'text' as const, text: word, offset };
+      void connection.notify('model/delta', delta);
     }
     await own.clock.sleep(own.random.next() * TOKEN_MS_MAX);
     if (isCancelled()) return completed(said, [], 'cancelled');
@@ -140,8 +146,12 @@ function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
         const key = `${request.session}/${request.effect}/${request.attempt}`;
         const joined = running.get(key);
         if (joined !== undefined) return joined;
-        const outcome = generate(request).finally(() => running.delete(key));
+        const outcome = generate(request).finally(() => {
+          running.delete(key);
+          spans.delete(key);
+        });
         running.set(key, outcome);
+        spans.set(key, toSpan(own, request, TOTAL_MS));
         return outcome;
       },
     },
@@ -150,8 +160,14 @@ function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
     },
   });
   void connection.notify('gateway/ready', { pid: own.pid });
+  openDoor(own, {
+    isOrphaned: () => orphaned,
+    running: () => [...spans.values()],
+    cancel: (session, effect) => void cancelled.add(`${session}/${effect}`),
+  });
   void connection.closed.then(async () => {
     // Orphaned: what runs is finished alone.
+    orphaned = true;
     while (running.size > 0) await Promise.allSettled([...running.values()]);
     own.die({ code: 0, signal: undefined });
   });
@@ -180,20 +196,15 @@ function failed(attempt: number): AttemptOutcome {
 }
 
 function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
-  let session = '';
+  let session: SessionId | undefined;
   const running = new Map<string, Promise<ToolOutcome>>();
+  const spans = new Map<string, RunningSpan>();
   const cancelled = new Set<string>();
+  let orphaned = false;
 
-  interface Run {
-    readonly effect: string;
-    readonly tool: string;
-    readonly arguments?: unknown;
-    readonly spoolPath: string;
-  }
-
-  async function perform(run: Run): Promise<ToolOutcome> {
+  async function perform(session: SessionId, run: RunRequest): Promise<ToolOutcome> {
     const { effect, tool, spoolPath } = run;
-    const attempt = Number(/-(\d+)\.log$/.exec(spoolPath)?.[1] ?? 1);
+    const attempt = toAttempt(spoolPath);
     const durationMs = toDurationMs(run.arguments);
     cancelled.delete(effect);
     await own.clock.sleep(own.random.next() * durationMs);
@@ -202,7 +213,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
     record({ kind: 'executed', session, effect, attempt, tool, pid: own.pid });
     const text = `ran ${effect}`;
     const offset = spool(spoolPath, { kind: 'output', stream: 'stdout', text });
-    void connection.notify('tool/output', { effect, stream: 'stdout', text, offset } as never);
+    void connection.notify('tool/output', { effect, stream: 'stdout', text, offset });
     await own.clock.sleep(own.random.next() * durationMs);
     if (!own.isAlive()) return new Promise(() => undefined);
     return end(spoolPath, toOutcome(cancelled.has(effect) ? 'cancelled' : 'ok', text));
@@ -237,17 +248,61 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
       'tool/run': (run) => {
         const joined = running.get(run.effect);
         if (joined !== undefined) return joined;
-        const outcome = perform(run).finally(() => running.delete(run.effect));
+        if (session === undefined) throw new PrxError('STATE_INVALID', 'not initialized');
+        const outcome = perform(session, run).finally(() => {
+          running.delete(run.effect);
+          spans.delete(run.effect);
+        });
         running.set(run.effect, outcome);
+        const attempt = toAttempt(run.spoolPath);
+        spans.set(run.effect, toSpan(own, { session, effect: run.effect, attempt }, TOOL_MS));
         return outcome;
       },
     },
     notifications: { 'tool/cancel': ({ effect }) => void cancelled.add(effect) },
   });
   void connection.notify('sandbox/ready', { pid: own.pid });
+  openDoor(own, {
+    isOrphaned: () => orphaned,
+    session: () => session,
+    running: () => [...spans.values()],
+    cancel: (_session, effect) => void cancelled.add(effect),
+  });
   void connection.closed.then(async () => {
+    orphaned = true;
     while (running.size > 0) await Promise.allSettled([...running.values()]);
     own.die({ code: 0, signal: undefined });
+  });
+}
+
+/** How long anything may run in a simulated process, as it tells through its door. */
+const TOTAL_MS = 1_800_000;
+const TOOL_MS = 60_000;
+
+const toAttempt = (spoolPath: string): number => Number(/-(\d+)\.log$/.exec(spoolPath)?.[1] ?? 1);
+
+function toSpan(
+  { clock }: SimulatedProcess,
+  { session, effect, attempt }: Pick<RunningSpan, 'session' | 'effect' | 'attempt'>,
+  limitMs: number,
+): RunningSpan {
+  const startedMs = clock.nowMs();
+  return { session, effect, attempt, startedMs, deadlineMs: startedMs + limitMs };
+}
+
+/** The real door on a simulated socket. */
+function openDoor(own: SimulatedProcess, face: OrphanFace): void {
+  openOrphanDoor({
+    runDir: '/simulated/state/run',
+    kind: own.room === 'gateway' ? 'gateway' : 'sandbox',
+    pid: own.pid,
+    face,
+    clock: own.clock,
+    logger: silentLogger,
+    async listen({ onConnection }) {
+      own.door = onConnection;
+      return { close: () => undefined };
+    },
   });
 }
 

@@ -7,8 +7,8 @@ import {
   ask,
   createPhase,
   follow,
-  insist,
   type Input,
+  insist,
   operate,
   type Phase,
   sendInput,
@@ -50,7 +50,9 @@ export async function playScenario({ world, plan, seenBy }: ScenarioDeps): Promi
   const senders = sessions.map((session) => sendAll(world, session));
   const storming = [
     injectFaults(world, plan, storm),
-    ...sessions.map((session) => (random.next() < 0.6 ? operate(world, session, storm) : undefined)),
+    ...sessions.map((session) =>
+      random.next() < 0.6 ? operate(world, session, storm) : undefined,
+    ),
   ];
   await Promise.race([world.time.sleep(plan.durationMs), failed([...background, ...senders])]);
   storm.end();
@@ -74,7 +76,8 @@ async function createSessions(world: World, random: Random): Promise<SessionId[]
   const sessions: SessionId[] = [];
   for (let count = drawInt(random, 1, 3); count > 0; count -= 1) {
     const params = {
-      workspace: import.meta.dirname,
+      // A folder that is on every machine; nothing is written there.
+      workspace: '/tmp',
       idempotency_key: `session-${count}`,
       approve: drawOne(random, ['ask', 'ask', 'all', 'never'] as const),
     };
@@ -91,7 +94,9 @@ async function sendAll(world: World, session: SessionId): Promise<void> {
   for (let index = 1; index <= count; index += 1) {
     const script = createScript(`${session}-${index}`, random);
     const onBusy = drawOne(random, busyWays);
-    sending.push(sendInput(world, world.random(`input/${script.key}`), { session, script, onBusy }));
+    sending.push(
+      sendInput(world, world.random(`input/${script.key}`), { session, script, onBusy }),
+    );
     await world.time.sleep(random.next() ** 2 * 6000);
   }
   await Promise.all(sending);
@@ -176,7 +181,8 @@ async function bounded(
   const [...others] = work.slice(all.length);
   const done = await Promise.race([Promise.all(work.slice(0, all.length)), late, ...others]);
   waited.abort();
-  if (done === 'late') world.record({ kind: 'stuck', session: '', why: `the ${what} wait for ever` });
+  if (done === 'late')
+    world.record({ kind: 'stuck', session: '', why: `the ${what} wait for ever` });
 }
 
 async function waitFor(world: World, isTrue: () => boolean): Promise<void> {
@@ -199,7 +205,11 @@ function reportBlind(
     const seen = seenBy(name);
     const last = lastSeq(world, session);
     if (seen !== last) {
-      world.record({ kind: 'stuck', session, why: `follower ${name} saw ${seen} of ${last} events` });
+      world.record({
+        kind: 'stuck',
+        session,
+        why: `follower ${name} saw ${seen} of ${last} events`,
+      });
     }
   }
 }
@@ -212,7 +222,8 @@ async function stopAll(world: World, random: Random): Promise<void> {
   if (stop) {
     await current.supervisor.requestStop(1000, 'the end');
     await Promise.race([current.ended, world.time.sleep(60_000)]);
-    if (current.isAlive()) world.record({ kind: 'stuck', session: '', why: 'the stop does not end' });
+    if (current.isAlive())
+      world.record({ kind: 'stuck', session: '', why: 'the stop does not end' });
   }
   world.crash();
   await world.time.sleep(AFTERLIFE_MS);

@@ -109,7 +109,10 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
           void mark.whenSafe(row.id).then(() => resolve(result));
           continue;
         }
-        const result = { kind: 'appended', events: done.rows.map((row) => copy(row.event)) } as const;
+        const result = {
+          kind: 'appended',
+          events: done.rows.map((row) => copy(row.event)),
+        } as const;
         if (done.rows.some(({ power }) => power)) {
           void mark.whenSafe(done.rows.at(-1)?.id ?? 0).then(() => resolve(result));
         } else resolve(result);
@@ -181,8 +184,15 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
       });
     },
     readEvents: (session, options) =>
-      read(() => readPage(disk, session, options), () => rowsOf(session)),
-    readAll: (cursor, limit) => read(() => readGlobal(disk, cursor, limit), () => disk.rows),
+      read(
+        () => readPage(disk, session, options),
+        () => rowsOf(session),
+      ),
+    readAll: (cursor, limit) =>
+      read(
+        () => readGlobal(disk, cursor, limit),
+        () => disk.rows,
+      ),
     readHistory: (session) =>
       read(
         () => {
@@ -223,7 +233,11 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         },
         () => rowsOf(session),
       ),
-    getSession: (id) => read(() => disk.records.get(id), () => rowsOf(id)),
+    getSession: (id) =>
+      read(
+        () => disk.records.get(id),
+        () => rowsOf(id),
+      ),
     listSessions: () => read(records, () => disk.rows),
     resolveSession: (ref) =>
       read(
@@ -234,7 +248,11 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         },
         () => rowsOf(ref),
       ),
-    listUnfinished: () => read(() => records().filter(isUnfinished).reverse(), () => disk.rows),
+    listUnfinished: () =>
+      read(
+        () => records().filter(isUnfinished).reverse(),
+        () => disk.rows,
+      ),
     deleteSession: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
     forkSession: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
     exportEvents: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
@@ -245,7 +263,11 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
       inOrder(() => void disk.processes.set(`${entry.pid} ${entry.startTicks}`, entry)),
     removeProcess: ({ pid, startTicks }) =>
       inOrder(() => void disk.processes.delete(`${pid} ${startTicks}`)),
-    listProcesses: () => read(() => [...disk.processes.values()], () => []),
+    listProcesses: () =>
+      read(
+        () => [...disk.processes.values()],
+        () => [],
+      ),
     verify: async () => verify(disk),
     health: () => ({ degraded, damaged: [] }),
     async close() {

@@ -130,7 +130,9 @@ export function createWorld(spec: WorldSpec): World {
   const starts = createSeededRandom(`${seed}/starts`);
   let incarnations = 0;
   let closed = false;
-  let current: (Incarnation & { readonly store: SimulatedStore; freeze(on: boolean): void }) | undefined;
+  let current:
+    | (Incarnation & { readonly store: SimulatedStore; freeze(on: boolean): void })
+    | undefined;
   let end: ((how: 'killed' | 'power' | 'stopped') => void) | undefined;
   const machine: Machine = createMachine({
     seed,
@@ -183,6 +185,7 @@ export function createWorld(spec: WorldSpec): World {
       random,
       logger: spec.logger ?? silentLogger,
       processes: machine.createPort(owner),
+      adoption: machine.createAdoption(owner),
       readRss: async () => new Map(),
       spools: {
         read: (path, offset) => disk.readSpool(path, offset),
@@ -209,9 +212,11 @@ export function createWorld(spec: WorldSpec): World {
       onStopped: () => finish('stopped'),
     });
     record({ kind: 'supervisor.started', incarnation: number, epoch: disk.epoch });
-    const started = runtime.start(async () => undefined).then(() => {
-      ready = true;
-    });
+    const started = runtime
+      .start(async () => undefined)
+      .then(() => {
+        ready = true;
+      });
     const incarnation = {
       number,
       supervisor: createSupervisor(runtime),

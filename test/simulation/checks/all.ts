@@ -100,7 +100,8 @@ function checkProjection(record: SessionRecord, journal: Journal, report: Report
     folded = foldSession(folded, event);
   }
   // What the store gave has no fields without a value, and an order of its own.
-  if (isDeepStrictEqual(JSON.parse(JSON.stringify(folded)), JSON.parse(JSON.stringify(record)))) return;
+  if (isDeepStrictEqual(JSON.parse(JSON.stringify(folded)), JSON.parse(JSON.stringify(record))))
+    return;
   report('projection', `${record.id} at ${record.last_seq} is not the fold of its journal`);
 }
 

@@ -90,8 +90,7 @@ function checkToolStart(row: Row, past: readonly Row[], report: Report): void {
 
 function checkRerun(row: Row, past: readonly Row[], report: Report): void {
   const [requested] = ofType(past, 'tool.requested');
-  const isWrite =
-    requested === undefined || dataOf(requested, 'tool.requested').effect === 'write';
+  const isWrite = requested === undefined || dataOf(requested, 'tool.requested').effect === 'write';
   const resolved = ofType(past, 'effect.resolved').length;
   if (isWrite) report('tools at most once', `${nameOf(row)}: a writing call runs again`);
   if (resolved !== ofType(past, 'tool.started').length) {

@@ -26,7 +26,8 @@ function checkState(row: Row, before: readonly Row[], report: Report): void {
   const state: SessionState = last === undefined ? 'created' : dataOf(last, 'session.state').to;
   const { session, seq } = row.event;
   if (state !== from) report('states', `${session} ${seq}: from ${from}, but it is ${state}`);
-  if (!allowedTransitions[from].includes(to)) report('states', `${session} ${seq}: ${from} → ${to}`);
+  if (!allowedTransitions[from].includes(to))
+    report('states', `${session} ${seq}: ${from} → ${to}`);
 }
 
 const inputOf = (row: Row): string => (row.event.data as { input_id: string }).input_id;
@@ -34,7 +35,9 @@ const inputOf = (row: Row): string => (row.event.data as { input_id: string }).i
 function checkTaken(row: Row, before: readonly Row[], report: Report): void {
   const input = inputOf(row);
   const { session, seq, type } = row.event;
-  const mine = before.filter((each) => (each.event.data as Partial<{ input_id: string }>)?.input_id === input);
+  const mine = before.filter(
+    (each) => (each.event.data as Partial<{ input_id: string }>)?.input_id === input,
+  );
   if (ofType(mine, 'input.accepted').length !== 1) {
     report('inputs exactly once', `${session} ${seq}: ${type} of ${input}, which was not accepted`);
   }
@@ -56,7 +59,10 @@ function checkTurnStart(row: Row, before: readonly Row[], report: Report): void 
     report('one turn at a time', `${session} ${seq}: turn ${turn} starts in an open turn`);
   }
   if (turn !== (last?.event.turn ?? 0) + 1) {
-    report('one turn at a time', `${session} ${seq}: turn ${turn} follows ${last?.event.turn ?? 0}`);
+    report(
+      'one turn at a time',
+      `${session} ${seq}: turn ${turn} follows ${last?.event.turn ?? 0}`,
+    );
   }
 }
 
@@ -76,19 +82,25 @@ function checkTurnEnd(row: Row, journal: Journal, report: Report): void {
     const started = ofType(rows, 'model.started', 'tool.started').length;
     const isEnded =
       ofType(rows, 'tool.completed', 'model.completed').length > 0 ||
-      ofType(rows, 'model.failed').some((each) => dataOf(each, 'model.failed').retry_in_ms === null);
+      ofType(rows, 'model.failed').some(
+        (each) => dataOf(each, 'model.failed').retry_in_ms === null,
+      );
     const failed = ofType(rows, 'model.failed').length;
     // Between two attempts a turn may be interrupted: nothing of the call runs then.
     if (started > 0 && !isEnded && failed !== started) {
-      report('effects end', `${session} ${seq}: turn ${turn} ends, its effect ${effect} has no end`);
+      report(
+        'effects end',
+        `${session} ${seq}: turn ${turn} ends, its effect ${effect} has no end`,
+      );
     }
   }
 }
 
-/** Nothing of a turn is written before its start or behind its end. */
+/** No effect of a turn is written before its start or behind its end. (A tombstone may come behind
+ *  the end it was too late for; it stops nothing.) */
 function checkTurnIsOpen(row: Row, journal: Journal, report: Report): void {
   const { session, seq, turn, type } = row.event;
-  if (turn === undefined || type === 'turn.started') return;
+  if (turn === undefined || (row.effect === undefined && type !== 'input.steered')) return;
   const own = journal.turn(session, turn);
   const isOpen =
     ofType(own, 'turn.started').length > 0 && ofType(own, 'turn.completed').length === 0;

@@ -62,7 +62,10 @@ export function createReaderCheck(journal: Journal, report: Report) {
       const reader = readers.get(follower);
       if (reader === undefined) return;
       if (lastGoodSeq >= reader.events.length) {
-        report('streams', `${follower} is refused at ${reader.events.length}, good: ${lastGoodSeq}`);
+        report(
+          'streams',
+          `${follower} is refused at ${reader.events.length}, good: ${lastGoodSeq}`,
+        );
       }
       reader.events.length = Math.min(reader.events.length, lastGoodSeq);
     },
@@ -71,10 +74,12 @@ export function createReaderCheck(journal: Journal, report: Report) {
     onLost(behindId: number): void {
       for (const row of journal.rows) {
         if (row.id <= behindId || !row.power) continue;
-        if (row.id <= journal.syncedId()) report('durable', `${row.event.seq} was synced and is lost`);
+        if (row.id <= journal.syncedId())
+          report('durable', `${row.event.seq} was synced and is lost`);
         for (const [name, { session, events }] of readers) {
           if (session !== row.event.session || events[row.event.seq - 1] === undefined) continue;
-          if (!isSame(row, JSON.parse(events[row.event.seq - 1] ?? 'null') as Seen['event'])) continue;
+          if (!isSame(row, JSON.parse(events[row.event.seq - 1] ?? 'null') as Seen['event']))
+            continue;
           report('durable before visible', `${name} saw ${row.event.seq}, which is lost`);
         }
       }
@@ -90,8 +95,9 @@ export function createReaderCheck(journal: Journal, report: Report) {
       }
       for (const { session, key, seq, inputId } of answers.values()) {
         const row = journal.session(session)[seq - 1];
-        const isThere =
-          row?.event.type === 'input.accepted' && dataOf(row, 'input.accepted').input_id === inputId;
+        const found = row && ofType([row], 'input.accepted')[0];
+        const input = found && dataOf(found, 'input.accepted');
+        const isThere = input?.input_id === inputId && input.idempotency_key === key;
         if (!isThere) report('inputs exactly once', `${session} ${key} was accepted and is gone`);
       }
       checkKeys(journal, refusals, report);
