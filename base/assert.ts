@@ -2,7 +2,7 @@
  *  failed one crashes the process, which is restarted. Never assert on what another process sent:
  *  validate that and return a typed error. */
 
-export class AssertionError extends Error {
+class AssertionError extends Error {
   override readonly name = 'AssertionError';
 }
 

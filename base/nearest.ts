@@ -1,7 +1,7 @@
 /** The nearest known name to a misspelt one, for error messages. */
 
 /** Edit distance of two short names (Levenshtein, two rows). */
-export function editDistance(a: string, b: string): number {
+function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i += 1) {
     const next = [i];

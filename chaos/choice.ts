@@ -7,12 +7,6 @@ export function drawInt(random: Random, from: number, to: number): number {
   return from + Math.floor(random.next() * (to - from + 1));
 }
 
-export function drawOne<T>(random: Random, items: readonly T[]): T {
-  const item = items[Math.floor(random.next() * items.length)];
-  assert(item !== undefined, 'there is something to choose from');
-  return item;
-}
-
 /** One key, as often as its weight says. */
 export function drawWeighted<K extends string>(
   random: Random,

@@ -72,7 +72,7 @@ export interface SessionFacts {
   readonly known: readonly KnownEvent[];
 }
 
-export function toFacts(session: string, journal: readonly EventEnvelope[]): SessionFacts {
+function toFacts(session: string, journal: readonly EventEnvelope[]): SessionFacts {
   const born = journal.findLastIndex((event) => event.type === 'session.created');
   const own = journal.slice(Math.max(0, born));
   const known = own.flatMap((event) => parseEvent(event) ?? []);
@@ -107,7 +107,7 @@ function toCanonical(value: unknown): string {
   return `{${fields.join(',')}}`;
 }
 
-export const EVENTS_SHOWN_MAX = 6;
+const EVENTS_SHOWN_MAX = 6;
 
 /** A violation with the first of the events that show it. */
 export function violate(

@@ -69,9 +69,9 @@ function findPackages(root: string): string | undefined {
   }
 }
 
-export const RESIDENT_MAX = 4;
+const RESIDENT_MAX = 4;
 /** A call of this run is killed after this long, seconds. */
-export const CALL_SECS_MAX = 10;
+const CALL_SECS_MAX = 10;
 
 /** Limits so small that queueing, hibernation, time limits and retries happen all the time. */
 export function writeConfig(home: Home, modelUrl: string): void {

@@ -41,8 +41,9 @@ export interface Lane {
 const lanes: Readonly<Record<string, readonly FaultKind[]>> = {
   worker: ['kill worker', 'freeze worker'],
   gateway: ['kill gateway', 'freeze gateway'],
-  host: ['kill host', 'freeze host'],
+  host: ['kill host'],
   call: ['kill call'],
+  frozen: ['freeze host'],
   supervisor: ['kill supervisor', 'stop supervisor', 'freeze supervisor'],
   disk: ['fill disk'],
 };

@@ -1,7 +1,6 @@
 /** What a run says at its end: the same facts as JSON and for people. Pure. */
 import type { EventEnvelope } from '../protocol/events.ts';
-import type { History, Violation } from './history.ts';
-import { ofType } from './history.ts';
+import { type History, type InjectedFault, ofType, type Violation } from './history.ts';
 import { faultKinds, minimumOf } from './plan.ts';
 import type { ProviderFault } from './script.ts';
 
@@ -33,6 +32,8 @@ export interface Report {
   readonly too_little: readonly string[];
   readonly skipped: readonly string[];
   readonly violations: readonly Violation[];
+  /** Every fault with its wall time and its victim, in the order of their ends. */
+  readonly fault_log: readonly InjectedFault[];
   /** Kept for a look, after a failure. */
   readonly scratch?: string;
 }

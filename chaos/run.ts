@@ -277,6 +277,7 @@ function judge(bench: Bench, history: History, findings: readonly Violation[]): 
       ...missed,
     ],
     violations,
+    fault_log: history.faults,
     ...(ok ? {} : { scratch: home.dir }),
   };
 }

@@ -17,7 +17,6 @@ export const sessionStateSchema = z.enum([
 export type SessionState = z.infer<typeof sessionStateSchema>;
 
 export const activitySchema = z.enum(['idle', 'turn', 'waiting']);
-export type Activity = z.infer<typeof activitySchema>;
 
 /** resident: a worker serves it; queued: waits for a slot; hibernated: no process. */
 export const residencySchema = z.enum(['resident', 'starting', 'backoff', 'hibernated', 'queued']);

@@ -127,7 +127,7 @@ export function isUnfinished(record: SessionRecord): boolean {
   );
 }
 
-export function addUsage(one: Usage, other: Usage): Usage {
+function addUsage(one: Usage, other: Usage): Usage {
   const cached = addOptional(one.cached_input_tokens, other.cached_input_tokens);
   const reasoning = addOptional(one.reasoning_tokens, other.reasoning_tokens);
   return {

@@ -29,8 +29,7 @@ import {
 } from './threads.ts';
 import { Upkeep } from './upkeep.ts';
 
-export { foldHistory } from './fold-history.ts';
-export { addUsage, foldSession } from './fold-session.ts';
+export { foldSession } from './fold-session.ts';
 
 export interface StoreOptions {
   readonly stateDir: string;

@@ -11,9 +11,9 @@ import { findRemoved } from './snapshot.ts';
 import { type Database, findTrouble } from './sqlite.ts';
 import type { ReaderTasks, WireReadOptions } from './thread-protocol.ts';
 
-export const PAGE_EVENTS_MAX = 1000;
+const PAGE_EVENTS_MAX = 1000;
 /** A page may exceed it by its last event. */
-export const PAGE_BYTES_MAX = 4 * 1024 * 1024;
+const PAGE_BYTES_MAX = 4 * 1024 * 1024;
 /** How far a page with a filter looks for something that matches. */
 const SCAN_EVENTS_MAX = 20_000;
 const SESSIONS_MAX = 10_000;

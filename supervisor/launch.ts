@@ -45,7 +45,8 @@ export function findPrograms(supervisorFile: string, node: string): Programs {
 const LEAN_FLAGS = ['--max-semi-space-size=2', '--v8-pool-size=1', '--disable-sigusr1'];
 
 /** A worker: no network, no writes, no children, no keys (Node's permission model), and a heap
- *  ceiling below the memory limit. `launcher` puts it into namespaces of its own where the machine has them. */
+ *  ceiling below the memory limit. `launcher` puts it into namespaces of its own where the machine
+ *  has them. */
 export function toWorkerSpec(
   programs: Programs,
   memoryLimitBytes: number,

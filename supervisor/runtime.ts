@@ -136,10 +136,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     config.raw.agent.worker.warm_pool,
   );
   const memory = startMemoryWatch({
-    clock,
-    logger,
-    readRss: options.readRss,
-    scan: options.scanTrees,
+    ...options,
     workers: workers.live,
     limitBytes: memoryLimit,
     residents: () => directory.all().map((each) => each.resident),

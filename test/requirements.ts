@@ -33,6 +33,7 @@ const promises: Readonly<Record<string, string>> = {
   'supervisor-dies': 'The next start adopts finished and running effects and resumes turns',
   'power-fails': 'Synced facts stand; tools never re-run silently',
   'client-dies': 'Nothing happens; it attaches again from its last sequence',
+  simulation: 'Ten thousand simulated runs, none of which breaks an invariant',
   'resource-runs-out': 'A named degraded state, no corruption, recovery when it clears',
 };
 

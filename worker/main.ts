@@ -2,6 +2,8 @@
  *  the pipe to its supervisor: at end of file, or at the first violation of the protocol, it
  *  exits at once, whatever it was doing; the next worker goes on from the journal. */
 import './stdio.ts';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { config } from 'zod';
 import { realClock } from '../base/clock.ts';
 import { createStreamTransport } from '../protocol/transport.ts';
@@ -22,8 +24,15 @@ const connection = serveWorker({
   pid: process.pid,
   confinement: readConfinement(process),
   readRssBytes: () => process.memoryUsage.rss(),
+  collect: collectGarbage,
   onWarm: () => void warmUp(realClock),
 });
+
+/** The flag is set when it is needed: at the start it would make the bundle's code cache void. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc')();
+}
 
 // The build runs this once, so that the code cache of the bundle holds what a turn needs.
 if (process.argv.includes('--warm-up')) void warmUp(realClock).then(() => process.exit(0));

@@ -30,6 +30,8 @@ export interface WorkerSpec {
   readonly pid: number;
   readonly confinement: readonly string[];
   readonly readRssBytes: () => number;
+  /** Collects garbage; absent: nothing is done about `worker/collect`. */
+  readonly collect?: () => void;
   /** What a spare does with `worker/warm`; absent: nothing. */
   readonly onWarm?: () => void;
 }
@@ -105,6 +107,10 @@ export function serveWorker(spec: WorkerSpec): Connection<typeof remoteSide> {
         return {};
       },
       'turn/run': run,
+      'worker/collect': async () => {
+        spec.collect?.();
+        return { rssBytes: spec.readRssBytes() };
+      },
       'worker/ping': async () => ({
         loopLagMs: lag.takeMaxMs(),
         rssBytes: spec.readRssBytes(),

@@ -46,7 +46,7 @@ function checkTranscripts({ requests }: History): Violation[] {
   );
 }
 
-export function listSteps({ session, known }: SessionFacts): readonly Step[] {
+function listSteps({ session, known }: SessionFacts): readonly Step[] {
   const scripts = findScripts(known);
   const places = new Map<string, EventOf<'model.started'>[]>();
   for (const event of ofType(known, 'model.started')) {
@@ -164,6 +164,8 @@ const shownAs: Readonly<Record<string, readonly ProviderFault[]>> = {
 
 /** Clocks of two processes, and the moment between a death and its being seen, ms. */
 const TOLERANCE_MS = 250;
+/** A frozen supervisor hears of a death this much later, ms. */
+const UNSEEN_MS = 3000;
 
 function checkFailure(
   event: EventOf<'model.failed'>,
@@ -175,7 +177,10 @@ function checkFailure(
   const scripted = script.steps[index]?.faults ?? [];
   if (shownAs[error.code]?.some((fault) => scripted.includes(fault))) return [];
   const begun = started.find((each) => each.data.attempt === attempt);
-  const fromMs = Date.parse(begun?.time ?? event.time) - TOLERANCE_MS;
+  // An attempt that was never sent may have been reserved for a gateway already dead.
+  const wasSent = requestCount >= started.length;
+  const beforeMs = wasSent ? TOLERANCE_MS : UNSEEN_MS;
+  const fromMs = Date.parse(begun?.time ?? event.time) - beforeMs;
   const toMs = Date.parse(event.time) + TOLERANCE_MS;
   const during = (...kinds: readonly FaultKind[]): boolean =>
     faults.some(
@@ -188,7 +193,6 @@ function checkFailure(
   if (error.code === 'GATEWAY_LOST') {
     if (during('kill gateway', 'fill disk')) return [];
     // Reserved, and the supervisor died before it could ask: nobody paid for this one.
-    const wasSent = requestCount >= started.length;
     if (!wasSent && during('kill supervisor', 'stop supervisor')) return [];
   }
   const counts = `${requestCount} requests for ${started.length} attempts`;

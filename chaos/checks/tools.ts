@@ -4,11 +4,13 @@
 import {
   type EventOf,
   type History,
+  type InjectedFault,
   ofType,
   type SessionFacts,
   type Violation,
   violate,
 } from '../history.ts';
+import type { FaultKind } from '../plan.ts';
 import { EFFECTS_FILE, OUTPUT_FOLDER } from '../script.ts';
 
 interface Call {
@@ -26,13 +28,13 @@ interface Call {
 export function checkTools(history: History): readonly Violation[] {
   const calls = history.facts.flatMap(listCalls);
   return [
-    ...calls.flatMap((call) => checkCall(call, history.effects)),
+    ...calls.flatMap((call) => checkCall(call, history)),
     ...checkStrays(calls, history.effects),
     ...history.facts.flatMap(checkAnswered),
   ];
 }
 
-export function listCalls({ session, known }: SessionFacts): readonly Call[] {
+function listCalls({ session, known }: SessionFacts): readonly Call[] {
   const of = (id: string) => (event: { data: { call_id: string } }) => event.data.call_id === id;
   const requests = ofType(known, 'tool.requested');
   const ids = [...new Set(requests.map((event) => event.data.call_id))];
@@ -59,7 +61,7 @@ function findToken(value: unknown): string | undefined {
   return shell ?? new RegExp(`"${OUTPUT_FOLDER}/([^"]+)"`).exec(text)?.[1];
 }
 
-function checkCall(call: Call, effects: ReadonlyMap<string, number>): Violation[] {
+function checkCall(call: Call, { effects, faults }: History): Violation[] {
   const { session, id, requested, asked, answered, started, resolved, completed, token } = call;
   const found: string[] = [];
   if (requested.length !== 1) found.push(`was requested ${requested.length} times`);
@@ -74,11 +76,29 @@ function checkCall(call: Call, effects: ReadonlyMap<string, number>): Violation[
   const isRefused = answered.some((event) => event.data.decision !== 'approve');
   if (isRefused && started.length > 0) found.push('was started although nobody approved it');
   const end = completed[0]?.data;
-  if (end?.status === 'denied' && !isRefused) found.push(`was denied by nobody: ${end.output}`);
+  if (end?.status === 'denied' && !isRefused && !isHit(completed[0], faults)) {
+    found.push(`was denied by nobody: ${end.output}`);
+  }
   found.push(...checkMark(call, token === undefined ? undefined : (effects.get(token) ?? 0)));
   const events = [...requested, ...answered, ...started, ...resolved, ...completed];
   return found.map((what) =>
     violate('tool at most once', `call ${id} ${what}`, { session, events }),
+  );
+}
+
+/** A sandbox takes this long to start on a busy machine, ms. */
+const START_MS = 10_000;
+
+/** The sandbox of this call was killed as it started: nothing ran, and the call says so. */
+function isHit(
+  end: EventOf<'tool.completed'> | undefined,
+  faults: readonly InjectedFault[],
+): boolean {
+  if (end === undefined || !end.data.output.includes('nothing ran')) return false;
+  const atMs = Date.parse(end.time);
+  const kinds: readonly FaultKind[] = ['kill host', 'kill call', 'fill disk'];
+  return faults.some(
+    ({ kind, fromMs, toMs }) => kinds.includes(kind) && fromMs <= atMs && toMs >= atMs - START_MS,
   );
 }
 

@@ -63,6 +63,8 @@ export interface Cell {
   readonly identity: Identity;
   readonly report: PreludeReport;
   isAlive(): boolean;
+  /** Resolves when its outer process is gone; whatever was born in it ends then. */
+  readonly ended: Promise<void>;
   /** Starts a sandbox. Rejects with SANDBOX_UNAVAILABLE when the cell has died. */
   bear(spec: BirthSpec): Promise<Birth>;
   /** Removes what a birth left on the stage. */
@@ -187,6 +189,7 @@ function createCell(parts: CellParts): Cell {
     identity,
     report,
     isAlive: () => alive && existsSync(stagePath),
+    ended,
     async bear(spec) {
       slots += 1;
       if (!alive) throw unavailable(['the cell has died']);

@@ -32,6 +32,7 @@ export interface ReleasedCommand extends RunningCommand {
 const SCRIPT_FOLDER = `${RUNTIME_DIR}/call`;
 const SCRIPT_NAME = 'call.sh';
 const STATUS_TEXT_MAX = 4096;
+const CHILD_PID = /"child-pid": (\d+)/;
 
 /** Starts a sandbox up to its command. Throws SANDBOX_UNAVAILABLE when the cell is gone. */
 export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
@@ -47,6 +48,8 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   const pipes = openPipes(birth);
   const status = watchStatus(pipes.status);
   let state: 'parked' | 'released' | 'over' = 'parked';
+  // What was killed before it opened its pipes left none that would end.
+  void cell.ended.then(pipes.endUnwritten);
   const ended = status.closed.then((): CommandEnd => {
     state = 'over';
     pipes.closeBlock();
@@ -61,6 +64,12 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   function kill(): void {
     const innerPid = status.findInnerPid();
     if (innerPid !== undefined) cell.killInner(innerPid);
+    else if (state !== 'over') {
+      // Not born yet, or killed in its first millisecond: then nobody ever wrote, and the end of
+      // the pipe would never come.
+      status.onInnerPid(kill);
+      pipes.endUnwritten();
+    }
   }
 
   return {
@@ -82,14 +91,19 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   };
 }
 
+const WRITE_ONLY = constants.O_WRONLY | constants.O_NONBLOCK;
+
 /** Opens our ends. Those we write are opened for both, because a writer alone must wait for its
  *  reader; the end of this process closes them like any other. */
 function openPipes(birth: Birth) {
   const open = (name: string, access: number): number =>
     openSync(join(birth.pipesPath, name), access | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  const readers: { readonly fd: number; readonly socket: Socket }[] = [];
   const read = (name: string): Socket => {
     const fd = open(name, constants.O_RDONLY);
-    return watchErrors(new Socket({ fd, readable: true, writable: false }));
+    const socket = watchErrors(new Socket({ fd, readable: true, writable: false }));
+    readers.push({ fd, socket });
+    return socket;
   };
   const stdinFd = open('in', constants.O_RDWR);
   let blockFd: number | undefined = open('block', constants.O_RDWR);
@@ -103,6 +117,13 @@ function openPipes(birth: Birth) {
     stderr: read('err'),
     status: read('status'),
     closeBlock,
+    /** Ends what nobody writes: a pipe that never had a writer has no end by itself. A writer that
+     *  is there keeps its pipe open. */
+    endUnwritten(): void {
+      for (const { fd, socket } of readers) {
+        if (!socket.destroyed) closeSync(openSync(`/proc/self/fd/${fd}`, WRITE_ONLY));
+      }
+    },
     release(): void {
       assert(blockFd !== undefined, 'a released sandbox was parked');
       writeSync(blockFd, 'x');
@@ -119,8 +140,13 @@ function watchErrors(socket: Socket): Socket {
  *  exit code, only when the command was started at all. */
 function watchStatus(stream: Socket) {
   let text = '';
+  let heard: (() => void) | undefined;
   stream.on('data', (chunk: Buffer) => {
     if (text.length < STATUS_TEXT_MAX) text += chunk.toString('latin1');
+    if (heard === undefined || find(CHILD_PID) === undefined) return;
+    const tell = heard;
+    heard = undefined;
+    tell();
   });
   const closed = new Promise<void>((resolve) => {
     stream.once('close', () => resolve());
@@ -131,7 +157,11 @@ function watchStatus(stream: Socket) {
   };
   return {
     closed,
-    findInnerPid: () => find(/"child-pid": (\d+)/),
+    /** Called once, when the pid becomes known. */
+    onInnerPid(listener: () => void): void {
+      heard = listener;
+    },
+    findInnerPid: () => find(CHILD_PID),
     findExitCode: () => find(/"exit-code": (\d+)/),
   };
 }

@@ -1,5 +1,5 @@
-/** The kernel's own memory limit for workers, where we may set one: a control group per worker below
- *  the supervisor's, v2 (delegated: the supervisor moves into a leaf of its own, because inner
+/** The kernel's own memory limit for workers, where we may set one: a control group per worker
+ *  below the supervisor's, v2 (delegated: the supervisor moves into a leaf, because inner
  *  groups may hold no process) or v1. Only in a group in which nobody but us lives: limits and
  *  moves must not reach a stranger. Everything here is a file operation below a path that is handed
  *  in. What a worker used before it was moved stays charged to the supervisor's group. */

@@ -1,7 +1,8 @@
-/** Two-step heartbeat of a child: one late answer is logged, the second in a row is a death. Both fit
- *  into two heartbeats. After a pause of our own (a stopped process, a suspended machine) nothing
- *  counts as late, nor while we do not read what the child says. */
+/** Two-step heartbeat of a child: one late answer is logged, the second in a row is a death. Both
+ *  fit into two heartbeats. After a pause of our own (a stopped process, a suspended machine)
+ *  nothing counts as late, nor while we do not read what the child says. */
 import type { Clock, Timer } from '../../base/clock.ts';
+import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ChildKind, ExitCause } from './child.ts';
 
@@ -38,8 +39,9 @@ export function startHeartbeat(deps: HeartbeatDeps, child: Pulse): void {
   function ask(isLate: boolean): void {
     const timeoutMs = deps.intervalMs() / 2;
     const askedMs = clock.nowMs();
-    deps.ping(timeoutMs).then(schedule, () => {
-      if (!child.isAlive()) return;
+    deps.ping(timeoutMs).then(schedule, (error: unknown) => {
+      // A closed pipe is no silence: its death, whatever the cause, is on its way.
+      if (!child.isAlive() || isPrxError(error, 'PEER_CLOSED')) return;
       if (deps.isHeld?.() === true) return schedule();
       if (clock.nowMs() - askedMs > timeoutMs + OVERSLEPT_MS) return ask(false);
       deps.logger.warn('child.late', { child: deps.kind, pid: child.pid, final: isLate });

@@ -58,7 +58,7 @@ export interface MemoryWatchDeps {
   readonly logger: Logger;
   readonly readRss: ReadRss;
   /** Absent: there is only one source. */
-  readonly scan: ScanTrees | undefined;
+  readonly scanTrees?: ScanTrees | undefined;
   readonly workers: () => readonly Worker[];
   readonly limitBytes: () => number;
   /** Who has the workers that are no spares. */
@@ -110,10 +110,10 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
   }
 
   function scan(workers: readonly Worker[], limitBytes: number): ReadonlyMap<number, number> {
-    if (deps.scan === undefined || workers.length === 0) return new Map();
+    if (deps.scanTrees === undefined || workers.length === 0) return new Map();
     try {
       const pids = workers.map(({ pid }) => pid);
-      return deps.scan(pids, limitBytes);
+      return deps.scanTrees(pids, limitBytes);
     } catch (error) {
       logger.debug('memory.scan_failed', { error });
       return new Map();

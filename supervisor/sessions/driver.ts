@@ -87,7 +87,6 @@ export function startDriver(deps: DriverDeps): Driver {
   let stopping: Closing | undefined;
   let executing: { readonly turn: number; force(): void } | undefined;
   let clocks: TurnClocks | undefined;
-
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
 
@@ -226,7 +225,8 @@ export function startDriver(deps: DriverDeps): Driver {
     const worker = await takeWorker();
     const isStill = journal.record().open_turn?.turn === open.turn;
     if (worker === undefined || !isOpen() || isHalted() || !isStill || mustEnd(open)) return;
-    if (journal.isStopped()) return;
+    // Its tombstone is on its way. Looking again at once would never end: nothing else could run.
+    if (journal.isStopped()) return journal.nextLanding();
     const limits = { turnMs: deps.turnTimeoutMs(), progressMs: deps.progressTimeoutMs() };
     clocks ??= createTurnClocks(clock, limits, (passed) => onTimeout(open.turn, passed));
     const result = await runOnWorker(worker, open);
@@ -339,7 +339,9 @@ export function startDriver(deps: DriverDeps): Driver {
     wake: () => wakeUp(),
     stopTurn,
     idleSinceMs: () => (resident.isHolding() ? idleSinceMs : undefined),
-    onProgress: () => clocks?.onProgress(),
+    onProgress() {
+      clocks?.onProgress();
+    },
     onState() {
       syncClock();
       if (!isOpen()) waitAbort.abort();

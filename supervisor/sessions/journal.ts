@@ -37,6 +37,8 @@ export interface SessionJournal {
   ): Promise<AppendResult>;
   /** Appends not yet published: the measure for back-pressure. */
   outstanding(): number;
+  /** Resolves when the next of them is published or has failed; at once when there is none. */
+  nextLanding(): Promise<void>;
 }
 
 /** A typed draft of one event. */
@@ -63,6 +65,7 @@ export function openSessionJournal(
   const session: SessionId = initial.id;
   let record = initial;
   const underWay = new Set<readonly NewEvent[]>();
+  let waiting: (() => void)[] = [];
   bus.open(session, initial.last_seq);
 
   function apply(event: EventEnvelope): void {
@@ -81,6 +84,9 @@ export function openSessionJournal(
       return result;
     } finally {
       underWay.delete(request.events);
+      const woken = waiting;
+      waiting = [];
+      for (const wake of woken) wake();
     }
   }
 
@@ -104,6 +110,10 @@ export function openSessionJournal(
       return open.interrupted || stops.some((event) => event.turn === open.turn);
     },
     outstanding: () => underWay.size,
+    nextLanding() {
+      if (underWay.size === 0) return Promise.resolve();
+      return new Promise((resolve) => waiting.push(resolve));
+    },
     async append(...drafts) {
       const result = await send({ events: toEvents(drafts) });
       return result.kind === 'appended' ? result.events : [];

@@ -1,5 +1,6 @@
 /** How long a turn has been executing: runs only while the session works, not while it waits for
- *  a person (SURFACE: session_timeout_secs); and how long nothing came of it (progress_timeout_secs). */
+ *  a person (SURFACE: session_timeout_secs); and for how long nothing came of it
+ *  (progress_timeout_secs). */
 import type { Clock, Timer } from '../../base/clock.ts';
 
 export interface TurnClock {

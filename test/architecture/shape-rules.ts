@@ -34,9 +34,7 @@ function checkFunctionLines(sources: readonly Source[]): Violation[] {
 function countNestedLines(node: ts.Node, tree: ts.SourceFile): number {
   let lines = 0;
   ts.forEachChild(node, (child) => {
-    lines += ts.isFunctionLike(child)
-      ? countLines(child, tree) - 1
-      : countNestedLines(child, tree);
+    lines += ts.isFunctionLike(child) ? countLines(child, tree) - 1 : countNestedLines(child, tree);
   });
   return lines;
 }
@@ -56,7 +54,9 @@ function checkColumns(sources: readonly Source[]): Violation[] {
   return sources.flatMap((source) => {
     const unbreakable = linesWithText(source.tree);
     return source.text.split('\n').flatMap((line, index) => {
-      if ([...line].length <= columnsMax || unbreakable.has(index)) return [];
+      // The name of a test cannot be broken; what opens its function behind it does not count.
+      const counted = line.replace(/'\)?, (async )?\([^()]*\) => \{$/, '');
+      if ([...counted].length <= columnsMax || unbreakable.has(index)) return [];
       // A single word, such as a link in a comment, has no place to break.
       if (line.replace(/^[\s/*]+/, '').split(/\s+/).length === 1) return [];
       return [`${source.path}:${index + 1} has ${[...line].length} columns`];

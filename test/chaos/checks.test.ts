@@ -292,6 +292,16 @@ describe('not flagged', () => {
     expect(found(history)).toEqual([]);
   });
 
+  test('a call whose sandbox was killed as it started', () => {
+    const output = 'the sandbox could not be started; nothing ran: killed';
+    const rows = swap('tool.completed', 1, { status: 'denied', output }).filter(
+      ([type]) => type !== 'tool.started',
+    );
+    const faults = [fault('kill call', timeOf(8))];
+    expect(found(makeHistory(rows, { effects: new Map(), faults }))).toEqual([]);
+    expect(found(makeHistory(rows, { effects: new Map() }))).toHaveLength(1);
+  });
+
   test('a turn that opened while its session was being closed', () => {
     const closing = ['session.state', { from: 'running', to: 'stopping', reason: 'r' }] as const;
     const end = edit('turn.completed', 1, { outcome: 'interrupted' });

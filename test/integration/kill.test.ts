@@ -51,7 +51,7 @@ async function prompt(script: readonly unknown[]): Promise<string> {
 const isEnd = (event: EventEnvelope): boolean => event.type === 'turn.completed';
 const findPid = (events: readonly EventEnvelope[]): number => {
   const started = events.findLast((event) => event.type === 'worker.started');
-  return (started?.data as { pid: number }).pid;
+  return (started?.data as { pid: number } | undefined)?.pid ?? 0;
 };
 const readCount = (): string => {
   const path = join(bench.workspace, 'count');
@@ -136,7 +136,7 @@ describe('SIGKILL of the sandbox host', () => {
 });
 
 describe('SIGKILL of the supervisor', () => {
-  test('in mid-stream: the next one adopts the answer that was paid for', async () => {
+  test('[event:effect.adopted] in mid-stream: the next one adopts the answer that was paid for', async () => {
     const session = await prompt([{ say: WORDS, holdAfter: 3 }]);
     await provider.held(1);
     const before = await untilType(session, 'model.delta');

@@ -21,7 +21,6 @@ import { type ScriptedProvider, startScriptedProvider } from './scripted-provide
 
 const WORDS = 'one two three four five six';
 const shell = (command: string): unknown => ({ tool: 'shell', arguments: { command } });
-const isEnd = (event: EventEnvelope): boolean => event.type === 'turn.completed';
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -139,14 +138,10 @@ describe('kills at random instants', () => {
             throw new Error(`SEED=${seed}: the host died, ${mark} did not: ${error}`);
           });
         }
-        process.stderr.write(`${seed} ${trial} ${victimName} ${Math.round(realClock.nowMs())}\n`);
+        // Before its turn is open there is nothing to interrupt.
+        await followTo(view.id, 'turn.started', trial);
         await bench.client.interrupt(view.id);
-        process.stderr.write(`  interrupted ${Math.round(realClock.nowMs())}\n`);
-        let ends = 0;
-        await bench.follow(view.id, (event) => {
-          if (isEnd(event)) ends += 1;
-          return ends === trial;
-        });
+        await followTo(view.id, 'turn.completed', trial);
         await eventually(() => findRunning(mark).length === 0, 1000).catch((error: unknown) => {
           throw new Error(`SEED=${seed}: ${victimName} died, ${mark} did not: ${error}`);
         });
@@ -156,6 +151,15 @@ describe('kills at random instants', () => {
     30_000,
   );
 });
+
+/** Resolves at the n-th event of this type. */
+async function followTo(session: string, type: string, count: number): Promise<void> {
+  let seen = 0;
+  await bench.follow(session, (event) => {
+    if (event.type === type) seen += 1;
+    return seen === count;
+  });
+}
 
 function toStreams(): readonly unknown[] {
   return [{ say: Array.from({ length: 30 }, (_, index) => `w${index}`).join(' '), everyMs: 15 }];

@@ -91,13 +91,10 @@ describe('a turn that cannot succeed fails with the reason, and the next one wor
     `);
     await bench.start();
     const events = await runPrompt('hello');
-    const { error, outcome } = events.at(-1)?.data as Record<
-      string,
-      { code: string; message: string }
-    >;
-    expect(outcome).toBe('failed');
-    expect(error).toMatchObject({ code: 'PROVIDER_UNREACHABLE' });
-    expect(error?.message).toContain('127.0.0.1:9');
+    expect(events.at(-1)?.data).toMatchObject({
+      outcome: 'failed',
+      error: { code: 'PROVIDER_UNREACHABLE', message: expect.stringContaining('127.0.0.1:9') },
+    });
     expect(events.filter((event) => event.type === 'model.started')).toHaveLength(2);
   });
 });
@@ -134,9 +131,9 @@ describe('bad or large input', () => {
     const supervisor = await bench.start();
     const events = await runPrompt('!yes | head -c 1000000000');
     const completed = events.find((event) => event.type === 'tool.completed');
-    const { output, truncated } = completed?.data as { output: string; truncated: boolean };
-    expect(truncated).toBe(true);
-    expect(output.length).toBeLessThan(1_100_000);
+    const data = completed?.data as { output: string; truncated: boolean } | undefined;
+    expect(data?.truncated).toBe(true);
+    expect(data?.output.length).toBeLessThan(1_100_000);
     expect((await bench.client.getStatus()).pid).toBe(supervisor.pid);
   }, 60_000);
 

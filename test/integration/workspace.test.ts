@@ -67,9 +67,8 @@ describe.each(users)('as %s, under a 0700 folder', (_name, uid) => {
     const text = `!cat ${bench.dir}/secret; ls ${bench.stateDir} /root; cat /etc/shadow; env; id -u; touch /usr/x`;
     await bench.client.sendInput(view.id, { text });
     const events = await bench.follow(view.id, (event) => event.type === 'turn.completed');
-    const { output } = events.find((event) => event.type === 'tool.completed')?.data as {
-      output: string;
-    };
+    const result = events.find((event) => event.type === 'tool.completed');
+    const output = (result?.data as { output: string } | undefined)?.output;
     expect(output).not.toContain('SECRET');
     expect(output).not.toMatch(/root:|api\.sock|^0$/m);
     expect(existsSync('/usr/x')).toBe(false);

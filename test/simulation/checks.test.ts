@@ -19,8 +19,12 @@ beforeAll(async () => {
 });
 
 function judge(doctored: readonly Fact[]): readonly string[] {
-  const checks = createChecks(ATTEMPTS);
-  for (const fact of doctored) checks.hear(fact);
+  let nowMs = 0;
+  const checks = createChecks(ATTEMPTS, () => nowMs);
+  for (const fact of doctored) {
+    nowMs += 1;
+    checks.hear(fact);
+  }
   return [...new Set(checks.end().map(({ check }) => check))];
 }
 
@@ -121,6 +125,7 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
   ['effects end', () => without(isWritten('tool.completed'))],
   ['effects end', () => twice(isWritten('tool.completed'))],
   ['tombstone', () => goOn(accepted, started, stopped, asked)],
+  ['tombstone', () => orderLate()],
   ['attempts', () => twice((fact) => fact.kind === 'requested')],
   ['attempts', () => without((fact) => fact.kind === 'requested')],
   [
@@ -161,6 +166,16 @@ function bindTwice(): readonly Fact[] {
   return [
     { ...bound, pid: 90_001 },
     { ...bound, pid: 90_002 },
+  ];
+}
+
+function orderLate(): readonly Fact[] {
+  const more = goOn(accepted, started, stopped);
+  const session = facts.find(isWritten('session.created'))?.row.event.session;
+  return [
+    ...more,
+    { kind: 'synced', id: 200_000 },
+    { kind: 'ordered', session, effect: '99.1', pid: 1 },
   ];
 }
 

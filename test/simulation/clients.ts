@@ -10,7 +10,7 @@ import { drawInt, drawOne, type TurnScript, toText } from './script.ts';
 import type { World } from './world.ts';
 
 /** No answer came: the deed may be done or not. */
-export class Doubt extends Error {}
+class Doubt extends Error {}
 
 const ANSWER_MS_MAX = 120_000;
 /** Chance that an answer is lost on its way back. */
@@ -124,6 +124,16 @@ export async function sendInput(world: World, random: Random, input: Input): Pro
   }
 }
 
+/** `restart` clears the count of deaths, which the journal does not show. */
+export async function restart(world: World, random: Random, session: SessionId): Promise<void> {
+  world.record({ kind: 'forgiven', session });
+  try {
+    await ask(world, random, (supervisor) => supervisor.restart(session, 'operator'));
+  } finally {
+    world.record({ kind: 'forgiven', session });
+  }
+}
+
 /** A person at work on one session; every refusal of a state is an answer. */
 export async function operate(world: World, session: SessionId, phase: Phase): Promise<void> {
   const random = world.random(`operator/${session}`);
@@ -132,7 +142,8 @@ export async function operate(world: World, session: SessionId, phase: Phase): P
     if (phase.isOver()) return;
     const command = drawOne(random, commands);
     try {
-      await ask(world, random, (supervisor) => supervisor[command](session, 'operator'));
+      if (command === 'restart') await restart(world, random, session);
+      else await ask(world, random, (supervisor) => supervisor[command](session, 'operator'));
     } catch (error) {
       if (!isPassing(error) && !isPrxError(error, 'STATE_INVALID')) throw error;
     }

@@ -49,6 +49,15 @@ export type Fact =
       readonly seq: number;
     }
   | { readonly kind: 'refused'; readonly session: string; readonly key: string }
+  /** A person asks for a new chance, and once more when the answer is there. */
+  | { readonly kind: 'forgiven'; readonly session: string }
+  /** The supervisor writes the order for an effect into a pipe. */
+  | {
+      readonly kind: 'ordered';
+      readonly session: string | undefined;
+      readonly effect: string;
+      readonly pid: number;
+    }
   | {
       readonly kind: 'requested';
       readonly session: string;

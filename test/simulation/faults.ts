@@ -46,6 +46,8 @@ export function drawPlan(random: Random): FaultPlan {
   return { kinds, everyMs, durationMs: drawOne(random, [3000, 10_000, 30_000]) };
 }
 
+const WEATHER_MS_MAX = 5000;
+
 /** Injects faults until the phase is over. */
 export async function injectFaults(world: World, plan: FaultPlan, phase: Phase): Promise<void> {
   const random = world.random('faults');
@@ -71,7 +73,7 @@ function inject(world: World, kind: FaultKind, random: Random): void {
   const current = world.current();
   if (on === 'supervisor' && (current === undefined || current.isFrozen())) return;
   world.record({ kind: 'fault', fault: kind, target: '' });
-  change(world, kind, random);
+  changes[kind]?.(world, random);
 }
 
 const rooms: Readonly<Record<string, Room>> = {
@@ -89,53 +91,58 @@ function strike(world: World, target: SimulatedProcess, what: string, random: Ra
   }
 }
 
-function change(world: World, kind: FaultKind, random: Random): void {
-  const { weather, disk, time } = world;
-  const fair = fairWeather();
-  const lastsMs = random.next() * 5000;
-  const clears = (act: () => void): void => void time.setTimer(lastsMs, act);
-  switch (kind) {
-    case 'kill supervisor':
-      world.crash();
-      return startAgain(world, random);
-    case 'lose power':
-      world.losePower();
-      return startAgain(world, random);
-    case 'stop supervisor':
-      void world.current()?.supervisor.requestStop(random.next() * 1000, 'SIGTERM');
-      return startAgain(world, random);
-    case 'freeze supervisor':
-      world.freezeSupervisor();
-      time.setTimer(random.next() ** 2 * 30_000, () => world.thawSupervisor());
-      return;
-    case 'fill disk':
-      disk.isFull = true;
-      return clears(() => {
-        disk.isFull = false;
-      });
-    case 'slow disk':
-      weather.store = { commitMsMax: 50, syncMsMax: 500 };
-      return clears(() => {
-        weather.store = fair.store;
-      });
-    case 'slow pipes':
-      weather.delayMsMax = 300;
-      return clears(() => {
-        weather.delayMsMax = fair.delayMsMax;
-      });
-    case 'provider fails':
-      weather.providerFaults = 0.6;
-      return clears(() => {
-        weather.providerFaults = 0;
-      });
-    case 'starts fail':
-      weather.startFaults = 0.7;
-      return clears(() => {
-        weather.startFaults = 0;
-      });
-    default:
-      throw new RangeError(`${kind} strikes a process`);
-  }
+/** What strikes no single process. */
+const changes: { readonly [kind: string]: (world: World, random: Random) => void } = {
+  'kill supervisor'(world, random) {
+    world.crash();
+    startAgain(world, random);
+  },
+  'lose power'(world, random) {
+    world.losePower();
+    startAgain(world, random);
+  },
+  'stop supervisor'(world, random) {
+    void world.current()?.supervisor.requestStop(random.next() * 1000, 'SIGTERM');
+    startAgain(world, random);
+  },
+  'freeze supervisor'(world, random) {
+    world.freezeSupervisor();
+    world.time.setTimer(random.next() ** 2 * 30_000, () => world.thawSupervisor());
+  },
+  'fill disk'(world, random) {
+    world.disk.isFull = true;
+    clearLater(world, random, () => {
+      world.disk.isFull = false;
+    });
+  },
+  'slow disk': ({ weather, ...world }, random) => {
+    weather.store = { commitMsMax: 50, syncMsMax: 500 };
+    clearLater(world, random, () => {
+      weather.store = fairWeather().store;
+    });
+  },
+  'slow pipes': ({ weather, ...world }, random) => {
+    weather.delayMsMax = 300;
+    clearLater(world, random, () => {
+      weather.delayMsMax = fairWeather().delayMsMax;
+    });
+  },
+  'provider fails': ({ weather, ...world }, random) => {
+    weather.providerFaults = 0.6;
+    clearLater(world, random, () => {
+      weather.providerFaults = 0;
+    });
+  },
+  'starts fail': ({ weather, ...world }, random) => {
+    weather.startFaults = 0.7;
+    clearLater(world, random, () => {
+      weather.startFaults = 0;
+    });
+  },
+};
+
+function clearLater({ time }: Pick<World, 'time'>, random: Random, act: () => void): void {
+  time.setTimer(random.next() * WEATHER_MS_MAX, act);
 }
 
 /** The service manager: it starts a supervisor wherever none is. */

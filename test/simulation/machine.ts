@@ -2,7 +2,7 @@
  *  supervisor starts as worker is the real worker; gateway and sandbox host are scripted programs
  *  over the real protocol. Each process can be killed, stopped, made to write garbage or to die in
  *  the middle of a frame; and the supervisor at the other end of its pipes can die as well. */
-import { Duplex, Readable, Writable, type WritableOptions } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { PrxError } from '../../base/errors.ts';
 import type { MarkTable } from '../../base/marked-processes.ts';
 import type {
@@ -18,6 +18,7 @@ import { parseOrphanSocketName } from '../../protocol/orphan-methods.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import type { Disk } from './disk.ts';
 import type { Fact, Room } from './facts.ts';
+import { createLink, createWritable, type Link } from './link.ts';
 import { createPipe, type Pipe } from './pipe.ts';
 import type { ClockView, Time } from './time.ts';
 
@@ -45,6 +46,8 @@ export interface SimulatedProcess {
   babble(): void;
   /** Serves whoever connects to its socket; undefined: it does not listen. */
   door: ((socket: Duplex) => void) | undefined;
+  /** The one session of a sandbox host, once it knows. */
+  session: string | undefined;
 }
 
 export interface Machine {
@@ -231,43 +234,6 @@ function createAdoption(
   };
 }
 
-/** A connected socket: two pipes. */
-interface Link {
-  readonly ours: Duplex;
-  readonly theirs: Duplex;
-  hangUp(): void;
-  release(): void;
-}
-
-interface LinkDeps extends Pick<MachineDeps, 'time' | 'delayMsMax'> {
-  readonly random: Random;
-  readonly isHeld: () => boolean;
-}
-
-function createLink(deps: LinkDeps): Link {
-  const { isHeld } = deps;
-  let open = true;
-  const toUs = createPipe(deps, { isHeld, take: (chunk) => void ours.push(chunk ?? null) });
-  const toThem = createPipe(deps, { isHeld, take: (chunk) => void theirs.push(chunk ?? null) });
-  const createEnd = (pipe: Pipe): Duplex =>
-    new Duplex({ read: () => undefined, ...toSink(() => open, pipe) }).on('error', () => undefined);
-  const ours = createEnd(toThem);
-  const theirs = createEnd(toUs);
-  return {
-    ours,
-    theirs,
-    hangUp() {
-      open = false;
-      toUs.end();
-      toThem.end();
-    },
-    release() {
-      toUs.release();
-      toThem.release();
-    },
-  };
-}
-
 function signalProcess(process: SimulatedProcess, signal: NodeJS.Signals): void {
   // A stopped process takes every signal but this one when it goes on.
   if (process.isFrozen() && signal !== 'SIGKILL') return;
@@ -308,7 +274,17 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
   const up = createPipe(pipeDeps, { isHeld, take: (chunk) => void stdout.push(chunk ?? null) });
   const down = createPipe(pipeDeps, { isHeld, take: (chunk) => void input.push(chunk ?? null) });
   const output = createWritable(() => alive && owner.isAlive(), up);
-  const stdin = createWritable(() => alive && owner.isAlive(), down);
+  const stdin = createWritable(() => alive && owner.isAlive(), {
+    ...down,
+    write(chunk) {
+      const order = findOrder(chunk);
+      if (order !== undefined) {
+        const { session = process.session, effect } = order;
+        options.record({ kind: 'ordered', session, effect, pid });
+      }
+      down.write(chunk);
+    },
+  });
 
   function die(exit: ProcessExit): void {
     if (!alive) return;
@@ -348,6 +324,7 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
       for (const link of links) link.release();
     },
     door: undefined,
+    session: undefined,
     babble: () => up.write(GARBAGE),
   };
   const kill = (signal: NodeJS.Signals): boolean => {
@@ -357,6 +334,15 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
   };
   const running = { pid, stdin, stdout, stderr, exited, kill, killGroup: kill };
   return { running, entry: { process, spec: options.spec, owner, up, down, links } };
+}
+
+/** The effect that a frame to a gateway or a host asks for. The writer sends one frame a write. */
+function findOrder(frame: Buffer): { session?: string; effect: string } | undefined {
+  if (!frame.includes('"method":"model/generate"') && !frame.includes('"method":"tool/run"')) {
+    return undefined;
+  }
+  const body = frame.subarray(frame.indexOf('\r\n\r\n') + 4).toString('utf8');
+  return (JSON.parse(body) as { params: { session?: string; effect: string } }).params;
 }
 
 /** The dead hear nothing, not even what lies in their buffers. */
@@ -372,26 +358,6 @@ function whileAlive({ reader, writer }: Transport, isAlive: () => boolean): Tran
         reader.listen((message) => {
           if (isAlive()) deliver(message);
         }),
-    },
-  };
-}
-
-/** The writing end of a pipe; broken when the other end is gone. */
-function createWritable(isOpen: () => boolean, pipe: Pipe): Writable {
-  return new Writable(toSink(isOpen, pipe)).on('error', () => undefined);
-}
-
-function toSink(isOpen: () => boolean, pipe: Pipe): Pick<WritableOptions, 'write' | 'final'> {
-  return {
-    write(chunk: Buffer, _encoding, done) {
-      if (isOpen()) {
-        pipe.write(chunk);
-        done();
-      } else done(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
-    },
-    final(done) {
-      pipe.end();
-      done();
     },
   };
 }

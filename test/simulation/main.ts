@@ -1,49 +1,79 @@
-/** `npm run simulate -- --runs N --seed S`: many runs from consecutive seeds. Prints each violation
- *  with its seed and exits with 1 when there is one. `--trace SEED` prints one run. */
-
-import { randomBytes } from 'node:crypto';
+/** `npm run simulate -- --runs N --seed S --jobs J`: many simulated runs. Prints each violation
+ *  with its seed, then what was done, and exits with 1 when a promise was broken. `--trace SEED` shows
+ *  one run, fact by fact. Without --seed the seeds are fresh. */
+import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { realClock } from '../../base/clock.ts';
+import { realRandom } from '../../base/random.ts';
+import { type CampaignLine, type RunEnd, runCampaign, runShare } from './campaign.ts';
+import type { Fact } from './facts.ts';
 import { runSeed } from './run.ts';
+
+const TEXT_CHARS_MAX = 600;
+
+const print = (line: string): void => void writeSync(1, `${line}\n`);
 
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '1000' },
-    seed: { type: 'string' },
+    seed: { type: 'string', default: realRandom.hex(4) },
+    jobs: { type: 'string', default: '2' },
     trace: { type: 'string' },
-    verbose: { type: 'boolean', default: false },
+    /** Of a campaign's own process: first:step:runs. */
+    share: { type: 'string' },
   },
 });
-const print = (line: string): void => void process.stdout.write(`${line}\n`);
-async function main(): Promise<void> {
-  if (values.trace !== undefined) {
-    const report = await runSeed(values.trace);
-    for (const line of report.recent) print(line);
-    for (const v of report.violations) print(`VIOLATION ${v.check}: ${v.message}`);
-    print(`hash ${report.hash} virtual ${report.virtualMs} facts ${report.facts}`);
-    return;
-  }
-  const first = values.seed ?? randomBytes(4).toString('hex');
-  const startMs = realClock.nowMs();
-  const total = new Map<string, number>();
-  let bad = 0;
-  const runs = Number(values.runs);
-  for (let i = 0; i < runs; i += 1) {
-    const seed = `${first}-${i}`;
-    const before = realClock.nowMs();
-    const report = await runSeed(seed);
-    const tookMs = realClock.nowMs() - before;
-    if (tookMs > 2000) print(`SLOW ${seed} ${tookMs | 0} ms`);
-    for (const [k, n] of report.counts) total.set(k, (total.get(k) ?? 0) + n);
-    if (values.verbose) print(`${seed} ${report.hash} ${report.facts} ${report.virtualMs | 0}`);
-    if (report.violations.length > 0) {
-      bad += 1;
-      for (const v of report.violations.slice(0, 3))
-        print(`SEED=${seed} ${v.check}: ${v.message.slice(0, 600)}`);
-    }
-  }
-  const s = (realClock.nowMs() - startMs) / 1000;
-  print(`${runs} runs, ${bad} with violations, ${(runs / s).toFixed(1)} runs/s`);
-  for (const [k, n] of [...total].sort()) print(`  ${k}: ${n}`);
+
+async function trace(seed: string): Promise<number> {
+  // Written as it happens: a run that hangs shows where.
+  const onFact = (fact: Fact): void => {
+    const line = JSON.stringify(fact, (key, value: unknown) =>
+      key === 'messages' ? undefined : value,
+    );
+    print(line.slice(0, TEXT_CHARS_MAX));
+  };
+  const { violations, hash, virtualMs } = await runSeed(seed, { onFact });
+  for (const { check, message } of violations) print(`SEED=${seed} ${check}: ${message}`);
+  print(`hash ${hash}, ${Math.round(virtualMs)} virtual ms`);
+  return violations.length;
 }
+
+async function share(range: string): Promise<number> {
+  // Nobody reads them here, and to make them costs a tenth of the time.
+  Error.stackTraceLimit = 0;
+  const [first = 0, step = 1, runs = 0] = range.split(':').map(Number);
+  const say = (line: CampaignLine): void => print(JSON.stringify(line));
+  await runShare({ seed: values.seed, first, step, runs }, say);
+  return 0;
+}
+
+async function campaign(): Promise<number> {
+  const startedMs = realClock.nowMs();
+  const spec = { seed: values.seed, runs: Number(values.runs), jobs: Number(values.jobs) };
+  const onRun = ({ seed, violations }: RunEnd): void => {
+    for (const { check, message } of violations) {
+      print(`SEED=${seed} ${check}: ${message.slice(0, TEXT_CHARS_MAX)}`);
+    }
+  };
+  const totals = await runCampaign(spec, import.meta.filename, onRun);
+  const seconds = (realClock.nowMs() - startedMs) / 1000;
+  const rate = (totals.runs / seconds).toFixed(1);
+  for (const [what, count] of [...totals.counts].sort())
+    print(`${String(count).padStart(9)} ${what}`);
+  print(
+    `${totals.runs} runs from ${spec.seed}-0 on, ${totals.failed} broke a promise; ${rate} runs/s`,
+  );
+  return totals.failed;
+}
+
+async function main(): Promise<void> {
+  const broken =
+    values.trace !== undefined
+      ? await trace(values.trace)
+      : values.share !== undefined
+        ? await share(values.share)
+        : await campaign();
+  process.exitCode = broken > 0 ? 1 : 0;
+}
+
 void main();

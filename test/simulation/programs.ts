@@ -241,6 +241,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
     requests: {
       'sandbox/initialize': async ({ sessionId }) => {
         session = sessionId;
+        own.session = sessionId;
         await own.clock.sleep(own.random.next() * TOKEN_MS_MAX);
         return { level: 'bubblewrap', uid: 1000, workspaceAccess: 'write' as const };
       },

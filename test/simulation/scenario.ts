@@ -11,6 +11,7 @@ import {
   insist,
   operate,
   type Phase,
+  restart,
   sendInput,
 } from './clients.ts';
 import { type FaultPlan, heal, injectFaults, startAgain } from './faults.ts';
@@ -128,7 +129,7 @@ async function keepOpen(world: World, session: SessionId, phase: Phase): Promise
       const { state } = await ask(world, random, (each) => each.getSession(session));
       if (state === 'suspended') await ask(world, random, (each) => each.resume(session, 'keeper'));
       else if (state === 'failed' || state === 'stopped') {
-        await ask(world, random, (each) => each.restart(session, 'keeper'));
+        await restart(world, random, session);
       }
     } catch {
       // It looks again.

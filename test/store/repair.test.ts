@@ -173,7 +173,7 @@ describe('a damaged session', () => {
     return stateDir;
   };
 
-  it('keeps what is valid; the rest is aside, the epoch rises, one event tells [event:store.repaired]', async () => {
+  it('[event:store.repaired] keeps what is valid; the rest is aside, the epoch rises', async () => {
     const stateDir = flip(2, 20);
     expect(verifyOffline(options(stateDir)).problems).toMatchObject([
       { session: sessionId(2), seq: 20 },

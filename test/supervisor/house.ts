@@ -182,3 +182,12 @@ export async function demolish(): Promise<void> {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
   folders.clear();
 }
+
+/** Resolves when the warm pool has so many spares. */
+export async function filled(house: House, warm: number): Promise<void> {
+  for (let looks = 0; looks < 1000; looks += 1) {
+    if ((await house.supervisor.status(false)).capacity.warm === warm) return;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error(`the pool did not get ${warm} spares`);
+}

@@ -114,22 +114,25 @@ describe("the supervisor's own session, damaged", () => {
     ['at its end', "UPDATE events SET data = '{}' WHERE session = 'system'"],
     ['in its chain', "UPDATE events SET hash = 'x' WHERE session = 'system' AND seq = 1"],
     ['gone', "DELETE FROM events WHERE session = 'system'"],
-  ])('(%s) keeps nothing from starting, and is written on', async (_, sql) => {
-    const before = await createHouse();
-    const id = await before.create();
-    const house = await damage(before, sql);
-    await house.send(id, 'hello');
-    await house.turnDone(id);
-    const { events } = await house.supervisor.readAllEvents(undefined, 1000);
-    const own = events.filter(({ session }) => session === 'system');
-    expect(own.map(({ type }) => type)).toContain('supervisor.started');
-    if (sql.startsWith('DELETE')) return;
-    expect(house.store.health().damaged).toMatchObject([{ session: 'system' }]);
-    expect(await readyz(house)).toMatchObject({ status: 200 });
-    await house.store.append({
-      events: [{ session: 'system', type: 'store.degraded', data: { reason: 'test' } }],
-    });
-  });
+  ])(
+    '[event:supervisor.started] (%s) keeps nothing from starting, and is written on',
+    async (_, sql) => {
+      const before = await createHouse();
+      const id = await before.create();
+      const house = await damage(before, sql);
+      await house.send(id, 'hello');
+      await house.turnDone(id);
+      const { events } = await house.supervisor.readAllEvents(undefined, 1000);
+      const own = events.filter(({ session }) => session === 'system');
+      expect(own.map(({ type }) => type)).toContain('supervisor.started');
+      if (sql.startsWith('DELETE')) return;
+      expect(house.store.health().damaged).toMatchObject([{ session: 'system' }]);
+      expect(await readyz(house)).toMatchObject({ status: 200 });
+      await house.store.append({
+        events: [{ session: 'system', type: 'store.degraded', data: { reason: 'test' } }],
+      });
+    },
+  );
 });
 
 test('[endpoint:getReadiness] a full disk: 503 with the reason; it ends by itself', async () => {

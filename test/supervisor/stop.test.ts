@@ -112,7 +112,7 @@ describe('a graceful stop', () => {
     ]);
   });
 
-  test('ends although the journal cannot be written (regression)', async () => {
+  test('[event:supervisor.stopped] ends although the journal cannot be written (regression)', async () => {
     const house = await createHouse({
       wrapStore: (store) =>
         overStore(store, {

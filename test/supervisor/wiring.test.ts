@@ -105,7 +105,7 @@ describe('[agent]', () => {
     expect(worker?.spec.args).toContain('--max-old-space-size=300');
   });
 
-  test('[config:agent.loop.compaction_threshold_tokens] [config:agent.loop.compaction_strategy] decide when and how', async () => {
+  test('[event:context.compacted] [config:agent.loop.compaction_threshold_tokens] [config:agent.loop.compaction_strategy] decide when and how', async () => {
     const calls = [call('a', 'ls')];
     const long = say('x'.repeat(9000), calls);
     const toml = (threshold: number): string =>

@@ -21,68 +21,60 @@ export interface Checks {
 
 const VIOLATIONS_MAX = 100;
 
-export function createChecks(restartAttempts = Number.POSITIVE_INFINITY): Checks {
+/** @param restartAttempts  restarts the policy allows within its period.
+ *  @param nowMs  virtual time. */
+export function createChecks(restartAttempts: number, nowMs: () => number): Checks {
   const violations: Violation[] = [];
   const report: Report = (check, message) => {
     if (violations.length < VIOLATIONS_MAX) violations.push({ check, message });
   };
-  const journal = createJournal();
+  const journal = createJournal(nowMs);
   const world = createWorldCheck(journal, report);
   const readers = createReaderCheck(journal, report);
   const processes = createProcessCheck(report);
 
-  function hear(fact: Fact): void {
-    switch (fact.kind) {
-      case 'written':
-        checkOrder(fact.row, journal, report);
-        checkEffectRow(fact.row, journal, report);
-        checkRestarts(fact.row, journal, restartAttempts, report);
-        world.onRow(fact.row);
-        return journal.add(fact.row);
-      case 'synced':
-        return journal.sync(fact.id);
-      case 'lost':
-        readers.onLost(fact.behindId);
-        return journal.cut(fact.behindId);
-      case 'opened':
-        return readers.onOpened(fact.follower, fact.session, fact.since);
-      case 'seen':
-        return readers.onSeen(fact);
-      case 'superseded':
-        return readers.onSuperseded(fact.follower, fact.lastGoodSeq);
-      case 'accepted':
-        return readers.onAccepted(fact);
-      case 'refused':
-        return readers.onRefused(fact.session, fact.key);
-      case 'requested':
-        return world.onRequested(fact);
-      case 'attempt.ended':
-        return world.onEnded(fact);
-      case 'executed':
-        return world.onExecuted(fact);
-      case 'process.bound':
-        return processes.onBound(fact);
-      case 'process.ended':
-        return processes.onEnded(fact.pid);
-      case 'survived':
-        return processes.onSurvived(fact.pids);
-      case 'projected':
-        return checkProjection(fact.record, journal, report);
-      case 'stuck':
-        return report('liveness', `${fact.session}: ${fact.why}`);
-      case 'crashed':
-        return report('no crash', fact.message);
-      case 'supervisor.started':
-      case 'supervisor.ended':
-      case 'process.started':
-      case 'fault':
-      case 'healed':
-        return undefined;
-    }
-  }
+  const forgiven = new Map<string, number>();
+  const ignore = (): void => undefined;
+  const hearers: { readonly [K in Fact['kind']]: (fact: Extract<Fact, { kind: K }>) => void } = {
+    written({ row }) {
+      checkOrder(row, journal, report);
+      checkEffectRow(row, journal, report);
+      const forgivenId = forgiven.get(row.event.session) ?? 0;
+      checkRestarts(row, journal, { attempts: restartAttempts, forgivenId }, report);
+      world.onRow(row);
+      journal.add(row);
+    },
+    lost({ behindId }) {
+      readers.onLost(behindId);
+      journal.cut(behindId);
+    },
+    synced: ({ id }) => journal.sync(id),
+    opened: ({ follower, session, since }) => readers.onOpened(follower, session, since),
+    seen: readers.onSeen,
+    superseded: ({ follower, lastGoodSeq }) => readers.onSuperseded(follower, lastGoodSeq),
+    accepted: readers.onAccepted,
+    refused: ({ session, key }) => readers.onRefused(session, key),
+    forgiven: ({ session }) => void forgiven.set(session, journal.rows.at(-1)?.id ?? 0),
+    ordered: world.onOrdered,
+    requested: world.onRequested,
+    'attempt.ended': world.onEnded,
+    executed: world.onExecuted,
+    'process.bound': processes.onBound,
+    'process.ended': ({ pid }) => processes.onEnded(pid),
+    survived: ({ pids }) => processes.onSurvived(pids),
+    projected: ({ record }) => checkProjection(record, journal, report),
+    stuck: ({ session, why }) => report('liveness', `${session}: ${why}`),
+    crashed: ({ message }) => report('no crash', message),
+    'supervisor.started': ignore,
+    'supervisor.ended': ignore,
+    'process.started': ignore,
+    fault: ignore,
+    healed: ignore,
+  };
 
   return {
-    hear,
+    // The row of exactly this kind hears exactly this fact.
+    hear: (fact) => (hearers[fact.kind] as (each: Fact) => void)(fact),
     seenBy: readers.seenBy,
     end() {
       world.end();

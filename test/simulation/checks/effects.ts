@@ -98,6 +98,7 @@ function checkRerun(row: Row, past: readonly Row[], report: Report): void {
   }
 }
 
+type Ordered = Extract<Fact, { kind: 'ordered' }>;
 type Requested = Extract<Fact, { kind: 'requested' }>;
 type Executed = Extract<Fact, { kind: 'executed' }>;
 type Ended = Extract<Fact, { kind: 'attempt.ended' }>;
@@ -123,6 +124,14 @@ export function createWorldCheck(journal: Journal, report: Report) {
   }
 
   return {
+    /** Nothing is sent for an effect whose turn has its tombstone. */
+    onOrdered({ session, effect }: Ordered): void {
+      if (session === undefined) return;
+      const turn = Number(effect.split('.')[0]);
+      const [tombstone] = ofType(journal.turn(session, turn), 'interrupt.accepted');
+      if (tombstone === undefined || !journal.isKnown(tombstone)) return;
+      report('tombstone', `${session} ${effect} is ordered behind the tombstone of its turn`);
+    },
     onRequested(fact: Requested): void {
       const { session, effect, attempt } = fact;
       const name = `${session} ${effect}#${attempt}`;
@@ -170,7 +179,7 @@ export function createWorldCheck(journal: Journal, report: Report) {
 }
 
 /** Each tool call has exactly one result, right behind its message, in order. */
-export function findTranscriptProblem(messages: readonly ProviderMessage[]): string | undefined {
+function findTranscriptProblem(messages: readonly ProviderMessage[]): string | undefined {
   let open: string[] = [];
   const used = new Set<string>();
   for (const [at, message] of messages.entries()) {

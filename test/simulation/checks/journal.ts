@@ -5,6 +5,8 @@ import type { Row } from '../facts.ts';
 export interface Journal {
   readonly rows: readonly Row[];
   syncedId(): number;
+  /** Synced, and not only at this very instant: whoever acts now knows of it. */
+  isKnown(row: Row): boolean;
   session(session: string): readonly Row[];
   /** Events of one effect, in order. */
   effect(session: string, effect: string): readonly Row[];
@@ -19,10 +21,12 @@ export interface WritableJournal extends Journal {
   cut(behindId: number): void;
 }
 
-export function createJournal(): WritableJournal {
+export function createJournal(nowMs: () => number): WritableJournal {
   const rows: Row[] = [];
   const index = new Map<string, Row[]>();
   let syncedId = 0;
+  let syncedMs = 0;
+  let knownId = 0;
 
   function put(key: string, row: Row): void {
     const found = index.get(key);
@@ -40,6 +44,7 @@ export function createJournal(): WritableJournal {
   return {
     rows,
     syncedId: () => syncedId,
+    isKnown: ({ id }) => id <= (syncedMs < nowMs() ? syncedId : knownId),
     session: (session) => index.get(session) ?? [],
     effect: (session, effect) => index.get(`${session} effect ${effect}`) ?? [],
     turn: (session, turn) => index.get(`${session} turn ${turn}`) ?? [],
@@ -48,6 +53,8 @@ export function createJournal(): WritableJournal {
       addToIndex(row);
     },
     sync(id) {
+      if (syncedMs < nowMs()) knownId = syncedId;
+      syncedMs = nowMs();
       syncedId = id;
     },
     cut(behindId) {

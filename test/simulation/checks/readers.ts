@@ -20,7 +20,10 @@ export function createReaderCheck(journal: Journal, report: Report) {
 
   function onSeen({ follower, event }: Seen): void {
     const reader = readers.get(follower);
-    if (reader === undefined) return report('streams', `${follower} sees what it did not open`);
+    if (reader === undefined) {
+      report('streams', `${follower} sees what it did not open`);
+      return;
+    }
     const expected = reader.events.length + 1;
     if (event.seq !== expected) {
       report('streams', `${follower} sees ${event.seq} where ${expected} is next`);

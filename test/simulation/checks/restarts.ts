@@ -3,6 +3,13 @@ import type { Row } from '../facts.ts';
 import type { Report } from './check.ts';
 import { dataOf, type Journal, ofType } from './journal.ts';
 
+export interface RestartRules {
+  /** Restarts allowed within the period. */
+  readonly attempts: number;
+  /** Deaths up to this row no longer count: a person asked for another chance. */
+  readonly forgivenId: number;
+}
+
 const PERIOD_MS = 60_000;
 const clearing: readonly string[] = [
   'session.state',
@@ -14,8 +21,13 @@ const clearing: readonly string[] = [
 /** Judges `worker.restarting` by the deaths that led to it: those in which the worker got nothing
  *  done, within the period, and behind whatever clears the count: a new supervisor, a change of the
  *  session's state, a worker that was told to stop, an effect or a turn that got done.
- *  @param attempts  restarts allowed within the period. */
-export function checkRestarts(row: Row, journal: Journal, attempts: number, report: Report): void {
+ */
+export function checkRestarts(
+  row: Row,
+  journal: Journal,
+  { attempts, forgivenId }: RestartRules,
+  report: Report,
+): void {
   if (row.event.type !== 'worker.restarting') return;
   const { session, seq, time } = row.event;
   const [born = 0] = ofType(journal.session('system'), 'supervisor.started')
@@ -25,7 +37,8 @@ export function checkRestarts(row: Row, journal: Journal, attempts: number, repo
   let deaths = 0;
   for (const each of journal.session(session).toReversed()) {
     const { type } = each.event;
-    if (clearing.includes(type) || Date.parse(each.event.time) <= since) break;
+    if (clearing.includes(type) || each.id <= forgivenId || Date.parse(each.event.time) <= since)
+      break;
     if (type !== 'worker.exited') continue;
     if (dataOf(each, 'worker.exited').cause === 'stopped') break;
     deaths += 1;

@@ -1,4 +1,4 @@
-/** The memory watch: two sources, either of which enforces; late and failing ones; what it keeps. */
+/** The memory watch: two sources, either of which enforces; late ones; what it keeps. */
 import { describe, expect, test } from '@jest/globals';
 import { silentLogger } from '../../../base/logger.ts';
 import {
@@ -32,7 +32,7 @@ function createWatch(readRss: ReadRss, scan?: ScanTrees) {
     onMemory: (level, { source, bytes }) => void heard.push({ level, source, bytes }),
   };
   const watch = startMemoryWatch({
-    ...{ clock, logger: silentLogger, readRss, scan, limitBytes: () => LIMIT },
+    ...{ clock, logger: silentLogger, readRss, scanTrees: scan, limitBytes: () => LIMIT },
     workers: () => (killed.length === 0 ? [worker] : []),
     residents: () => [owner],
   });

@@ -1,5 +1,5 @@
-/** What becomes of processes nobody speaks to: the verdict as a table, the door and its asker linked
- *  in memory, and the registry over a table of processes that do not exist. */
+/** What becomes of processes nobody speaks to: the verdict as a table, the door and its asker
+ *  linked in memory, and the registry over a table of processes that do not exist. */
 import { duplexPair } from 'node:stream';
 import { describe, expect, test } from '@jest/globals';
 import { realClock } from '../../../base/clock.ts';

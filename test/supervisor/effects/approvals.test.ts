@@ -33,7 +33,7 @@ const outcomeOf = async (house: House, id: SessionId) =>
   dataOf(await house.events(id), 'tool.completed');
 
 describe('an approval', () => {
-  test('asked: the session waits; approved: the call runs once, and the turn ends', async () => {
+  test('[event:approval.requested] [event:approval.resolved] asked: the session waits; approved: the call runs once, and the turn ends', async () => {
     const { house, id, host } = await asking();
     await house.until(id, ({ data }) => (data as { to?: string }).to === 'awaiting');
     expect(await house.supervisor.getSession(id)).toMatchObject({

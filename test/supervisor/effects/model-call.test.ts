@@ -30,7 +30,7 @@ function writeSpool({ spoolPath }: GenerateRequest, outcome?: AttemptOutcome): n
 
 const neverEnds = (): Promise<never> => new Promise(() => undefined);
 
-describe('retries', () => {
+describe('[event:model.failed] retries', () => {
   test('each is an attempt with its own reserve, as the gateway says; then fallback', async () => {
     const gateway = answers({
       '1.1#1': failed('PROVIDER_RATE_LIMITED', 1),
@@ -161,7 +161,7 @@ describe('[promise:supervisor-dies] a supervisor that dies under a model call', 
   });
 });
 
-test('the committed outcome stands when the request differs; the journal says so', async () => {
+test('[event:model.mismatched] the committed outcome stands when the request differs; the journal says so', async () => {
   const waiting = createLatch();
   const gateway = answers({ '1.1': say('look', [call('a', 'ls')]), '1.2': say('the end') });
   const host = {
@@ -190,18 +190,21 @@ describe('the budget', () => {
   test.each([
     ['[config:budget.max_cost_usd]', 'max_cost_usd = 0.2', 'max_cost_usd', 0.25],
     ['[config:budget.max_tokens]', 'max_tokens = 15', 'max_tokens', 15],
-  ])('%s used up ends the turn before the next call', async (_, line, limit, value) => {
-    const gateway = answers({ '1.1': say('look', [call('a', 'ls')]) });
-    const house = await createHouse({ toml: `[budget]\n${line}`, script: { gateway } });
-    const id = await house.create();
-    await house.send(id, 'hello');
-    expect((await house.turnDone(id)).data).toMatchObject({
-      outcome: 'budget',
-      reason: expect.stringContaining(`budget.${limit} is used up`),
-    });
-    expect(gateway.requests).toEqual(['1.1#1']);
-    expect(dataOf(await house.events(id), 'limit.exceeded')).toMatchObject([{ limit, value }]);
-  });
+  ])(
+    '[event:limit.exceeded] %s used up ends the turn before the next call',
+    async (_, line, limit, value) => {
+      const gateway = answers({ '1.1': say('look', [call('a', 'ls')]) });
+      const house = await createHouse({ toml: `[budget]\n${line}`, script: { gateway } });
+      const id = await house.create();
+      await house.send(id, 'hello');
+      expect((await house.turnDone(id)).data).toMatchObject({
+        outcome: 'budget',
+        reason: expect.stringContaining(`budget.${limit} is used up`),
+      });
+      expect(gateway.requests).toEqual(['1.1#1']);
+      expect(dataOf(await house.events(id), 'limit.exceeded')).toMatchObject([{ limit, value }]);
+    },
+  );
 });
 
 describe('[config:agent.session_timeout_secs] a turn that runs too long', () => {

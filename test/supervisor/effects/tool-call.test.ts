@@ -104,7 +104,7 @@ describe('[promise:sandbox-dies] a host that dies under a call', () => {
   });
 });
 
-describe('[promise:tool-at-most-once] a supervisor that dies under a call', () => {
+describe('[promise:tool-at-most-once] [event:effect.resolved] a supervisor that dies under a call', () => {
   async function crashed(tool: keyof typeof calls, outcome?: ToolOutcome) {
     const { house, id } = await calling(tool, (request, handle) => {
       handle.output('one ', writeSpool(request, outcome));

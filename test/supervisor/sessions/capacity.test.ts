@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../../protocol/events.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
 import type { FakeProcess } from '../fake-process.ts';
-import { createHouse, demolish, type House } from '../house.ts';
+import { createHouse, demolish, filled, type House } from '../house.ts';
 import { answers, cancelled, createLatch, dataOf, say } from '../script.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
@@ -26,7 +26,7 @@ async function createMany(house: House, count: number): Promise<SessionId[]> {
 }
 
 describe('[config:agent.limits.max_concurrent_sessions] at capacity', () => {
-  test('eight run at once, the ninth waits its turn and then runs', async () => {
+  test('[event:session.residency] eight run at once, the ninth waits its turn and then runs', async () => {
     const held = createLatch();
     const gateway = answers({
       '1.1': async () => {
@@ -152,13 +152,6 @@ test('[config:agent.worker.warm_pool] spares are kept ready and given away once'
   expect(house.machine.live('worker')).toHaveLength(2);
   expect(dataOf(await house.events(id), 'worker.started')).toMatchObject([{ warm: true }]);
 });
-
-async function filled(house: House, warm: number): Promise<void> {
-  for (let looks = 0; looks < 1000; looks += 1) {
-    if ((await house.supervisor.status(false)).capacity.warm === warm) return;
-  }
-  throw new Error(`the pool did not get ${warm} spares`);
-}
 
 describe('a start that fails', () => {
   test('is counted, backed off, and fails the session by name (FAULTS 3, 10)', async () => {

@@ -73,7 +73,7 @@ describe('an input during a turn', () => {
     },
   );
 
-  test('steer: is given to the next step of the running turn, once', async () => {
+  test('[event:input.steered] steer: is given to the next step of the running turn, once', async () => {
     const { house, id, release, gateway } = await busyHouse();
     await house.supervisor.acceptInput(id, { text: 'rather this', on_busy: 'steer' }, 'test');
     release();

@@ -3,7 +3,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../../protocol/events.ts';
 import { allowedTransitions, type SessionState } from '../../../protocol/states.ts';
-import { createHouse, demolish, type House } from '../house.ts';
+import { createHouse, demolish, filled, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
 import {
   answers,
@@ -113,7 +113,7 @@ describe('suspend', () => {
 });
 
 describe('close', () => {
-  test('in mid-turn: tombstone, stopping, stopped; nothing starts behind it', async () => {
+  test('[event:interrupt.accepted] in mid-turn: tombstone, stopping, stopped; nothing starts behind it', async () => {
     const gateway = answers({
       '1.1': async (_, handle) => {
         handle.delta('half');
@@ -241,10 +241,18 @@ describe('restart', () => {
     const events = await house.events(id);
     const started = dataOf(events, 'worker.started').length;
     expect(dataOf(events, 'worker.exited')).toHaveLength(started - 1);
-    expect(house.machine.live('worker').length).toBe(
-      1 + house.runtime.config().raw.agent.worker.warm_pool,
-    );
+    const spares = house.runtime.config().raw.agent.worker.warm_pool;
+    await filled(house, spares);
+    expect(house.machine.live('worker')).toHaveLength(1 + spares);
   });
+});
+
+test('[event:session.renamed] a name is journaled, and finds the session', async () => {
+  const house = await createHouse();
+  const id = await house.create();
+  await house.supervisor.renameSession(id, 'other');
+  expect(dataOf(await house.events(id), 'session.renamed')).toEqual([{ name: 'other' }]);
+  expect((await house.supervisor.getSession('other')).id).toBe(id);
 });
 
 test('a session that is removed leaves nothing', async () => {

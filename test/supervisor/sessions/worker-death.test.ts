@@ -102,7 +102,7 @@ describe('[promise:worker-dies] a worker that is killed', () => {
     }
   }, 60_000);
 
-  test('[promise:one-worker-per-session] is followed by the next, one at a time', async () => {
+  test('[promise:one-worker-per-session] [event:worker.exited] [event:worker.restarting] is followed by the next, one at a time', async () => {
     let writes = 0;
     const onWorkerWrite = (message: unknown, worker: FakeProcess): undefined => {
       writes += isAsk(message) ? 1 : 0;

@@ -1,0 +1,128 @@
+/** Many runs, in a few processes. Each says which seed it begins, so that one that hangs (code
+ *  that never lets go of its process cannot be stopped from within) is found, named and killed. */
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+import { realClock } from '../../base/clock.ts';
+import { realProcesses } from '../../base/process.ts';
+import { runSeed } from './run.ts';
+
+export interface CampaignSpec {
+  /** Seeds are `SEED-0`, `SEED-1` … */
+  readonly seed: string;
+  readonly runs: number;
+  readonly jobs: number;
+}
+
+export interface Totals {
+  runs: number;
+  failed: number;
+  readonly counts: Map<string, number>;
+}
+
+const violationSchema = z.object({ check: z.string(), message: z.string() });
+const lineSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('begin'), seed: z.string(), index: z.number() }),
+  z.object({
+    kind: z.literal('end'),
+    seed: z.string(),
+    violations: z.array(violationSchema),
+    counts: z.array(z.tuple([z.string(), z.number()])),
+  }),
+]);
+export type CampaignLine = z.infer<typeof lineSchema>;
+export type RunEnd = Extract<CampaignLine, { kind: 'end' }>;
+
+/** A run takes about 50 ms; ten thousand times that is no slow machine any more. */
+const HANG_MS = 120_000;
+const VIOLATIONS_MAX = 5;
+
+/** The seeds of one process: every `step`-th from `first` on. */
+export interface Share {
+  readonly seed: string;
+  readonly first: number;
+  readonly step: number;
+  readonly runs: number;
+}
+
+export async function runShare(
+  { seed, first, step, runs }: Share,
+  say: (line: CampaignLine) => void,
+): Promise<void> {
+  for (let index = first; index < runs; index += step) {
+    const name = `${seed}-${index}`;
+    say({ kind: 'begin', seed: name, index });
+    const { violations, counts } = await runSeed(name);
+    const few = violations.slice(0, VIOLATIONS_MAX);
+    say({ kind: 'end', seed: name, violations: few, counts: [...counts] });
+  }
+}
+
+/** @param onRun  hears of each run as it ends. */
+export async function runCampaign(
+  spec: CampaignSpec,
+  program: string,
+  onRun: (end: RunEnd) => void,
+): Promise<Totals> {
+  const totals: Totals = { runs: 0, failed: 0, counts: new Map() };
+  const hear = (end: RunEnd): void => {
+    totals.runs += 1;
+    if (end.violations.length > 0) totals.failed += 1;
+    for (const [what, count] of end.counts) {
+      totals.counts.set(what, (totals.counts.get(what) ?? 0) + count);
+    }
+    onRun(end);
+  };
+  const shares = Array.from({ length: spec.jobs }, (_, first) =>
+    runProcesses({ seed: spec.seed, first, step: spec.jobs, runs: spec.runs }, program, hear),
+  );
+  await Promise.all(shares);
+  return totals;
+}
+
+/** One process after the other, until the share is done: a hang costs its process. */
+async function runProcesses(
+  share: Share,
+  program: string,
+  hear: (end: RunEnd) => void,
+): Promise<void> {
+  for (let first = share.first; first < share.runs; ) {
+    const open = await runProcess({ ...share, first }, program, hear);
+    if (open === undefined) return;
+    const message = `it did not end within ${HANG_MS} ms, or took its process along`;
+    hear({
+      kind: 'end',
+      seed: open.seed,
+      violations: [{ check: 'no hang', message }],
+      counts: [],
+    });
+    first = open.index + share.step;
+  }
+}
+
+/** The run that was begun and not ended; undefined: the share is done. */
+async function runProcess(
+  { seed, first, step, runs }: Share,
+  program: string,
+  hear: (end: RunEnd) => void,
+): Promise<{ readonly seed: string; readonly index: number } | undefined> {
+  const range = [first, step, runs].join(':');
+  const running = await realProcesses.start({
+    command: process.execPath,
+    args: [program, '--seed', seed, '--share', range],
+    env: {},
+    ownSession: false,
+  });
+  running.stderr.pipe(process.stderr);
+  let open: { seed: string; index: number } | undefined;
+  let timer = realClock.setTimer(HANG_MS, () => running.kill('SIGKILL'));
+  for await (const text of createInterface({ input: running.stdout })) {
+    timer.cancel();
+    timer = realClock.setTimer(HANG_MS, () => running.kill('SIGKILL'));
+    const line = lineSchema.parse(JSON.parse(text));
+    open = line.kind === 'begin' ? line : undefined;
+    if (line.kind === 'end') hear(line);
+  }
+  timer.cancel();
+  await running.exited;
+  return open;
+}
