@@ -1,6 +1,6 @@
 /** `npm run simulate -- --runs N --seed S --jobs J`: many simulated runs. Prints each violation
- *  with its seed, then what was done, and exits with 1 when a promise was broken. `--trace SEED` shows
- *  one run, fact by fact. Without --seed the seeds are fresh. */
+ *  with its seed, then what was done, and exits with 1 when a promise was broken. `--trace SEED`
+ *  shows one run, fact by fact. Without --seed the seeds are fresh. */
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { realClock } from '../../base/clock.ts';
