@@ -6,7 +6,7 @@ export function renderReady(status: StatusView): string {
     `socket ${status.socket}`,
     ...(status.listen === undefined ? [] : [`url ${status.listen}`]),
     `sandbox ${status.sandbox.level}`,
-    `model ${status.model}, ${status.provider}`,
+    `model ${status.model}, provider ${status.provider}`,
   ];
   const state = status.status === 'ok' ? 'ready' : status.status;
   const why = status.reasons.length === 0 ? '' : ` (${status.reasons.join('; ')})`;

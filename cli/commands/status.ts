@@ -37,7 +37,7 @@ export function renderStatus(
     ...(status.listen === undefined ? [] : [['url', status.listen] as [string, string]]),
     ['state dir', status.state_dir],
     ['config', status.config_file ?? 'none: built-in defaults'],
-    ['model', `${status.model}, ${status.provider}`],
+    ['model', `${status.model}, provider ${status.provider}`],
     ['sandbox', [sandbox.level, sandbox.reason].filter((part) => part !== undefined).join(': ')],
     ...(sandbox.mend === undefined ? [] : [['mend', sandbox.mend] as [string, string]]),
     ['workers', status.worker_confinement.join(', ') || 'not confined'],

@@ -86,6 +86,8 @@ export function createResident(deps: ResidentDeps): Resident {
   let residency: Residency = 'hibernated';
   let slot: Slot | undefined;
   let held: Held | undefined;
+  /** Of the start under way; it may be dead and buried already. */
+  let begun: Held | undefined;
   const budget = createRestartBudget({
     clock,
     random: deps.random,
@@ -131,6 +133,7 @@ export function createResident(deps: ResidentDeps): Resident {
     const buried = worker.exited.then((exit) => bury(own, generation, exit));
     const own: Held = { worker, buried, turn: undefined, progress: false, loopLagMs: undefined };
     held = own;
+    begun = own;
     const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
     const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
     await Promise.all([worker.initialize(binding), started]);
@@ -218,6 +221,7 @@ export function createResident(deps: ResidentDeps): Resident {
       if (exhausted !== undefined) throw new PrxError('LIMIT_EXCEEDED', exhausted);
       await waitBackoff(signal);
       await move('starting', 'a worker starts');
+      begun = undefined;
       try {
         const worker = await start();
         await move('resident', 'the worker is ready');
@@ -274,9 +278,10 @@ export function createResident(deps: ResidentDeps): Resident {
     settled: async () => held?.buried,
   };
 
-  /** A start that failed counts as a death, so that a broken worker backs off. */
+  /** A start that failed counts as a death, so that a broken worker backs off; as one death, when
+   *  a worker died of it. */
   async function failStart(error: unknown): Promise<void> {
-    const present = held;
+    const present = begun;
     // A journal that cannot be written at present is no fault of the worker.
     const isOurs = isPrxError(error, 'STORE_DEGRADED') || isPrxError(error, 'SHUTTING_DOWN');
     present?.worker.kill(isOurs ? 'stopped' : 'crashed');

@@ -74,9 +74,15 @@ describe('mistakes exit 2 and name what is near', () => {
   });
 });
 
+/** Commands that need no supervisor. */
+const standAlone = [
+  ...['start', 'config', 'doctor', 'service', 'completion'],
+  ...['journal', 'restore', 'chaos'],
+];
+
 test.each(
   commandNames.filter(
-    (name) => !['start', 'config', 'doctor', 'service', 'completion'].includes(name),
+    (name) => !standAlone.includes(name),
   ),
 )('%s without a supervisor: exit 3 and the command that starts one', async (name) => {
   const words: Record<string, string[]> = {

@@ -157,6 +157,7 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
     () => change('projected', (fact) => ({ ...fact, record: { ...fact.record, turn: 77 } })),
   ],
   ['restart intensity', () => goOn(died, died, died, died, again)],
+  ['restart intensity', () => goOn(died, { ...again, data: { attempt: 99, delay_ms: 0 } })],
   ['liveness', () => [...facts, { kind: 'stuck', session: '', why: 'test' }]],
   ['no crash', () => [...facts, { kind: 'crashed', message: 'test' }]],
 ];

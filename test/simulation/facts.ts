@@ -82,6 +82,8 @@ export type Fact =
       readonly tool: string;
       readonly pid: number;
     }
+  /** A process that could not be started at all. */
+  | { readonly kind: 'start.failed'; readonly room: Room }
   | { readonly kind: 'process.started'; readonly pid: number; readonly room: Room }
   | {
       readonly kind: 'process.bound';

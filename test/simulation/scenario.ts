@@ -78,7 +78,8 @@ async function createSessions(world: World, random: Random): Promise<SessionId[]
   for (let count = drawInt(random, 1, 3); count > 0; count -= 1) {
     const params = {
       // A folder that is on every machine; nothing is written there.
-      workspace: '/tmp',
+      // A folder that is there, and nobody's home. Nothing is written to it.
+      workspace: import.meta.dirname,
       idempotency_key: `session-${count}`,
       approve: drawOne(random, ['ask', 'ask', 'all', 'never'] as const),
     };

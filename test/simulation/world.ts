@@ -144,6 +144,7 @@ export function createWorld(spec: WorldSpec): World {
     delayMsMax: () => weather.delayMsMax,
     onStart(room: Room) {
       if (starts.next() >= weather.startFaults) return;
+      record({ kind: 'start.failed', room });
       throw new PrxError('SPAWN_FAILED', `could not start a ${room}: EAGAIN`);
     },
   });

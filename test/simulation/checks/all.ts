@@ -40,7 +40,9 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
       checkOrder(row, journal, report);
       checkEffectRow(row, journal, report);
       const forgivenId = forgiven.get(row.event.session) ?? 0;
-      checkRestarts(row, journal, { attempts: restartAttempts, forgivenId }, report);
+      const failedStarts = processes.failedStarts();
+      const rules = { attempts: restartAttempts, forgivenId, failedStarts };
+      checkRestarts(row, journal, rules, report);
       world.onRow(row);
       journal.add(row);
     },
@@ -60,7 +62,8 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
     'attempt.ended': world.onEnded,
     executed: world.onExecuted,
     'process.bound': processes.onBound,
-    'process.ended': ({ pid }) => processes.onEnded(pid),
+    'process.ended': processes.onEnded,
+    'start.failed': processes.onStartFailed,
     survived: ({ pids }) => processes.onSurvived(pids),
     projected: ({ record }) => checkProjection(record, journal, report),
     stuck: ({ session, why }) => report('liveness', `${session}: ${why}`),
@@ -68,7 +71,7 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
     'supervisor.started': ignore,
     'supervisor.ended': ignore,
     'process.started': ignore,
-    fault: ignore,
+    fault: ({ fault }) => processes.onFault(fault),
     healed: ignore,
   };
 

@@ -8,6 +8,8 @@ export interface RestartRules {
   readonly attempts: number;
   /** Deaths up to this row no longer count: a person asked for another chance. */
   readonly forgivenId: number;
+  /** Starts that failed, of all sessions: these count as deaths and are in no journal. */
+  readonly failedStarts: number;
 }
 
 const PERIOD_MS = 60_000;
@@ -18,14 +20,14 @@ const clearing: readonly string[] = [
   'turn.completed',
 ];
 
-/** Judges `worker.restarting` by the deaths that led to it: those in which the worker got nothing
- *  done, within the period, and behind whatever clears the count: a new supervisor, a change of the
- *  session's state, a worker that was told to stop, an effect or a turn that got done.
- */
+/** Judges `worker.restarting` by the deaths that led to it: those in the same turn (or in none) in
+ *  which the worker got nothing done, within the period, and behind whatever clears the count: a new
+ *  supervisor, a change of the session's state, a worker that was told to stop, an effect or a turn
+ *  that got done. */
 export function checkRestarts(
   row: Row,
   journal: Journal,
-  { attempts, forgivenId }: RestartRules,
+  { attempts, forgivenId, failedStarts }: RestartRules,
   report: Report,
 ): void {
   if (row.event.type !== 'worker.restarting') return;
@@ -34,14 +36,21 @@ export function checkRestarts(
     .map((each) => Date.parse(each.event.time))
     .slice(-1);
   const since = Math.max(Date.parse(time) - PERIOD_MS, born);
+  const blame = ofType(journal.session(session), 'worker.exited').at(-1)?.event.turn;
   let deaths = 0;
   for (const each of journal.session(session).toReversed()) {
     const { type } = each.event;
     if (clearing.includes(type) || each.id <= forgivenId || Date.parse(each.event.time) <= since)
       break;
     if (type !== 'worker.exited') continue;
-    if (dataOf(each, 'worker.exited').cause === 'stopped') break;
-    deaths += 1;
+    const { cause, progress } = dataOf(each, 'worker.exited');
+    if (cause === 'stopped') break;
+    if (each.event.turn === blame && progress !== true) deaths += 1;
+  }
+  const { attempt } = dataOf(row, 'worker.restarting');
+  const known = ofType(journal.session(session), 'worker.exited').length + failedStarts;
+  if (attempt > known) {
+    report('restart intensity', `${session} ${seq}: restart ${attempt} after ${known} deaths`);
   }
   if (deaths <= attempts) return;
   report('restart intensity', `${session} ${seq}: started again after ${deaths} deaths in a row`);

@@ -91,8 +91,9 @@ describe('[promise:input-exactly-once] an idempotency key', () => {
     const id = await house.create();
     const send = (where: House) =>
       where.supervisor.acceptInput(id, { text: 'hello', idempotency_key: 'k' }, 'test');
-    const [one, two] = await Promise.all([send(house), send(house)]);
-    expect(two).toEqual({ ...one, duplicate: true });
+    const both = await Promise.all([send(house), send(house)]);
+    const one = both.find((each) => !each.duplicate);
+    expect(both.find((each) => each.duplicate)).toEqual({ ...one, duplicate: true });
     await house.turnDone(id);
     const next = await house.again();
     expect(await send(next)).toEqual({ ...one, duplicate: true });
