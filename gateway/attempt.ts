@@ -34,12 +34,16 @@ export interface AttemptSpec {
   /** Ends the attempt as completed, with finish reason cancelled. */
   readonly cancel: AbortSignal;
   readonly report: (delta: Delta) => Promise<void>;
+  /** Nobody is there to commit the outcome: the spool must outlive the machine. */
+  readonly isOrphaned: () => boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
 }
 
-/** Runs the attempt to its end. The terminal record is synced before this resolves. */
+/** Runs the attempt to its end. The terminal record is in the spool before this resolves; it is
+ *  synced only where there is no supervisor, whose journal syncs the same outcome a moment later
+ *  (one sync blocks every stream of this process for about a millisecond). */
 export async function runAttempt(spec: AttemptSpec): Promise<AttemptOutcome> {
   let log: AppendLog;
   try {
@@ -63,7 +67,7 @@ function endSpool(spec: AttemptSpec, log: AppendLog, outcome: AttemptOutcome): v
   const record: ModelSpoolRecord = { kind: 'end', outcome };
   try {
     log.append(record);
-    log.sync();
+    if (spec.isOrphaned()) log.sync();
   } catch (error) {
     spec.logger.error('spool.unwritable', { effect: spec.effect, path: spec.spoolPath, error });
   }

@@ -24,6 +24,9 @@ import { listModels } from './models.ts';
 import type { Provider } from './providers/provider.ts';
 import { createProvider } from './providers/select.ts';
 
+/** By then the supervisor is ready. */
+const PRELOAD_DELAY_MS = 300;
+
 /** What the supervisor may be sent. */
 const supervisor = { requests: {}, notifications: gatewayReports };
 type Supervisor = typeof supervisor;
@@ -57,6 +60,12 @@ export function startGateway(deps: GatewayDeps): Gateway {
   const attempts = createAttempts(clock, logger);
   let active: { readonly provider: Provider; readonly settings: ProviderSettings } | undefined;
 
+  /** The client library takes 100 ms to load: not in front of the first prompt, and not beside the
+   *  start of everything else. */
+  function preload(): void {
+    background(import('openai'), 'gateway.preload', logger);
+  }
+
   function getActive(): NonNullable<typeof active> {
     if (active !== undefined) return active;
     throw new PrxError('INVALID_REQUEST', 'the gateway has no provider: call gateway/initialize');
@@ -71,6 +80,7 @@ export function startGateway(deps: GatewayDeps): Gateway {
     requests: {
       'gateway/initialize': async ({ provider: settings }) => {
         active = { provider: createProvider({ settings, clock, findEnv }), settings };
+        if (settings.kind === 'openai') clock.setTimer(PRELOAD_DELAY_MS, preload);
         return { keyPresent: (findEnv(settings.apiKeyEnv) ?? '') !== '' };
       },
       'gateway/models': async (_params, { signal }) => {
@@ -85,6 +95,7 @@ export function startGateway(deps: GatewayDeps): Gateway {
         return attempts.run(key, {
           ...plan,
           ...{ clock, random, logger },
+          isOrphaned: () => !connection.isOpen(),
           report: (delta) => connection.notify('model/delta', { ...key, ...delta }),
         });
       },

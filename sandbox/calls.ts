@@ -36,6 +36,8 @@ export interface CallsSpec {
   readonly logger: Logger;
   /** Resolves when the supervisor's pipe has taken it. */
   readonly report: (output: ToolOutput) => Promise<void>;
+  /** Nobody is there to commit an outcome: the spool must outlive the machine. */
+  readonly isOrphaned: () => boolean;
 }
 
 export interface Calls {
@@ -107,7 +109,7 @@ async function runCall(
   const { backend, clock, logger } = spec;
   const { effect, tool } = params;
   const startedMs = clock.nowMs();
-  const spool = openSpool(params.spoolPath, logger);
+  const spool = openSpool(params.spoolPath, logger, spec.isOrphaned);
   if (spool.kind === 'refused') return { ...toFailure(spool.message), duration_ms: 0 };
   logger.debug('tool.started', { effect, tool });
   const streamer = createStreamer({
@@ -203,6 +205,7 @@ interface Spool {
 function openSpool(
   path: string,
   logger: Logger,
+  isOrphaned: () => boolean,
 ): Spool | { readonly kind: 'refused'; readonly message: string } {
   let log: AppendLog;
   try {
@@ -237,7 +240,8 @@ function openSpool(
     finish(record) {
       attempt(() => {
         log.append(record);
-        log.sync();
+        // A supervisor that hears the outcome syncs it in its journal.
+        if (isOrphaned()) log.sync();
       });
       failed = false;
       attempt(() => log.close());

@@ -89,12 +89,16 @@ export function serveHost(spec: HostSpec): Host {
     },
   });
 
+  function isOrphaned(): boolean {
+    return closing || !connection.isOpen();
+  }
+
   function openRoom({ session, backend, policy, artifactDir }: RoomSpec): Room {
     const { workspace } = policy;
     const fileTools = createFileTools({ backend, workspace, clock, logger });
     const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
       connection.notify('tool/output', output);
-    const ports = { clock, logger, report };
+    const ports = { clock, logger, report, isOrphaned };
     const calls = createCalls({ session, backend, fileTools, policy, artifactDir, ...ports });
     return { session, backend, fileTools, calls };
   }
@@ -117,7 +121,7 @@ export function serveHost(spec: HostSpec): Host {
       connection.close();
     },
     face: {
-      isOrphaned: () => closing || !connection.isOpen(),
+      isOrphaned,
       session: () => room?.session,
       running: () => room?.calls.running() ?? [],
       cancel(session, effect) {

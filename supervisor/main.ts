@@ -155,7 +155,10 @@ function toReadyLine(
   const facts = [`socket ${status.socket}`];
   if (status.listen !== undefined) facts.push(`url ${status.listen}`);
   if (tokenFile !== undefined) facts.push(`token ${tokenFile}`);
-  facts.push(`sandbox ${status.sandbox.level}`, `model ${status.model}, provider ${status.provider}`);
+  facts.push(
+    `sandbox ${status.sandbox.level}`,
+    `model ${status.model}, provider ${status.provider}`,
+  );
   return `ready: ${facts.join(' · ')} · pid ${status.pid}`;
 }
 

@@ -9,9 +9,10 @@ import type { Logger } from '../../base/logger.ts';
 import { acceptedInputSchema } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionState } from '../../protocol/states.ts';
-import type { OpenTurn, QueuedInput, Store } from '../../store/contract.ts';
+import type { OpenTurn, QueuedInput } from '../../store/contract.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
+import type { InputReader } from './input-reader.ts';
 import { draft, type SessionJournal } from './journal.ts';
 import type { Resident } from './resident.ts';
 import { createTurnClocks, type PassedLimit, type TurnClocks } from './turn-clock.ts';
@@ -28,7 +29,7 @@ export interface DriverDeps {
   readonly session: SessionId;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly store: Store;
+  readonly inputs: InputReader;
   readonly journal: SessionJournal;
   readonly gate: Gate;
   readonly resident: Resident;
@@ -76,7 +77,7 @@ const PASSING: readonly ErrorCode[] = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CA
 const isPassing = (error: unknown): boolean => PASSING.includes(toPrxError(error).code);
 
 export function startDriver(deps: DriverDeps): Driver {
-  const { clock, journal, gate, resident, store, session } = deps;
+  const { clock, journal, gate, resident, inputs, session } = deps;
   const halting = new AbortController();
   let failures = 0;
   let idleSinceMs: number | undefined;
@@ -186,6 +187,7 @@ export function startDriver(deps: DriverDeps): Driver {
     if (!isOpen() || isHalted() || queued.length === 0) return;
     const { input_id } = pickNext(queued);
     const turn = latest + 1;
+    inputs.start(input_id);
     gate.openTurn(turn, true);
     await journal.append(draft('turn.started', { turn, input_id, attempt: 1 }, { turn }));
   }
@@ -237,7 +239,7 @@ export function startDriver(deps: DriverDeps): Driver {
 
   /** The worker's answer; undefined: it died or was taken away, the turn stays open. */
   async function runOnWorker(worker: Worker, open: OpenTurn): Promise<TurnResult | undefined> {
-    const event = await store.readInput(session, open.input_id);
+    const event = await inputs.take(open.input_id);
     const input = acceptedInputSchema.parse(event.data);
     const forced = new Promise<'forced'>((resolve) => {
       executing = { turn: open.turn, force: () => resolve('forced') };

@@ -9,6 +9,7 @@ import { type Approvals, createApprovals } from '../effects/approvals.ts';
 import { createGate, type Gate } from '../effects/gate.ts';
 import type { Permission } from '../effects/ports.ts';
 import { type Driver, startDriver } from './driver.ts';
+import { createInputReader } from './input-reader.ts';
 import { draft, openSessionJournal, type SessionJournal } from './journal.ts';
 import { createResident, type Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
@@ -61,7 +62,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     session: id,
     clock,
     logger: deps.logger,
-    store,
+    inputs: createInputReader(store, id),
     journal,
     gate,
     resident,

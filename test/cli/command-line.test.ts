@@ -80,24 +80,23 @@ const standAlone = [
   ...['journal', 'restore', 'chaos'],
 ];
 
-test.each(
-  commandNames.filter(
-    (name) => !standAlone.includes(name),
-  ),
-)('%s without a supervisor: exit 3 and the command that starts one', async (name) => {
-  const words: Record<string, string[]> = {
-    send: ['x', 'text'],
-    rename: ['x', 'n'],
-    approve: ['x', '1.1.1'],
-    deny: ['x', '1.1.1'],
-    run: ['prompt'],
-  };
-  const needsId = commandTable.some(({ name: own, usage }) => own === name && usage !== '');
-  const argv = [name, ...(words[name] ?? (needsId ? ['x'] : []))];
-  const { exit, out, err } = await run(...argv, '--state-dir', `${folder}/none`);
-  expect([exit, out]).toEqual([3, '']);
-  expect(err).toContain(`prx-supervisor start --state-dir ${folder}/none --detach`);
-});
+test.each(commandNames.filter((name) => !standAlone.includes(name)))(
+  '%s without a supervisor: exit 3 and the command that starts one',
+  async (name) => {
+    const words: Record<string, string[]> = {
+      send: ['x', 'text'],
+      rename: ['x', 'n'],
+      approve: ['x', '1.1.1'],
+      deny: ['x', '1.1.1'],
+      run: ['prompt'],
+    };
+    const needsId = commandTable.some(({ name: own, usage }) => own === name && usage !== '');
+    const argv = [name, ...(words[name] ?? (needsId ? ['x'] : []))];
+    const { exit, out, err } = await run(...argv, '--state-dir', `${folder}/none`);
+    expect([exit, out]).toEqual([3, '']);
+    expect(err).toContain(`prx-supervisor start --state-dir ${folder}/none --detach`);
+  },
+);
 
 test.each([
   [[], -1],

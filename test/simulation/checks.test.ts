@@ -108,6 +108,11 @@ const asked: More = {
   data: { step: 1, attempt: 1, model: 'm', request_digest: 'd' },
 };
 const stopped: More = { type: 'interrupt.accepted', turn: 99, data: { source: 'test' } };
+const ended: More = {
+  type: 'turn.completed',
+  turn: 99,
+  data: { turn: 99, input_id: 'in_more', outcome: 'interrupted' },
+};
 const died: More = {
   type: 'worker.exited',
   data: { generation: 99, pid: 1, cause: 'crashed' },
@@ -124,6 +129,8 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
   ['one turn at a time', () => goOn(asked)],
   ['effects end', () => without(isWritten('tool.completed'))],
   ['effects end', () => twice(isWritten('tool.completed'))],
+  ['outcomes', () => goOn(accepted, started, ended)],
+  ['outcomes', () => changeRow('turn.completed', { outcome: 'failed' })],
   ['tombstone', () => goOn(accepted, started, stopped, asked)],
   ['tombstone', () => orderLate()],
   ['attempts', () => twice((fact) => fact.kind === 'requested')],
@@ -146,6 +153,7 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
   ['streams', () => change('seen', (fact) => ({ ...fact, event: { ...fact.event, data: 1 } }))],
   ['streams', () => change('opened', (fact) => ({ ...fact, since: 7 }))],
   ['transcript', () => dropToolMessage()],
+  ['transcript', () => changeRow('input.accepted', { content: [{ type: 'text', text: 'no' }] })],
   [
     'one worker',
     () => change('process.bound', (fact) => ({ ...fact, session: '?' })).concat(bindTwice()),

@@ -1,9 +1,9 @@
 /** Effects: in the journal (reserve, end, attempts, tombstones, permissions) and in the world (what
  *  the provider was asked and what the sandbox ran). */
-import type { ProviderMessage } from '../../../protocol/content.ts';
 import type { Fact, Row } from '../facts.ts';
 import type { Report } from './check.ts';
 import { dataOf, type Journal, ofType } from './journal.ts';
+import { checkTranscript } from './transcripts.ts';
 
 /** Judges a row of an effect by the journal before it. */
 export function checkEffectRow(row: Row, journal: Journal, report: Report): void {
@@ -14,7 +14,9 @@ export function checkEffectRow(row: Row, journal: Journal, report: Report): void
   if (type === 'model.started' || type === 'tool.started') checkTombstone(row, journal, report);
   if (type === 'model.started') checkModelStart(row, past, report);
   else if (type === 'model.completed' || type === 'model.failed') checkModelEnd(row, past, report);
-  else if (type === 'model.delta') checkDelta(row, past, report);
+  else if (type === 'model.mismatched') {
+    report('transcript', `${nameOf(row)}: a worker asked differently the second time`);
+  } else if (type === 'model.delta') checkDelta(row, past, report);
   else if (type === 'tool.started') checkToolStart(row, past, report);
   else if (type === 'tool.completed' && ofType(past, 'tool.completed').length > 0) {
     report('effects end', `${session} ${effect} ends a second time`);
@@ -138,8 +140,7 @@ export function createWorldCheck(journal: Journal, report: Report) {
       if (requests.has(name)) report('attempts', `the provider was asked twice for ${name}`);
       requests.add(name);
       checkReserve(fact, 'model.started');
-      const problem = findTranscriptProblem(fact.messages);
-      if (problem !== undefined) report('transcript', `${name}: ${problem}`);
+      checkTranscript(fact, journal, report);
     },
     onExecuted(fact: Executed): void {
       const name = `${fact.session} ${fact.effect}#${fact.attempt}`;
@@ -176,26 +177,4 @@ export function createWorldCheck(journal: Journal, report: Report) {
       }
     },
   };
-}
-
-/** Each tool call has exactly one result, right behind its message, in order. */
-function findTranscriptProblem(messages: readonly ProviderMessage[]): string | undefined {
-  let open: string[] = [];
-  const used = new Set<string>();
-  for (const [at, message] of messages.entries()) {
-    if (message.role === 'tool') {
-      if (open[0] !== message.call_id) return `message ${at} answers ${message.call_id}`;
-      open = open.slice(1);
-      continue;
-    }
-    if (open.length > 0) return `message ${at} comes before the results of ${open.join(', ')}`;
-    if (message.role === 'system' && at > 0) return `message ${at} is a second system message`;
-    if (message.role !== 'assistant') continue;
-    for (const { id } of message.message.tool_calls) {
-      if (used.has(id)) return `message ${at} uses the call id ${id} again`;
-      used.add(id);
-      open.push(id);
-    }
-  }
-  return open.length > 0 ? `it ends without the results of ${open.join(', ')}` : undefined;
 }

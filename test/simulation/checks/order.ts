@@ -76,6 +76,7 @@ function checkTurnEnd(row: Row, journal: Journal, report: Report): void {
   if (ofType(own, 'turn.completed').length > 0) {
     report('inputs exactly once', `${session} ${seq}: turn ${turn} ends a second time`);
   }
+  checkOutcome(row, own, report);
   const effects = new Set(own.flatMap(({ effect }) => effect ?? []));
   for (const effect of effects) {
     const rows = journal.effect(session, effect);
@@ -94,6 +95,25 @@ function checkTurnEnd(row: Row, journal: Journal, report: Report): void {
       );
     }
   }
+}
+
+/** A turn ends so only for a reason that stands in the journal. */
+function checkOutcome(row: Row, own: readonly Row[], report: Report): void {
+  const { session, seq, turn } = row.event;
+  const { outcome, reason } = dataOf(row, 'turn.completed');
+  const isStopped = ofType(own, 'interrupt.accepted').length > 0 || reason === 'closed';
+  const isAnswered = ofType(own, 'model.completed').some(
+    (each) => dataOf(each, 'model.completed').message.tool_calls.length === 0,
+  );
+  const isKilled = ofType(own, 'input.quarantined').length > 0;
+  const isFailed = ofType(own, 'model.failed').length > 0;
+  const hasReason =
+    outcome === 'completed'
+      ? isAnswered
+      : outcome === 'failed'
+        ? isKilled || isFailed
+        : (outcome !== 'interrupted' && outcome !== 'timeout') || isStopped;
+  if (!hasReason) report('outcomes', `${session} ${seq}: turn ${turn} ends as ${outcome}: why?`);
 }
 
 /** No effect of a turn is written before its start or behind its end. (A tombstone may come behind

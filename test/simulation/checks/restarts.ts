@@ -21,7 +21,8 @@ const clearing: readonly string[] = [
 ];
 
 /** Judges `worker.restarting` by the deaths that led to it: those in the same turn (or in none) in
- *  which the worker got nothing done, within the period, and behind whatever clears the count: a new
+ *  which the worker got nothing done, within the period, and behind whatever clears the count: a
+ * new
  *  supervisor, a change of the session's state, a worker that was told to stop, an effect or a turn
  *  that got done. */
 export function checkRestarts(

@@ -1,0 +1,28 @@
+/** Reads the input of a turn while the start of that turn is on its way to the disk: half a
+ *  millisecond of the way from a prompt to its model request. */
+import type { EventEnvelope } from '../../protocol/events.ts';
+import type { InputId, SessionId } from '../../protocol/ids.ts';
+import type { Store } from '../../store/contract.ts';
+
+export interface InputReader {
+  start(input: InputId): void;
+  /** The reading that was started for this input, or a new one. Rejects as the store does. */
+  take(input: InputId): Promise<EventEnvelope>;
+}
+
+export function createInputReader(store: Store, session: SessionId): InputReader {
+  let reading: { readonly input: InputId; readonly event: Promise<EventEnvelope> } | undefined;
+  return {
+    start(input) {
+      const event = store.readInput(session, input);
+      // Its failure is heard by whoever takes it; an interrupted turn takes nothing.
+      event.catch(() => undefined);
+      reading = { input, event };
+    },
+    take(input) {
+      const started = reading?.input === input ? reading.event : undefined;
+      reading = undefined;
+      return started ?? store.readInput(session, input);
+    },
+  };
+}
