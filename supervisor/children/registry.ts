@@ -8,6 +8,7 @@ import { statSync } from 'node:fs';
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { toTimestamp } from '../../base/clock.ts';
+import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { MarkedProcess, MarkTable } from '../../base/marked-processes.ts';
 import {
@@ -92,7 +93,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
   let orphans: readonly ProcessRecord[] = [];
 
   function forget(record: ProcessIdentity): void {
-    background(store.removeProcess(record), 'registry.remove', logger);
+    const removed = store.removeProcess(record).catch((error: unknown) => {
+      // The journal is closed: the next start sees for itself that this process is gone.
+      if (!isPrxError(error, 'SHUTTING_DOWN')) throw error;
+    });
+    background(removed, 'registry.remove', logger);
   }
 
   function listOrphans(): readonly ProcessRecord[] {
