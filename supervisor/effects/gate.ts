@@ -107,8 +107,8 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       if (turn !== undefined) deps.spools.removeTurn?.(deps.stateDir, deps.session, turn.turn);
     },
     async nextStep(turn, step) {
-      requireTurn(turn);
-      return once(writing, `step ${turn}.${step}`, () => decideStep(turn, step));
+      const open = requireTurn(turn);
+      return once(writing, `step ${turn}.${step}`, () => decideStep(open, step));
     },
     async generate(ask) {
       const turn = requireTurn(ask.turn);
@@ -150,13 +150,16 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     }
   }
 
-  async function decideStep(turn: number, step: number): Promise<StepAnswer> {
+  async function decideStep({ turn, known: asked }: Turn, step: number): Promise<StepAnswer> {
+    const effect = toModelEffectId(turn, step);
+    // A step that is asked again after a death keeps the request it had, also one that failed:
+    // what came later waits.
+    const hasBegun =
+      asked?.has(effect) ?? (await deps.store.readEffect(deps.session, effect)).length > 0;
     const verdict = await deps.permission();
     const open = deps.journal.record().open_turn;
     if (verdict === 'stop' || open === undefined) return { steer: [], interrupted: true };
     const known = open.steered.filter((each) => each.step === step).map((each) => each.input_id);
-    // A step that is asked again after a death keeps the request it had: what came later waits.
-    const hasBegun = step <= open.steps || open.unfinished.includes(toModelEffectId(turn, step));
     const fresh = known.length > 0 || hasBegun ? [] : await assignSteering(step, turn);
     const inputs = [...known, ...fresh];
     return { steer: await Promise.all(inputs.map(readInput)), interrupted: false };

@@ -1,7 +1,9 @@
 /** Inputs: exactly once, bounded, and what happens to those that come in mid-turn. */
 import { afterEach, describe, expect, test } from '@jest/globals';
+import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, type House } from '../house.ts';
-import { answers, call, cancelled, createLatch, dataOf, say } from '../script.ts';
+import { overStore } from '../over-store.ts';
+import { answers, call, cancelled, createLatch, dataOf, failed, say } from '../script.ts';
 
 afterEach(demolish);
 
@@ -82,6 +84,34 @@ describe('an input during a turn', () => {
     const events = await house.events(id);
     expect(dataOf(events, 'input.steered')).toMatchObject([{ step: 2 }]);
     expect(dataOf(events, 'turn.started')).toHaveLength(1);
+  });
+
+  test('steer: does not go to a step that failed for good, though its worker died meanwhile', async () => {
+    const gateway = answers({ '1.1': failed('PROVIDER_REFUSED', null) });
+    let house: House | undefined;
+    let id: Awaited<ReturnType<House['create']>> | undefined;
+    let sent: Promise<unknown> | undefined;
+    const wrapStore = (store: Store): Store =>
+      overStore(store, {
+        async append(request) {
+          const result = await store.append(request);
+          if (!request.events.some(({ type }) => type === 'model.failed')) return result;
+          house?.machine.live('worker')[0]?.die();
+          const steer = { text: 'rather this', on_busy: 'steer' } as const;
+          // Not awaited: it is published behind what this append has written.
+          if (id !== undefined) sent = house?.supervisor.acceptInput(id, steer, 'test');
+          return result;
+        },
+      });
+    house = await createHouse({ script: { gateway }, wrapStore });
+    id = await house.create();
+    await house.send(id, 'first');
+    await house.turnDone(id, 2);
+    await sent;
+    const events = await house.events(id);
+    expect(dataOf(events, 'input.steered')).toEqual([]);
+    expect(dataOf(events, 'model.mismatched')).toEqual([]);
+    expect(gateway.seen[1]?.messages.at(-1)).toMatchObject({ content: text('rather this') });
   });
 });
 
