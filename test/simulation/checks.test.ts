@@ -22,7 +22,7 @@ function judge(doctored: readonly Fact[]): readonly string[] {
   let nowMs = 0;
   const checks = createChecks(ATTEMPTS, () => nowMs);
   for (const fact of doctored) {
-    nowMs += 1;
+    nowMs += 1000;
     checks.hear(fact);
   }
   return [...new Set(checks.end().map(({ check }) => check))];
@@ -159,6 +159,7 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
     () => change('process.bound', (fact) => ({ ...fact, session: '?' })).concat(bindTwice()),
   ],
   ['one worker', () => changeRow('worker.started', { generation: 0 })],
+  ['heartbeat', () => [...facts.filter(isBound), ...aMinute, standStill()]],
   ['nothing outlives', () => [...facts, { kind: 'survived', pids: [7] }]],
   [
     'projection',
@@ -169,6 +170,16 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
   ['liveness', () => [...facts, { kind: 'stuck', session: '', why: 'test' }]],
   ['no crash', () => [...facts, { kind: 'crashed', message: 'test' }]],
 ];
+
+const aMinute: readonly Fact[] = Array.from({ length: 60 }, () => ({ kind: 'healed' }));
+const isBound = (fact: Fact): boolean => fact.kind === 'process.bound';
+
+/** At a time far behind the last that anything else happened. */
+function standStill(): Fact {
+  const bound = facts.find(isBound);
+  const pid = bound?.kind === 'process.bound' ? bound.pid : 0;
+  return { kind: 'process.thawed', pid, frozenMs: 40_000 };
+}
 
 function bindTwice(): readonly Fact[] {
   const bound = { kind: 'process.bound', session: 's', generation: 1 } as const;

@@ -51,11 +51,15 @@ export interface Disk {
   /** Writes one request, all or nothing. Throws SESSION_NOT_FOUND. */
   commit(request: AppendRequest, timeMs: number): Committed;
   sync(upToId: number): void;
+  /** An empty spool: it is there before its effect begins. Throws ENOSPC. */
+  createSpool(path: string): void;
+  hasSpool(path: string): boolean;
   /** Offset behind the record, bytes. Throws ENOSPC. */
   appendSpool(path: string, record: unknown): number;
   syncSpool(path: string): void;
   readSpool(path: string, offset: number): LogSlice;
-  removeSpools(prefix: string): void;
+  /** Those whose path begins so, and whose name then passes. */
+  removeSpools(prefix: string, isMeant?: (name: string) => boolean): void;
   /** The machine dies: what is not synced is gone, but for a random prefix. */
   losePower(random: Random): void;
 }
@@ -143,7 +147,7 @@ export function createDisk(record: (fact: Fact) => void): Disk {
       record({ kind: 'synced', id: upToId });
     },
     appendSpool(path, value) {
-      if (disk.isFull) throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
+      if (disk.isFull) throw noSpace();
       const spool = spools.get(path) ?? { records: [], bytes: 0, synced: 0 };
       spools.set(path, spool);
       const json = JSON.stringify(value);
@@ -160,8 +164,15 @@ export function createDisk(record: (fact: Fact) => void): Disk {
       const records = (spool?.records ?? []).filter((each) => each.offset > offset);
       return { records, nextOffset: records.at(-1)?.offset ?? offset, tail: 'clean' };
     },
-    removeSpools(prefix) {
-      for (const path of spools.keys()) if (path.startsWith(prefix)) spools.delete(path);
+    createSpool(path) {
+      if (disk.isFull) throw noSpace();
+      if (!spools.has(path)) spools.set(path, { records: [], bytes: 0, synced: 0 });
+    },
+    hasSpool: (path) => spools.has(path),
+    removeSpools(prefix, isMeant = () => true) {
+      for (const path of spools.keys()) {
+        if (path.startsWith(prefix) && isMeant(path.slice(prefix.length))) spools.delete(path);
+      }
     },
     losePower(random) {
       loseRows(disk, random, record);
@@ -201,6 +212,8 @@ function loseRows(disk: Disk, random: Random, record: (fact: Fact) => void): voi
   for (const [key, { row }] of disk.claims) if (row.id > behindId) disk.claims.delete(key);
   record({ kind: 'lost', behindId });
 }
+
+const noSpace = (): Error => Object.assign(new Error('no space'), { code: 'ENOSPC' });
 
 function drawKept(random: Random, safe: number, all: number): number {
   return safe + Math.floor(random.next() * (all - safe + 1));

@@ -73,6 +73,8 @@ export type Fact =
       readonly effect: string;
       readonly attempt: number;
       readonly outcome: AttemptOutcome;
+      /** A power loss does not take it. */
+      readonly isSafe: boolean;
     }
   | {
       readonly kind: 'executed';
@@ -91,6 +93,8 @@ export type Fact =
       readonly session: string;
       readonly generation: number;
     }
+  /** It stood still this long and goes on. */
+  | { readonly kind: 'process.thawed'; readonly pid: number; readonly frozenMs: number }
   | { readonly kind: 'process.ended'; readonly pid: number; readonly room: Room }
   /** Something was done to the world: the name of the fault and what it struck. */
   | { readonly kind: 'fault'; readonly fault: string; readonly target: string }
@@ -135,8 +139,11 @@ export function createTrace(nowMs: () => number, hear: (fact: Fact) => void): Tr
   };
 }
 
+/** Fields that depend on the place of the workspace, or are long. */
+const local = ['workspace', 'digest', 'request_digest', 'messages'];
+
 /** The supervisor's own pid and the place of the workspace differ from machine to machine. */
 function withoutMachine(key: string, value: unknown): unknown {
-  if (key === 'workspace' || key === 'messages') return undefined;
+  if (local.includes(key)) return undefined;
   return key === 'pid' && value === process.pid ? 0 : value;
 }

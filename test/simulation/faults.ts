@@ -87,7 +87,7 @@ function strike(world: World, target: SimulatedProcess, what: string, random: Ra
   else if (what === 'babble') target.babble();
   else {
     target.freeze();
-    world.time.setTimer(random.next() ** 2 * 40_000, () => target.thaw());
+    world.time.setTimer(random.next() ** 2 * 60_000, () => target.thaw());
   }
 }
 
@@ -169,11 +169,11 @@ function boot(world: World, random: Random): void {
   });
 }
 
-/** Ends every fault; what was stopped goes on. */
+/** Ends every fault; what was stopped goes on, but for workers: the heartbeat has to find them. */
 export function heal(world: World): void {
   Object.assign(world.weather, fairWeather());
   world.disk.isFull = false;
-  for (const process of world.machine.live()) process.thaw();
+  for (const process of world.machine.live()) if (process.room !== 'worker') process.thaw();
   world.thawSupervisor();
   world.record({ kind: 'healed' });
 }

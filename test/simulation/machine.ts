@@ -262,6 +262,7 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
   const links: Link[] = [];
   let alive = true;
   let frozen = false;
+  let frozenAtMs = 0;
   let resolveExit: (exit: ProcessExit) => void = () => undefined;
   const exited = new Promise<ProcessExit>((resolve) => {
     resolveExit = resolve;
@@ -313,10 +314,13 @@ function createProcess(options: ProcessOptions): { running: RunningProcess; entr
     isFrozen: () => frozen,
     die,
     freeze() {
+      if (!frozen) frozenAtMs = time.nowMs();
       frozen = true;
       clock.freeze();
     },
     thaw() {
+      if (!frozen || !alive) return;
+      options.record({ kind: 'process.thawed', pid, frozenMs: time.nowMs() - frozenAtMs });
       frozen = false;
       clock.thaw();
       up.release();

@@ -11,6 +11,7 @@ import {
   gatewayNotifications,
   gatewayReports,
   gatewayRequests,
+  modelSpoolRecordSchema,
 } from '../../protocol/gateway-methods.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import { type OrphanFace, openOrphanDoor, type RunningSpan } from '../../protocol/orphan-door.ts';
@@ -91,14 +92,26 @@ function runGateway(own: SimulatedProcess, deps: ProgramDeps): void {
     const { session, effect, attempt, spoolPath, messages } = request;
     const key = `${session}/${effect}`;
     cancelled.delete(key);
+    const recalled = recall(spoolPath, attempt);
+    if (recalled !== undefined) return recalled;
     record({ kind: 'requested', session, effect, attempt, pid: own.pid, messages });
     const outcome = await stream(request, () => cancelled.has(key));
     if (!own.isAlive()) return new Promise(() => undefined);
     if (spool(spoolPath, { kind: 'end', outcome }) > 0) {
-      disk.syncSpool(spoolPath);
-      record({ kind: 'attempt.ended', session, effect, attempt, outcome });
+      // While a supervisor listens its journal is what makes the end safe.
+      if (orphaned) disk.syncSpool(spoolPath);
+      record({ kind: 'attempt.ended', session, effect, attempt, outcome, isSafe: orphaned });
     }
     return outcome;
+  }
+
+  /** What the spool knows of this attempt; one that cannot have a spool is not begun. */
+  function recall(path: string, attempt: number): AttemptOutcome | undefined {
+    if (!disk.hasSpool(path)) return createSpool(disk, path) ? undefined : failed(attempt);
+    const end = modelSpoolRecordSchema.safeParse(disk.readSpool(path, 0).records.at(-1)?.value);
+    if (end.success && end.data.kind === 'end') return end.data.outcome;
+    const message = 'it was begun by an earlier gateway';
+    return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
   }
 
   async function stream(
@@ -207,6 +220,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
     const attempt = toAttempt(spoolPath);
     const durationMs = toDurationMs(run.arguments);
     cancelled.delete(effect);
+    if (!createSpool(disk, spoolPath)) return toOutcome('error', 'nothing ran');
     await own.clock.sleep(own.random.next() * durationMs);
     if (!own.isAlive()) return new Promise(() => undefined);
     if (cancelled.has(effect)) return end(spoolPath, toOutcome('cancelled', ''));
@@ -220,7 +234,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
   }
 
   function end(path: string, outcome: ToolOutcome): ToolOutcome {
-    if (spool(path, { kind: 'end', outcome }) > 0) disk.syncSpool(path);
+    if (spool(path, { kind: 'end', outcome }) > 0 && orphaned) disk.syncSpool(path);
     return outcome;
   }
 
@@ -274,6 +288,16 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
     while (running.size > 0) await Promise.allSettled([...running.values()]);
     own.die({ code: 0, signal: undefined });
   });
+}
+
+/** A spool is there before its effect begins. False: the disk is full. */
+function createSpool(disk: Disk, path: string): boolean {
+  try {
+    disk.createSpool(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** How long anything may run in a simulated process, as it tells through its door. */

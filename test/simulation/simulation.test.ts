@@ -8,6 +8,7 @@ import type { World } from './world.ts';
 const regressions: readonly (readonly [string, string])[] = [
   ['h-271', 'a tombstone on its way to the disk made the driver spin, and the supervisor hang'],
   ['r-945', 'the same, another way'],
+  ['ddb3b2ed-2714', 'an input steered a step whose request had failed for good, and was lost'],
   ['m-1369', 'a worker that died while it started was counted as two deaths'],
 ];
 

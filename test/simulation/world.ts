@@ -122,6 +122,15 @@ function toConfig(settings: Settings): Config {
   return { ...loaded, raw: own };
 }
 
+const installation = {
+  node: 'node',
+  ...programs,
+  workerReadable: ['/installation/'],
+  isSource: true,
+  threads: { writer: 'writer.js', reader: 'reader.js' },
+  root: '/installation',
+};
+
 export function createWorld(spec: WorldSpec): World {
   const { seed, time, record } = spec;
   const config = toConfig(spec.settings);
@@ -193,20 +202,18 @@ export function createWorld(spec: WorldSpec): World {
         remove(stateDir, session, effect) {
           if (alive) disk.removeSpools(`${stateDir}/spool/${session}/${effect}-`);
         },
+        removeTurn(stateDir, session, turn) {
+          const isMeant = (name: string): boolean => Number.parseInt(name, 10) <= turn;
+          if (alive) disk.removeSpools(`${stateDir}/spool/${session}/`, isMeant);
+        },
+        has: (path) => disk.hasSpool(path),
       },
       store,
       config,
       values: [],
       loadConfig: () => ({ config, values: [] }),
       env: {},
-      programs: {
-        node: 'node',
-        ...programs,
-        workerReadable: ['/installation/'],
-        isSource: true,
-        threads: { writer: 'writer.js', reader: 'reader.js' },
-        root: '/installation',
-      },
+      programs: installation,
       version: '0.0.0',
       probe: async () => ({ level: 'bubblewrap' }),
       onReloaded: () => undefined,

@@ -31,7 +31,7 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
   const journal = createJournal(nowMs);
   const world = createWorldCheck(journal, report);
   const readers = createReaderCheck(journal, report);
-  const processes = createProcessCheck(report);
+  const processes = createProcessCheck(nowMs, report);
 
   const forgiven = new Map<string, number>();
   const ignore = (): void => undefined;
@@ -48,6 +48,7 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
     },
     lost({ behindId }) {
       readers.onLost(behindId);
+      world.onPowerLoss();
       journal.cut(behindId);
     },
     synced: ({ id }) => journal.sync(id),
@@ -68,8 +69,9 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
     projected: ({ record }) => checkProjection(record, journal, report),
     stuck: ({ session, why }) => report('liveness', `${session}: ${why}`),
     crashed: ({ message }) => report('no crash', message),
-    'supervisor.started': ignore,
-    'supervisor.ended': ignore,
+    'supervisor.started': processes.onSupervisor,
+    'supervisor.ended': processes.onSupervisor,
+    'process.thawed': processes.onThawed,
     'process.started': ignore,
     fault: ({ fault }) => processes.onFault(fault),
     healed: ignore,

@@ -93,7 +93,9 @@ function checkToolStart(row: Row, past: readonly Row[], report: Report): void {
 function checkRerun(row: Row, past: readonly Row[], report: Report): void {
   const [requested] = ofType(past, 'tool.requested');
   const isWrite = requested === undefined || dataOf(requested, 'tool.requested').effect === 'write';
-  const resolved = ofType(past, 'effect.resolved').length;
+  const resolved = ofType(past, 'effect.resolved').filter((each) =>
+    dataOf(each, 'effect.resolved').how.startsWith('re-run'),
+  ).length;
   if (isWrite) report('tools at most once', `${nameOf(row)}: a writing call runs again`);
   if (resolved !== ofType(past, 'tool.started').length) {
     report('tools at most once', `${nameOf(row)}: it runs again and the journal does not say why`);
@@ -150,6 +152,10 @@ export function createWorldCheck(journal: Journal, report: Report) {
     },
     onEnded(fact: Ended): void {
       ends.set(`${fact.session} ${fact.effect}#${fact.attempt}`, fact);
+    },
+    /** What was not safe may be gone. */
+    onPowerLoss(): void {
+      for (const [name, { isSafe }] of ends) if (!isSafe) ends.delete(name);
     },
     /** An answer that stands in its spool is never asked for again. */
     onRow(row: Row): void {

@@ -2,7 +2,14 @@
 import type { Fact } from '../facts.ts';
 import type { Report } from './check.ts';
 
-export function createProcessCheck(report: Report) {
+/** Two heartbeats of 10 s, or the time a worker has to become one of a session, and some. */
+const FROZEN_MS_MAX = 35_000;
+/** A supervisor that is frozen is thawed within this. */
+const SUPERVISOR_FROZEN_MS_MAX = 30_000;
+
+export function createProcessCheck(nowMs: () => number, report: Report) {
+  /** Until then nobody may have looked after the workers. */
+  let unwatchedUntilMs = 0;
   /** Live workers by session. */
   const bound = new Map<number, string>();
   let failedStarts = 0;
@@ -21,8 +28,18 @@ export function createProcessCheck(report: Report) {
     onStartFailed(): void {
       failedStarts += 1;
     },
+    onSupervisor(): void {
+      unwatchedUntilMs = Math.max(unwatchedUntilMs, nowMs());
+    },
+    /** A worker that stands still is killed. */
+    onThawed({ pid, frozenMs }: Extract<Fact, { kind: 'process.thawed' }>): void {
+      const isWatched = nowMs() - frozenMs > unwatchedUntilMs;
+      if (!bound.has(pid) || !isWatched || frozenMs <= FROZEN_MS_MAX) return;
+      report('heartbeat', `worker ${pid} stood still for ${Math.round(frozenMs)} ms and lives`);
+    },
     /** On a full disk deaths cannot be journaled: they are not counted then. */
     onFault(fault: string): void {
+      if (fault === 'freeze supervisor') unwatchedUntilMs = nowMs() + SUPERVISOR_FROZEN_MS_MAX;
       if (fault === 'fill disk') failedStarts = Number.POSITIVE_INFINITY;
     },
     /** Starts of workers that came to nothing. */

@@ -20,18 +20,18 @@ const clearing: readonly string[] = [
   'turn.completed',
 ];
 
-/** Judges `worker.restarting` by the deaths that led to it: those in the same turn (or in none) in
- *  which the worker got nothing done, within the period, and behind whatever clears the count: a
- * new
- *  supervisor, a change of the session's state, a worker that was told to stop, an effect or a turn
- *  that got done. */
+/** Judges `worker.restarting` and `worker.started` by the deaths that led to it: those in the same
+ *  turn (or in none) in which the worker got nothing done, within the period, and behind whatever
+ *  clears the count: a new supervisor, a change of the session's state, a worker that was told to
+ *  stop, an effect or a turn that got done. */
 export function checkRestarts(
   row: Row,
   journal: Journal,
   { attempts, forgivenId, failedStarts }: RestartRules,
   report: Report,
 ): void {
-  if (row.event.type !== 'worker.restarting') return;
+  const { type: kind } = row.event;
+  if (kind !== 'worker.restarting' && kind !== 'worker.started') return;
   const { session, seq, time } = row.event;
   const [born = 0] = ofType(journal.session('system'), 'supervisor.started')
     .map((each) => Date.parse(each.event.time))
@@ -48,8 +48,8 @@ export function checkRestarts(
     if (cause === 'stopped') break;
     if (each.event.turn === blame && progress !== true) deaths += 1;
   }
-  const { attempt } = dataOf(row, 'worker.restarting');
   const known = ofType(journal.session(session), 'worker.exited').length + failedStarts;
+  const attempt = kind === 'worker.started' ? 0 : dataOf(row, 'worker.restarting').attempt;
   if (attempt > known) {
     report('restart intensity', `${session} ${seq}: restart ${attempt} after ${known} deaths`);
   }
