@@ -6,6 +6,7 @@ import { type Logger, silentLogger } from '../../base/logger.ts';
 import { createSeededRandom, type Random } from '../../base/random.ts';
 import { type Config, loadConfig } from '../../supervisor/config.ts';
 import type { RawConfig } from '../../supervisor/config-schema.ts';
+import type { SpoolFiles } from '../../supervisor/effects/spool.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
 import { createRuntime, type Runtime } from '../../supervisor/runtime.ts';
 import { createSupervisor } from '../../supervisor/supervisor.ts';
@@ -197,17 +198,7 @@ export function createWorld(spec: WorldSpec): World {
       processes: machine.createPort(owner),
       adoption: machine.createAdoption(owner),
       readRss: async () => new Map(),
-      spools: {
-        read: (path, offset) => disk.readSpool(path, offset),
-        remove(stateDir, session, effect) {
-          if (alive) disk.removeSpools(`${stateDir}/spool/${session}/${effect}-`);
-        },
-        removeTurn(stateDir, session, turn) {
-          const isMeant = (name: string): boolean => Number.parseInt(name, 10) <= turn;
-          if (alive) disk.removeSpools(`${stateDir}/spool/${session}/`, isMeant);
-        },
-        has: (path) => disk.hasSpool(path),
-      },
+      spools: toSpoolFiles(disk, () => alive),
       store,
       config,
       values: [],
@@ -270,5 +261,19 @@ export function createWorld(spec: WorldSpec): World {
     freezeSupervisor: () => current?.freeze(true),
     thawSupervisor: () => current?.freeze(false),
     random: (purpose) => createSeededRandom(`${seed}/${purpose}`),
+  };
+}
+
+function toSpoolFiles(disk: Disk, isAlive: () => boolean): SpoolFiles {
+  return {
+    read: (path, offset) => disk.readSpool(path, offset),
+    remove(stateDir, session, effect) {
+      if (isAlive()) disk.removeSpools(`${stateDir}/spool/${session}/${effect}-`);
+    },
+    removeTurn(stateDir, session, turn) {
+      const isMeant = (name: string): boolean => Number.parseInt(name, 10) <= turn;
+      if (isAlive()) disk.removeSpools(`${stateDir}/spool/${session}/`, isMeant);
+    },
+    has: (path) => disk.hasSpool(path),
   };
 }
