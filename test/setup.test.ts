@@ -1,5 +1,6 @@
 /** What runs before anything is installed: stamps, the lock, the choice of Node, the form of the
  *  files in dist/. The whole way (clone, `npm start`) is gone in continuous integration. */
+
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -8,6 +9,7 @@ import {
   mkdtempSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -27,6 +29,7 @@ import {
   markInstalled,
 } from '../supervisor/setup/stamps.mjs';
 import { decideSystemPackage } from '../supervisor/setup/system-packages.mjs';
+import { writeAtomic } from '../supervisor/setup/write-atomic.mjs';
 
 const bin = join(dirname(import.meta.dirname), 'bin', 'prx-supervisor');
 let root: string;
@@ -251,4 +254,16 @@ describe('a file of dist/', () => {
     expect(parseSelfLoading(code)).toBeUndefined();
     expect(parseSelfLoading(`x${toSelfLoading(code)}`)).toBeUndefined();
   });
+});
+
+test('a program is readable by everybody, whatever the umask of who built it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'prx-atomic-'));
+  const before = process.umask(0o077);
+  try {
+    writeAtomic(join(folder, 'a.js'), 'x');
+    expect(statSync(join(folder, 'a.js')).mode & 0o777).toBe(0o644);
+  } finally {
+    process.umask(before);
+    rmSync(folder, { recursive: true });
+  }
 });
