@@ -53,20 +53,18 @@ export function prepareJournal(stateDir: string): string {
 }
 
 const mends: Readonly<Record<string, string>> = {
-  EACCES: 'give this user write permission, or choose another one with --state-dir or store.path',
-  EPERM: 'give this user write permission, or choose another one with --state-dir or store.path',
-  EROFS: 'it is on a read-only file system: choose another one with --state-dir or store.path',
-  ENOTDIR:
-    'a file is in its place: remove that file, or choose another one with --state-dir or store.path',
-  EEXIST:
-    'a file is in its place: remove that file, or choose another one with --state-dir or store.path',
+  EACCES: 'give this user write permission, or choose another (--state-dir)',
+  EPERM: 'give this user write permission, or choose another (--state-dir)',
+  EROFS: 'it is on a read-only file system: choose another (--state-dir)',
+  ENOTDIR: 'a file is in its place: remove that file, or choose another (--state-dir)',
+  EEXIST: 'a file is in its place: remove that file, or choose another (--state-dir)',
   ENOSPC: 'the disk is full: free some space',
   EMFILE: 'too many open files: raise the limit (ulimit -n)',
 };
 
 export function unusable(path: string, cause: unknown): PrxError {
   const reason = systemCode(cause) ?? String(cause);
-  const mend = mends[reason] ?? 'choose another one with --state-dir or store.path';
+  const mend = mends[reason] ?? 'choose another (--state-dir)';
   return new PrxError(
     'STATE_DIR_UNUSABLE',
     `the state directory ${path} cannot be used (${reason}); ${mend}`,

@@ -67,7 +67,7 @@ describe('one state directory', () => {
     for (const path of [file, join(file, 'below'), '/proc/prx']) {
       await expect(open(path)).rejects.toMatchObject({
         code: 'STATE_DIR_UNUSABLE',
-        message: expect.stringMatching(/cannot be used \(E\w+\); .*state_dir/),
+        message: expect.stringMatching(/cannot be used \(E\w+\); .*--state-dir/),
       });
     }
     folder.remove();
