@@ -31,7 +31,9 @@ const starts = {
   worker: [['--warm-up']],
   gateway: [[]],
   monitor: [[]],
-  sandbox: [[]],
+  sandbox: [[], ['--run', '{}']],
+  policy: [['{}']],
+  mcp: [[]],
   files: [[]],
 };
 
@@ -40,6 +42,9 @@ const selfContained = new Set(['worker', 'files', 'writer', 'reader', 'piscina-w
 
 /** Finds its binary beside itself; and three optional speed-ups that are loaded only if present. */
 const external = [/^@vscode\/ripgrep/, /^@napi-rs\/nice/, 'bufferutil', 'utf-8-validate'];
+
+/** Of dist/, with files of their own. */
+const folders = new Set(['dashboard', 'types']);
 
 /** A chunk of an earlier build may still be wanted by a process that runs: kept for a day. */
 const staleChunkAgeMs = 24 * 3600 * 1000;
@@ -103,6 +108,39 @@ async function bundle(entry) {
   return output.map((file) => file.fileName);
 }
 
+/** What `import 'prx-supervisor/client'` loads: the client that our own commands are built on. Its
+ *  declarations are made by `npm pack`, which has the seconds for it. */
+async function bundleClient() {
+  const build = await rolldown({
+    input: join(root, 'api/client.ts'),
+    platform: 'node',
+    onLog: report,
+  });
+  const { output } = await build.generate({ format: 'esm', codeSplitting: false });
+  await build.close();
+  for (const file of output) writeAtomic(join(dist, 'client.mjs'), file.code);
+  return ['client.mjs'];
+}
+
+/** The web page: its own folder, which the supervisor serves as it is. */
+async function bundleDashboard() {
+  const source = join(root, 'dashboard');
+  const folder = join(dist, 'dashboard');
+  const build = await rolldown({
+    input: join(source, 'main.tsx'),
+    platform: 'browser',
+    onLog: report,
+  });
+  const { output } = await build.generate({ format: 'esm', codeSplitting: false, minify: true });
+  await build.close();
+  mkdirSync(folder, { recursive: true });
+  for (const file of output) writeAtomic(join(folder, 'app.js'), file.code);
+  for (const name of ['index.html', 'style.css']) {
+    writeAtomic(join(folder, name), readFileSync(join(source, name), 'utf8'));
+  }
+  return ['app.js', 'index.html', 'style.css'].map((name) => join('dashboard', name));
+}
+
 function report(level, log) {
   // `import.meta.resolve` and the like inside libraries, in branches that we never take.
   if (log.code === 'EMPTY_IMPORT_META' && /node_modules/.test(log.id ?? log.message)) return;
@@ -111,7 +149,7 @@ function report(level, log) {
 
 function removeStale(written) {
   for (const name of readdirSync(dist)) {
-    if (written.has(name) || name.startsWith('.')) continue;
+    if (written.has(name) || name.startsWith('.') || folders.has(name)) continue;
     const path = join(dist, name);
     const ageMs = Date.now() - statSync(path).mtimeMs;
     if (!name.startsWith('chunk-') || ageMs > staleChunkAgeMs) rmSync(path, { recursive: true });
@@ -121,7 +159,11 @@ function removeStale(written) {
 const startedMs = performance.now();
 mkdirSync(dist, { recursive: true });
 const entries = findEntries();
-const outcomes = await Promise.allSettled(entries.map(bundle));
+const outcomes = await Promise.allSettled([
+  ...entries.map(bundle),
+  bundleDashboard(),
+  bundleClient(),
+]);
 const written = new Set(['package.json', ...outcomes.flatMap(({ value = [] }) => value)]);
 writeAtomic(join(dist, 'package.json'), '{ "type": "commonjs" }\n');
 removeStale(written);

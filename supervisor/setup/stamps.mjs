@@ -67,7 +67,7 @@ export function listSources(root) {
     .flatMap(({ name }) =>
       readdirSync(join(root, name), { recursive: true }).map((path) => join(name, path)),
     )
-    .filter((path) => /\.(ts|mjs|json|html|css|svg)$/.test(path))
+    .filter((path) => /\.(tsx?|mjs|json|html|css|svg)$/.test(path))
     .sort();
 }
 
