@@ -11,7 +11,7 @@ import {
 } from 'vscode-jsonrpc/node';
 import type { z } from 'zod';
 import type { Clock } from '../base/clock.ts';
-import { isPrxError, type PrxError, toPrxError } from '../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../base/errors.ts';
 import { awaitAnswer } from './await-answer.ts';
 import { createReportingWriter, type WriteFailures } from './reporting-writer.ts';
 import {
@@ -98,6 +98,10 @@ export interface ConnectionSpec<Local extends Side, Remote extends Side> {
  *  be lost, so this is longer than any backlog takes; one that lives on with a closed ear is not
  *  waited for. Requests to it reject at once. */
 export const DRAIN_MS = 10_000;
+
+/** Requests of a peer that are not answered yet. Above what any of our own processes takes at once
+ *  (a gateway: 1024), so whoever has more breaks the protocol. */
+export const REQUESTS_MAX = 2048;
 
 export function createConnection<Local extends Side, Remote extends Side>(
   spec: ConnectionSpec<Local, Remote>,
@@ -189,6 +193,7 @@ function serveRequests<L extends Side, R extends Side>(
   rpc: MessageConnection,
   ending: Ending,
 ): void {
+  let underWay = 0;
   for (const [method, entry] of Object.entries(local.requests)) {
     // The params are parsed by this method's own schema before the handler sees them.
     const handler = requests[method] as AnyHandler | undefined;
@@ -199,14 +204,21 @@ function serveRequests<L extends Side, R extends Side>(
       const stop = (): void => abort.abort();
       token.onCancellationRequested(stop);
       ending.signal.addEventListener('abort', stop, { once: true });
+      underWay += 1;
       try {
         if (handler === undefined) throw unknownMethod(method, peer);
+        if (underWay > REQUESTS_MAX) {
+          const message = `${peer} has ${underWay} requests under way, ${REQUESTS_MAX} at most`;
+          throw new PrxError('LIMIT_EXCEEDED', message);
+        }
         const params = given.length === 2 ? given[0] : undefined;
         const valid = parseOrThrow(entry.params, params, `params of ${method} from ${peer}`);
         return await handler(valid, { signal: abort.signal });
       } catch (error) {
+        if (underWay > REQUESTS_MAX) ending.violation(error);
         throw toResponseError(error);
       } finally {
+        underWay -= 1;
         ending.signal.removeEventListener('abort', stop);
       }
     });

@@ -82,9 +82,13 @@ export const toolOutcomeSchema = z.object({
   artifact: z.string().optional(),
   /** Isolation in force: bubblewrap, none … Absent when nothing ran. */
   level: z.string().optional(),
+  /** Digest of the sandbox policy in force. */
+  policy: z.string().optional(),
   /** Said with each result: e.g. that the workspace is read-only, and the mend. */
   notice: z.string().optional(),
   usage: z.record(z.string(), z.number()).optional(),
+  /** The limit that ended it, by the name and in the unit of its configuration key. */
+  exceeded: z.object({ limit: z.string(), value: z.number(), max: z.number() }).optional(),
 });
 export type ToolOutcome = z.infer<typeof toolOutcomeSchema>;
 

@@ -15,6 +15,8 @@ import {
   usageSchema,
 } from './content.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
+import { keptRuleBodySchema, keptRuleSchema } from './kept-rules.ts';
+import { networkRequestSchema } from './network.ts';
 import { residencySchema, sessionStateSchema } from './states.ts';
 
 export type Durability = 'power' | 'process';
@@ -24,6 +26,8 @@ const step = z.number();
 const attempt = z.number();
 const generation = z.number();
 const pid = z.number();
+/** How long the open turn has been executing by now: what session_timeout_secs limits. */
+const spentMs = z.number().optional();
 const problem = z.object({ code: z.string(), message: z.string() });
 
 /** type → [durability, schema of data]. */
@@ -54,6 +58,8 @@ export const eventTable = {
     z.object({ from: residencySchema, to: residencySchema, reason: z.string() }),
   ],
   'session.renamed': ['power', z.object({ name: z.string() })],
+  /** Deaths and quarantines before this no longer count, whatever the state was. */
+  'session.restarted': ['power', z.object({ by: z.string() })],
   'input.accepted': [
     'power',
     z.object({
@@ -66,10 +72,29 @@ export const eventTable = {
   ],
   /** A steering input was given to this step of the running turn. */
   'input.steered': ['power', z.object({ input_id: inputIdSchema, step })],
-  'input.quarantined': ['power', z.object({ input_id: inputIdSchema, reason: z.string() })],
+  'input.quarantined': [
+    'power',
+    z.object({
+      input_id: inputIdSchema,
+      reason: z.string(),
+      /** How many by now, with nothing done in between; absent: it does not count. */
+      in_a_row: z.number().optional(),
+    }),
+  ],
   /** The tombstone of a turn: written before anything is signalled, so nothing starts after it. */
-  'interrupt.accepted': ['power', z.object({ source: z.string() })],
-  'turn.started': ['power', z.object({ turn: z.number(), input_id: inputIdSchema, attempt })],
+  'interrupt.accepted': [
+    'power',
+    z.object({
+      source: z.string(),
+      /** How the turn ends because of it, whoever writes that; absent: interrupted. */
+      outcome: turnOutcomeSchema.optional(),
+      reason: z.string().optional(),
+    }),
+  ],
+  'turn.started': [
+    'power',
+    z.object({ turn: z.number(), input_id: inputIdSchema, attempt, spent_ms: spentMs }),
+  ],
   'turn.completed': [
     'power',
     z.object({
@@ -126,6 +151,8 @@ export const eventTable = {
       error: problem,
       /** null: no further attempt; this is the outcome. */
       retry_in_ms: z.number().nullable(),
+      /** The next attempt asks this one; absent: the same again. */
+      next_model: z.string().optional(),
     }),
   ],
   /** The request of a repeated ask differs from the committed one; the committed outcome stands. */
@@ -157,6 +184,12 @@ export const eventTable = {
       tool: z.string(),
       arguments: z.unknown(),
       expires_at: z.string(),
+      /** Why somebody is asked. */
+      rule: z.string().optional(),
+      /** What an answer with scope `session` approves; absent: the tool. */
+      covers: z.array(z.string()).optional(),
+      /** What an answer with scope `rule` would keep; absent: it cannot. */
+      keeps: keptRuleBodySchema.optional(),
     }),
   ],
   'approval.resolved': [
@@ -168,6 +201,22 @@ export const eventTable = {
       reason: z.string().optional(),
       scope: z.enum(['once', 'session', 'rule']).optional(),
       arguments: z.unknown().optional(),
+      /** Of the edited call. */
+      digest: z.string().optional(),
+      /** What a person said to ask_user. */
+      answer: z.string().optional(),
+      /** Id of the rule that was kept. */
+      kept: z.string().optional(),
+    }),
+  ],
+  /** What became of telling the webhook. */
+  'approval.notified': [
+    'power',
+    z.object({
+      call_id: id,
+      ok: z.boolean(),
+      attempts: z.number(),
+      problem: z.string().optional(),
     }),
   ],
   'tool.started': [
@@ -176,6 +225,8 @@ export const eventTable = {
       call_id: id,
       level: z.string(),
       limits: z.record(z.string(), z.number()),
+      /** Digest of the sandbox policy. */
+      policy: z.string().optional(),
       /** Absent: the first. Another one follows an indeterminate call that may run again. */
       attempt: attempt.optional(),
     }),
@@ -191,7 +242,12 @@ export const eventTable = {
     }),
   ],
   'tool.completed': ['power', toolOutcomeSchema.extend({ call_id: id })],
-  'worker.started': ['process', z.object({ generation, pid, warm: z.boolean() })],
+  'rule.kept': ['power', keptRuleSchema],
+  'rule.removed': ['power', z.object({ id: z.string(), by: z.string() })],
+  'worker.started': [
+    'process',
+    z.object({ generation, pid, warm: z.boolean(), spent_ms: spentMs }),
+  ],
   'worker.exited': [
     'power',
     z.object({
@@ -217,6 +273,7 @@ export const eventTable = {
         .optional(),
       /** It died in a turn (the envelope's): whether it had committed anything of it. */
       progress: z.boolean().optional(),
+      spent_ms: spentMs,
     }),
   ],
   'worker.restarting': ['process', z.object({ attempt, delay_ms: z.number() })],
@@ -227,9 +284,40 @@ export const eventTable = {
     z.object({ pid, version: z.string(), epoch: z.number(), level: z.string() }),
   ],
   'supervisor.stopped': ['power', z.object({ pid, reason: z.string() })],
+  /** Another level than at the start: a probe that was lost then, or a machine that was mended. */
+  'sandbox.changed': [
+    'process',
+    z.object({ from: z.string(), to: z.string(), reason: z.string() }),
+  ],
+  /** Never the value, and no more of its hash than names it. */
+  'token.created': [
+    'power',
+    z.object({
+      name: z.string(),
+      scopes: z.array(z.string()),
+      expires_at: z.string().optional(),
+      fingerprint: z.string(),
+      by: z.string(),
+    }),
+  ],
+  'token.revoked': [
+    'power',
+    z.object({ name: z.string(), fingerprint: z.string(), by: z.string() }),
+  ],
+  /** An MCP server was started, or is gone. */
+  'mcp.changed': [
+    'process',
+    z.object({
+      server: z.string(),
+      state: z.enum(['started', 'failed']),
+      tools: z.number(),
+      reason: z.string(),
+    }),
+  ],
   'store.degraded': ['process', z.object({ reason: z.string() })],
   'store.repaired': ['power', z.object({ reason: z.string() })],
-  'network.request': ['process', z.record(z.string(), z.unknown())],
+  /** A request of a tool to the network is over, or was refused. */
+  'network.request': ['process', networkRequestSchema.extend({ attempt: attempt.optional() })],
   'process.started': ['process', z.record(z.string(), z.unknown())],
   'process.exited': ['process', z.record(z.string(), z.unknown())],
   'limit.exceeded': [

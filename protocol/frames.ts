@@ -1,7 +1,8 @@
 /** Bytes ↔ JSON-RPC messages: `Content-Length: n` framing for vscode-jsonrpc, our own because the
  *  stock one has no frame limit, no back-pressure on reading, and never recovers from (nor
  *  reports) a stray byte. Any violation ends the connection: the owner kills and restarts.
- *  Invariant: memory held for one peer is at most one frame plus one chunk of the pipe. */
+ *  Invariant: memory held for one peer is at most one frame plus one chunk of the pipe where it
+ *  speaks, and ANSWERS_BYTES_MAX plus one frame where it does not listen. */
 import { isUtf8 } from 'node:buffer';
 import type { Readable, Writable } from 'node:stream';
 import { Emitter, Message, type MessageReader, type MessageWriter } from 'vscode-jsonrpc/node';
@@ -9,6 +10,9 @@ import { isPrxError, PrxError, toPrxError } from '../base/errors.ts';
 
 /** Largest body, bytes: a whole transcript of a long session fits, a runaway does not. */
 const FRAME_BYTES_MAX = 64 * 1024 * 1024;
+/** Answers that a peer has asked for and does not read, bytes. An honest one waits for what it
+ *  asked, and has a few unread; our own requests and notices are bounded by who sends them. */
+const ANSWERS_BYTES_MAX = 16 * 1024 * 1024;
 /** `Content-Length: ` plus a number of at most 10 digits, with room to spare. */
 const HEADER_BYTES_MAX = 64;
 const HEADER_START = Buffer.from('Content-Length: ');
@@ -146,12 +150,18 @@ export function createFrameReader(stream: Readable, options: ReaderOptions = {})
   };
 }
 
+export interface WriterOptions {
+  readonly frameBytesMax?: number | undefined;
+  readonly answersBytesMax?: number;
+}
+
 /** Writes one buffer per message and resolves when the pipe has taken it: awaiting a send is the
  *  back-pressure towards whoever produces. Rejects with PEER_CLOSED when the pipe is gone, and
- *  with FRAME_TOO_LARGE (nothing is written then) when the peer would refuse the frame. */
+ *  with FRAME_TOO_LARGE (nothing is written then) when the peer would refuse the frame. An answer
+ *  to a peer that asks on and does not read is an error of the connection, LIMIT_EXCEEDED. */
 export function createFrameWriter(
   stream: Writable,
-  frameBytesMax = FRAME_BYTES_MAX,
+  { frameBytesMax = FRAME_BYTES_MAX, answersBytesMax = ANSWERS_BYTES_MAX }: WriterOptions = {},
 ): MessageWriter {
   const errors = new Emitter<[Error, Message | undefined, number | undefined]>();
   const closes = new Emitter<void>();
@@ -164,6 +174,11 @@ export function createFrameWriter(
     async write(message) {
       const frame = encodeFrame(message, frameBytesMax);
       if (!stream.writable) throw new PrxError('PEER_CLOSED', 'the pipe to the peer is closed');
+      if (Message.isResponse(message) && stream.writableLength > answersBytesMax) {
+        const error = unread(stream.writableLength, answersBytesMax);
+        errors.fire([error, message, undefined]);
+        throw error;
+      }
       await new Promise<void>((resolve, reject) => {
         stream.write(frame, (error) => {
           if (error) reject(new PrxError('PEER_CLOSED', error.message, { cause: error }));
@@ -174,6 +189,11 @@ export function createFrameWriter(
     end: () => void stream.end(),
     dispose: () => undefined,
   };
+}
+
+function unread(bytes: number, limit: number): PrxError {
+  const message = `the peer asks and does not read: ${bytes} bytes wait for it; the limit is ${limit}`;
+  return new PrxError('LIMIT_EXCEEDED', message, { data: { bytes, limit } });
 }
 
 export function encodeFrame(message: Message, bytesMax = FRAME_BYTES_MAX): Buffer {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
 
-export const orphanKindSchema = z.enum(['gateway', 'sandbox']);
+export const orphanKindSchema = z.enum(['gateway', 'sandbox', 'mcp']);
 export type OrphanKind = z.infer<typeof orphanKindSchema>;
 
 export const runningEffectSchema = z.object({
@@ -53,7 +53,7 @@ export function toOrphanSocketPath(runDir: string, kind: OrphanKind, pid: number
 export function parseOrphanSocketName(
   name: string,
 ): { readonly kind: OrphanKind; readonly pid: number } | undefined {
-  const found = /^(gateway|sandbox)-(\d{1,10})\.sock$/.exec(name);
+  const found = /^(gateway|sandbox|mcp)-(\d{1,10})\.sock$/.exec(name);
   const kind = orphanKindSchema.safeParse(found?.[1]);
   return kind.success ? { kind: kind.data, pid: Number(found?.[2]) } : undefined;
 }

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { contentPartSchema, onBusySchema, turnOutcomeSchema, usageSchema } from './content.ts';
 import { eventEnvelopeSchema } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
+import { keptRuleBodySchema } from './kept-rules.ts';
 import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
 
 export const labelsSchema = z
@@ -110,6 +111,12 @@ export const approvalViewSchema = z.object({
   digest: z.string(),
   requested_at: z.string(),
   expires_at: z.string(),
+  /** Why somebody is asked. */
+  rule: z.string().optional(),
+  /** What scope `session` approves; absent: the tool. */
+  covers: z.array(z.string()).optional(),
+  /** What scope `rule` would keep; absent: it cannot. */
+  keeps: keptRuleBodySchema.optional(),
 });
 export type ApprovalView = z.infer<typeof approvalViewSchema>;
 
@@ -119,11 +126,15 @@ export const resolveApprovalSchema = z.strictObject({
   arguments: z.unknown().optional(),
   scope: z.enum(['once', 'session', 'rule']).optional(),
   reason: z.string().max(2000).optional(),
+  /** To ask_user: what the person says. */
+  answer: z.string().max(100_000).optional(),
+  /** Of the call that was looked at: another one is not answered. */
+  digest: z.string().max(128).optional(),
 });
 export type ResolveApproval = z.infer<typeof resolveApprovalSchema>;
 
 export const processViewSchema = z.object({
-  kind: z.enum(['supervisor', 'worker', 'gateway', 'sandbox']),
+  kind: z.enum(['supervisor', 'worker', 'gateway', 'sandbox', 'mcp']),
   pid: z.number(),
   started_at: z.string(),
   generation: z.number().optional(),
@@ -153,6 +164,22 @@ export const statusViewSchema = z.object({
     reason: z.string().optional(),
     mend: z.string().optional(),
   }),
+  /** The configured MCP servers; absent: none. */
+  mcp: z
+    .array(
+      z.object({
+        server: z.string(),
+        /** idle: no session has asked for it yet. */
+        state: z.enum(['idle', 'running', 'failed']),
+        /** Processes: one, or one a session where it is not shared. */
+        processes: z.number(),
+        tools: z.number(),
+        level: z.string().optional(),
+        /** Why it failed, and what of its tools was left out. */
+        problems: z.array(z.string()),
+      }),
+    )
+    .optional(),
   /** What confines a worker, strongest first. */
   worker_confinement: z.array(z.string()),
   /** What keeps a worker within its memory limit: monitor, scan, cgroup v1 or v2. */

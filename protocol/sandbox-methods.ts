@@ -3,11 +3,14 @@
  *  the supervisor dies. */
 import { z } from 'zod';
 import { toolOutcomeSchema } from './content.ts';
+import { fingerprintsSchema, noFingerprints } from './fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
+import { networkPolicySchema, networkRequestSchema } from './network.ts';
 
 /** What a session's tools may touch. Empty lists mean: nothing beyond the built-in minimum. */
 export const sandboxPolicySchema = z.object({
   backend: z.enum(['bubblewrap', 'none']),
+  /** Empty: there is none. */
   workspace: z.string(),
   readOnlyPaths: z.array(z.string()),
   writablePaths: z.array(z.string()),
@@ -19,11 +22,16 @@ export const sandboxPolicySchema = z.object({
   /** The values of the allowed variables, taken from the supervisor's environment. */
   env: z.record(z.string(), z.string()),
   timeoutMs: z.number(),
-  /** 0: no limit of ours. */
+  /** Of all processes of a call together; 0: no limit of ours, here and below. */
   memoryLimitBytes: z.number(),
+  cpuMs: z.number(),
+  /** What a call may add to the workspace and the writable paths. */
+  diskBytes: z.number(),
+  filesMax: z.number(),
   maxPids: z.number(),
   maxOutputBytes: z.number(),
   tmpBytes: z.number(),
+  network: networkPolicySchema,
 });
 export type SandboxPolicy = z.infer<typeof sandboxPolicySchema>;
 
@@ -31,7 +39,7 @@ export const sandboxReportSchema = z.object({
   /** The isolation in force: bubblewrap or none. */
   level: z.string(),
   uid: z.number(),
-  workspaceAccess: z.enum(['write', 'read-only']),
+  workspaceAccess: z.enum(['write', 'read-only', 'none']),
   /** Why the workspace is read-only and the mend; said with every result. */
   notice: z.string().optional(),
 });
@@ -45,9 +53,10 @@ export const toolOutputSchema = z.object({
 });
 export type ToolOutput = z.infer<typeof toolOutputSchema>;
 
-/** A record in a tool call's spool: output, then exactly one end. */
+/** A record in a tool call's spool: output and requests, then exactly one end. */
 export const toolSpoolRecordSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('output'), stream: z.enum(['stdout', 'stderr']), text: z.string() }),
+  z.object({ kind: z.literal('network'), request: networkRequestSchema }),
   z.object({ kind: z.literal('end'), outcome: toolOutcomeSchema }),
 ]);
 export type ToolSpoolRecord = z.infer<typeof toolSpoolRecordSchema>;
@@ -60,6 +69,7 @@ export const sandboxRequests = {
       policy: sandboxPolicySchema,
       /** Whole outputs of capped calls go here, one file per artifact, named by its id. */
       artifactDir: z.string(),
+      fingerprints: fingerprintsSchema.default(noFingerprints),
     }),
     result: sandboxReportSchema,
   },
@@ -81,10 +91,32 @@ export const sandboxRequests = {
 export const sandboxNotifications = {
   /** Kills everything the call started; its outcome has status cancelled. */
   'tool/cancel': z.object({ effect: effectIdSchema }),
+  /** What from now on is not to be shown, instead of what was. */
+  'sandbox/fingerprints': fingerprintsSchema,
 } as const;
 
 /** Notifications the host sends. */
 export const sandboxReports = {
   'sandbox/ready': z.object({ pid: z.number() }),
   'tool/output': toolOutputSchema,
+  'network/request': networkRequestSchema,
+} as const;
+
+/** What the host asks of the supervisor, which alone has the vault. */
+export const sandboxAsks = {
+  /** One use of one secret; recorded, also when it is refused. */
+  'secret/read': {
+    params: z.object({
+      name: z.string(),
+      /** A header of a request, or a file for a command. */
+      use: z.enum(['header', 'file']),
+      /** For the record. */
+      purpose: z.string(),
+      call_id: effectIdSchema.optional(),
+    }),
+    result: z.discriminatedUnion('kind', [
+      z.object({ kind: z.literal('value'), value: z.string() }),
+      z.object({ kind: z.literal('refused'), reason: z.string() }),
+    ]),
+  },
 } as const;

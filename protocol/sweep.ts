@@ -5,11 +5,11 @@ export const sweepViewSchema = z.object({
   /** Processes of earlier lives that had no reason to live on. */
   killed: z.array(
     z.object({
-      kind: z.enum(['worker', 'gateway', 'sandbox', 'unregistered']),
+      kind: z.enum(['worker', 'gateway', 'sandbox', 'mcp', 'unregistered']),
       pid: z.number(),
     }),
   ),
-  /** Files and folders of such processes, as paths below the state dir. */
+  /** Files and folders of such processes, as paths below the state dir, and `cgroup NAME`. */
   removed: z.array(z.string()),
   /** Entries of the process registry whose process is gone. */
   forgotten: z.number(),

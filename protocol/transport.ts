@@ -13,7 +13,7 @@ export function createStreamTransport(
 ): Transport {
   return {
     reader: createFrameReader(input, options),
-    writer: createFrameWriter(output, options.frameBytesMax),
+    writer: createFrameWriter(output, { frameBytesMax: options.frameBytesMax }),
   };
 }
 

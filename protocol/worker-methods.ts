@@ -31,6 +31,13 @@ export type AgentManifest = z.infer<typeof agentManifestSchema>;
 
 const turnStep = { turn: z.number(), step: z.number() };
 
+/** What a step begins with: the inputs that steer it, and whether it is to begin at all. */
+export const stepStartSchema = z.object({
+  steer: z.array(acceptedInputSchema),
+  interrupted: z.boolean(),
+});
+export type StepStart = z.infer<typeof stepStartSchema>;
+
 /** Requests the supervisor sends to a worker. */
 export const workerRequests = {
   /** Once per worker: makes a spare into the worker of one session. */
@@ -45,7 +52,12 @@ export const workerRequests = {
   },
   /** Runs one turn to its end. Answered with the outcome; cancelled is an outcome, not an error. */
   'turn/run': {
-    params: z.object({ turn: z.number(), input: acceptedInputSchema }),
+    params: z.object({
+      turn: z.number(),
+      input: acceptedInputSchema,
+      /** The answer to `turn/step` 1, where it is known already: it is then not asked for. */
+      first: stepStartSchema.optional(),
+    }),
     result: z.object({
       outcome: turnOutcomeSchema,
       reason: z.string().optional(),
@@ -75,7 +87,7 @@ export const askRequests = {
   /** Before each model call: the inputs that steer this step (the same ones after a restart). */
   'turn/step': {
     params: z.object(turnStep),
-    result: z.object({ steer: z.array(acceptedInputSchema), interrupted: z.boolean() }),
+    result: stepStartSchema,
   },
   'model/generate': {
     params: z.object({

@@ -1,0 +1,87 @@
+/** Takes secrets out of what passes: bytes in pieces, or whole texts. A value that is cut in two
+ *  by the pieces is found all the same: what may be the beginning of one waits for the rest. */
+import { digest, type Fingerprints, hashWindow, rollHash, WINDOW_BYTES } from './fingerprints.ts';
+
+export interface Redactor {
+  /** What can be passed on; the last few bytes may wait. */
+  push(bytes: Buffer): Buffer;
+  /** The rest. */
+  end(): Buffer;
+}
+
+type Print = Fingerprints['prints'][number];
+
+/** @returns one that passes everything at once when there is nothing to look for. */
+export function createRedactor(fingerprints: Fingerprints): Redactor {
+  const { seed, prints } = fingerprints;
+  if (prints.length === 0) return { push: (bytes) => bytes, end: () => Buffer.alloc(0) };
+  const byHead = groupByHead(prints);
+  const alphabet = new Set(fingerprints.alphabet);
+  let waiting: Buffer = Buffer.alloc(0);
+
+  /** Reads on from the start of `bytes`; gives what is clean, keeps what may go on. */
+  function scan(bytes: Buffer, isLast: boolean): Buffer {
+    const out: Buffer[] = [];
+    let from = 0;
+    let at = 0;
+    let hash = bytes.length >= WINDOW_BYTES ? hashWindow(bytes, 0) : 0;
+    while (at + WINDOW_BYTES <= bytes.length) {
+      const found = byHead.get(hash)?.map((print) => match(print, bytes, at));
+      // A longer one that may still come is waited for before a shorter one is taken.
+      const best = found?.find((one) => one?.kind === 'whole' || (one !== undefined && !isLast));
+      if (best?.kind === 'short') break;
+      if (best !== undefined) {
+        out.push(bytes.subarray(from, at), Buffer.from(`[secret ${best.print.name}]`));
+        at += best.print.length;
+        from = at;
+        if (at + WINDOW_BYTES <= bytes.length) hash = hashWindow(bytes, at);
+        continue;
+      }
+      hash = rollHash(hash, bytes[at] ?? 0, bytes[at + WINDOW_BYTES] ?? 0);
+      at += 1;
+    }
+    const end = isLast ? bytes.length : findWaiting(bytes, Math.max(from, at));
+    out.push(bytes.subarray(from, end));
+    waiting = Buffer.from(bytes.subarray(end));
+    return Buffer.concat(out);
+  }
+
+  /** From where on it may be the beginning of one: what was not looked at, back to the last byte
+   *  that none of them has. */
+  function findWaiting(bytes: Buffer, unseen: number): number {
+    const isHeld = unseen + WINDOW_BYTES <= bytes.length;
+    if (isHeld) return unseen;
+    let start = bytes.length;
+    while (start > unseen && alphabet.has(bytes[start - 1] ?? -1)) start -= 1;
+    return start;
+  }
+
+  function match(print: Print, bytes: Buffer, at: number) {
+    if (at + print.length > bytes.length) return { kind: 'short', print } as const;
+    const isIt = digest(bytes.subarray(at, at + print.length), seed) === print.digest;
+    return isIt ? ({ kind: 'whole', print } as const) : undefined;
+  }
+
+  return {
+    push: (bytes) => scan(Buffer.concat([waiting, bytes]), false),
+    end: () => scan(waiting, true),
+  };
+}
+
+/** Longer ones first: one value may begin with another. */
+function groupByHead(prints: readonly Print[]): ReadonlyMap<number, readonly Print[]> {
+  const groups = new Map<number, Print[]>();
+  for (const print of [...prints].sort((a, b) => b.length - a.length)) {
+    const group = groups.get(print.head);
+    if (group === undefined) groups.set(print.head, [print]);
+    else group.push(print);
+  }
+  return groups;
+}
+
+/** A whole text at once. */
+export function redactText(text: string, fingerprints: Fingerprints): string {
+  if (fingerprints.prints.length === 0 || text.length < WINDOW_BYTES) return text;
+  const redactor = createRedactor(fingerprints);
+  return Buffer.concat([redactor.push(Buffer.from(text)), redactor.end()]).toString('utf8');
+}
