@@ -7,6 +7,7 @@ import type { ProcessIdentity } from '../base/process.ts';
 import type { SessionHistory, TurnOutcome, Usage } from '../protocol/content.ts';
 import type { EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
+import type { KeptRuleBody } from '../protocol/kept-rules.ts';
 import type { ApproveMode, EventPage } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
 
@@ -46,11 +47,32 @@ export interface PendingApproval {
   readonly digest: string;
   readonly requested_at: string;
   readonly expires_at: string;
+  readonly rule?: string;
+  /** What scope `session` approves; absent: the tool. */
+  readonly covers?: readonly string[];
+  /** What scope `rule` would keep; absent: nothing. */
+  readonly keeps?: KeptRuleBody;
+}
+
+/** A call that a person refused, or that nobody answered. */
+export interface DeniedCall {
+  readonly call_id: EffectId;
+  readonly tool: string;
+  readonly digest: string;
 }
 
 export interface TurnDeath {
   readonly at: string;
   readonly cause: string;
+}
+
+/** How long a turn has been executing: `ms`, and since then `since`. */
+export interface SpentTime {
+  readonly ms: number;
+  /** Absent: nobody executes it. */
+  readonly since?: string;
+  /** Its worker waits: the session is not `running`. */
+  readonly paused?: true;
 }
 
 export interface OpenTurn {
@@ -70,6 +92,12 @@ export interface OpenTurn {
   /** Workers that died in this turn since anything of it was committed, oldest first; the restart
    *  budget outlives a supervisor in here. Absent: none. */
   readonly deaths?: readonly TurnDeath[];
+  /** Absent: a version that did not count began it. */
+  readonly time?: SpentTime;
+  /** How it ends, as its tombstone says; absent: it has none, or that does not say. */
+  readonly ending?: { readonly outcome: TurnOutcome; readonly reason: string };
+  /** The newest ones, oldest first. Absent: none. */
+  readonly denied?: readonly DeniedCall[];
 }
 
 /** The projection of one session; what `ps` and `inspect` start from. Small by construction:
@@ -93,12 +121,14 @@ export interface SessionRecord {
   /** Number of the newest turn; 0 before the first. */
   readonly turn: number;
   readonly open_turn: OpenTurn | undefined;
+  /** Inputs set aside in a row, with nothing done in between. Absent: none. */
+  readonly quarantines?: number;
   readonly last_outcome: TurnOutcome | undefined;
   readonly last_reason: string | undefined;
   /** Accepted, not yet started (nor given to a step), oldest first. */
   readonly queued: readonly QueuedInput[];
   readonly approvals: readonly PendingApproval[];
-  /** Tools approved with scope `session`. */
+  /** Approved with scope `session`: tools, and tools under one rule. */
   readonly approved_tools: readonly string[];
   readonly usage: Usage;
   readonly cost_usd: number;
@@ -131,7 +161,7 @@ export interface SessionFilter {
 }
 
 export interface ProcessRecord extends ProcessIdentity {
-  readonly kind: 'worker' | 'gateway' | 'sandbox';
+  readonly kind: 'worker' | 'gateway' | 'sandbox' | 'mcp';
   readonly session: SessionId | undefined;
   readonly started_at: string;
 }
@@ -216,6 +246,8 @@ export interface Store {
   getSession(id: SessionId): Promise<SessionRecord | undefined>;
   /** Newest first. */
   listSessions(filter?: SessionFilter): Promise<readonly SessionRecord[]>;
+  /** How many there are in each state that any is in: costs nothing of their records. */
+  countSessions(): Promise<Readonly<Record<string, number>>>;
   /** Resolves an id, an unambiguous part of one, a name, or @last. Throws SESSION_NOT_FOUND or
    *  SESSION_AMBIGUOUS (data.candidates). */
   resolveSession(ref: string): Promise<SessionRecord>;

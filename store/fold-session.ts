@@ -5,7 +5,8 @@ import { assert } from '../base/assert.ts';
 import type { Usage } from '../protocol/content.ts';
 import type { EventEnvelope, EventType, KnownEvent } from '../protocol/events.ts';
 import type { EffectId } from '../protocol/ids.ts';
-import type { OpenTurn, SessionRecord } from './contract.ts';
+import type { OpenTurn, SessionRecord, SpentTime } from './contract.ts';
+import { cutTime, pauseTime, resumeTime, startTime } from './spent-time.ts';
 
 type Event<T extends EventType> = Extract<KnownEvent, { type: T }>;
 type Fold<T extends EventType> = (record: SessionRecord, event: Event<T>) => SessionRecord;
@@ -13,18 +14,20 @@ type Fold<T extends EventType> = (record: SessionRecord, event: Event<T>) => Ses
 const noUsage: Usage = { input_tokens: 0, output_tokens: 0 };
 /** One more than the greatest restart budget (max_restart_attempts). */
 const DEATHS_MAX = 1001;
+const DENIED_MAX = 64;
 
 /** `none`: the event moves nothing but the record's place in the journal. `session.created` is
  *  the one event that needs no record. */
 const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
   'session.created': (record, event) => createRecord(event, record),
-  'session.state': (record, { data }) => ({
-    ...record,
-    state: data.to,
-    state_reason: data.reason,
-  }),
-  'session.residency': 'none',
+  'session.state': changeState,
+  'session.residency': (record, { data }) =>
+    // Its worker is that of a supervisor that died, and was seen last by the event before this.
+    data.from === 'hibernated'
+      ? withTime(record, (time) => cutTime(time, record.updated_at))
+      : record,
   'session.renamed': (record, { data }) => ({ ...record, name: data.name }),
+  'session.restarted': withoutBlame,
   'input.accepted': (record, { data, seq }) => ({
     ...record,
     queued: [...record.queued, { input_id: data.input_id, seq, on_busy: data.on_busy }],
@@ -34,15 +37,18 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
       ...turn,
       steered: [...turn.steered, { input_id: data.input_id, step: data.step }],
     })),
-  'input.quarantined': (record, { data }) => withoutInput(record, data.input_id),
-  'interrupt.accepted': (record) => inOpenTurn(record, (turn) => ({ ...turn, interrupted: true })),
+  'input.quarantined': (record, { data }) => ({
+    ...withoutInput(record, data.input_id),
+    ...(data.in_a_row === undefined ? {} : { quarantines: data.in_a_row }),
+  }),
+  'interrupt.accepted': interruptTurn,
   'turn.started': startTurn,
   'turn.completed': completeTurn,
   'model.started': (record, event) => startEffect(record, modelEffect(event)),
   'model.delta': 'none',
   'model.completed': (record, event) =>
-    inOpenTurn(endEffect(record, modelEffect(event)), (turn) => ({
-      ...withoutDeaths(turn),
+    inOpenTurn(withoutBlame(endEffect(record, modelEffect(event))), (turn) => ({
+      ...turn,
       steps: turn.steps + 1,
       usage: addUsage(turn.usage, event.data.usage),
       cost_usd: turn.cost_usd + event.data.cost_usd,
@@ -63,31 +69,37 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
         digest: data.digest,
         requested_at: time,
         expires_at: data.expires_at,
+        ...(data.rule === undefined ? {} : { rule: data.rule }),
+        ...(data.covers === undefined ? {} : { covers: data.covers }),
+        ...(data.keeps === undefined ? {} : { keeps: data.keeps }),
       },
     ],
   }),
   'approval.resolved': resolveApproval,
+  'approval.notified': 'none',
   'tool.started': (record, { data }) => startEffect(record, data.call_id),
   'tool.output': 'none',
-  'tool.completed': (record, { data }) =>
-    inOpenTurn(endEffect(record, data.call_id), withoutDeaths),
-  'worker.started': (record, { data }) => ({
-    ...record,
-    generation: Math.max(record.generation, data.generation),
-  }),
+  'tool.completed': (record, { data }) => withoutBlame(endEffect(record, data.call_id)),
+  'worker.started': startWorker,
   'worker.exited': exitWorker,
   'worker.restarting': 'none',
   'effect.adopted': 'none',
   'effect.resolved': 'none',
+  'rule.kept': 'none',
+  'rule.removed': 'none',
   'supervisor.started': 'none',
   'supervisor.stopped': 'none',
+  'sandbox.changed': 'none',
+  'token.created': 'none',
+  'token.revoked': 'none',
+  'mcp.changed': 'none',
   'store.degraded': 'none',
   'store.repaired': 'none',
   'network.request': 'none',
   'process.started': 'none',
   'process.exited': 'none',
   'limit.exceeded': 'none',
-  'context.compacted': (record) => inOpenTurn(record, withoutDeaths),
+  'context.compacted': withoutBlame,
 };
 
 /** The record after one more event of its session. Pure.
@@ -192,14 +204,52 @@ function startTurn(record: SessionRecord, { data, time }: Event<'turn.started'>)
     usage: noUsage,
     cost_usd: 0,
     unfinished: [],
+    ...(data.spent_ms === undefined ? {} : { time: startTime(data.spent_ms, time, true) }),
   };
   return { ...rest, turn: data.turn, open_turn: opened };
 }
 
+function changeState(
+  record: SessionRecord,
+  { data, time: at }: Event<'session.state'>,
+): SessionRecord {
+  const moved = { ...record, state: data.to, state_reason: data.reason };
+  const count = data.to === 'running' ? resumeTime : pauseTime;
+  return withTime(moved, (time) => count(time, at));
+}
+
+/** The first tombstone says how the turn ends. */
+function interruptTurn(
+  record: SessionRecord,
+  { data: { outcome, reason } }: Event<'interrupt.accepted'>,
+): SessionRecord {
+  return inOpenTurn(record, (turn) => {
+    if (turn.interrupted) return turn;
+    const own = outcome === undefined ? {} : { ending: { outcome, reason: reason ?? '' } };
+    return { ...turn, interrupted: true, ...own };
+  });
+}
+
+function startWorker(
+  record: SessionRecord,
+  { data, time: at }: Event<'worker.started'>,
+): SessionRecord {
+  const started = { ...record, generation: Math.max(record.generation, data.generation) };
+  const { spent_ms: spentMs } = data;
+  if (spentMs === undefined) return started;
+  return inOpenTurn(started, (turn) => ({
+    ...turn,
+    time: startTime(spentMs, at, record.state === 'running'),
+  }));
+}
+
 /** A death that came in a turn, and before the dead one had committed anything of it, counts
  *  against the turn's input; one that was ordered does not. */
-function exitWorker(record: SessionRecord, event: Event<'worker.exited'>): SessionRecord {
+function exitWorker(before: SessionRecord, event: Event<'worker.exited'>): SessionRecord {
   const { data, turn, time } = event;
+  const { spent_ms: ms } = data;
+  const isCounted = ms !== undefined && before.open_turn?.turn === turn;
+  const record = isCounted ? withTime(before, () => ({ ms })) : before;
   if (data.cause === 'stopped') return record;
   const restarts = record.restarts + (data.cause === 'completed' ? 0 : 1);
   const isFruitless = turn !== undefined && data.progress === false;
@@ -210,8 +260,17 @@ function exitWorker(record: SessionRecord, event: Event<'worker.exited'>): Sessi
   }));
 }
 
-function withoutDeaths({ deaths: _forgotten, ...turn }: OpenTurn): OpenTurn {
-  return turn;
+function withTime(record: SessionRecord, change: (time: SpentTime) => SpentTime): SessionRecord {
+  return inOpenTurn(record, (turn) =>
+    turn.time === undefined ? turn : { ...turn, time: change(turn.time) },
+  );
+}
+
+/** Something got done, or a person asked for another chance: deaths and inputs set aside before
+ *  that no longer count. */
+function withoutBlame(record: SessionRecord): SessionRecord {
+  const { quarantines: _forgotten, ...rest } = record;
+  return inOpenTurn(rest, ({ deaths: _forgiven, ...turn }) => turn);
 }
 
 /** Nothing of a closed turn may start any more, so its approvals go with it. */
@@ -235,11 +294,18 @@ function resolveApproval(
   const approvals = record.approvals.filter((each) => each !== approval);
   // Answered, the call still needs its end, also where a death or an interrupt comes next.
   const answered = startEffect({ ...record, approvals }, data.call_id);
-  const isStanding = data.decision === 'approve' && data.scope === 'session';
-  if (approval === undefined || !isStanding || record.approved_tools.includes(approval.tool)) {
-    return answered;
+  if (approval === undefined) return answered;
+  if (data.decision === 'deny' || data.decision === 'timeout') {
+    const { call_id, tool, digest } = approval;
+    return inOpenTurn(answered, (turn) => ({
+      ...turn,
+      denied: [...(turn.denied ?? []), { call_id, tool, digest }].slice(-DENIED_MAX),
+    }));
   }
-  return { ...answered, approved_tools: [...record.approved_tools, approval.tool] };
+  if (data.decision !== 'approve' || data.scope !== 'session') return answered;
+  const covered = approval.covers ?? [approval.tool];
+  const approved = new Set([...record.approved_tools, ...covered]);
+  return { ...answered, approved_tools: [...approved] };
 }
 
 function withoutInput(record: SessionRecord, input: string): SessionRecord {

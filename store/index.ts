@@ -30,6 +30,7 @@ import {
 import { Upkeep } from './upkeep.ts';
 
 export { foldSession } from './fold-session.ts';
+export { toSpentMs } from './spent-time.ts';
 
 export interface StoreOptions {
   readonly stateDir: string;
@@ -39,6 +40,9 @@ export interface StoreOptions {
   readonly threadFiles?: ThreadFiles;
   /** Hears why the journal cannot be written, and `undefined` when it can again. */
   readonly onDegraded?: (reason: string | undefined) => void;
+  /** Hears of a failure behind which it is unknown what reached the disk: the end of this process
+   *  is the only way on, and a new one reads what is there. Called before anybody is refused. */
+  readonly onFatal?: (reason: string) => void;
   /** Hears of each damaged session, once: found at the start, by the verification behind it, or by
    *  a read that met it. */
   readonly onProblem?: (problem: Problem) => void;
@@ -122,7 +126,10 @@ function assemble(options: StoreOptions, opened: Opened): Store {
       options.onDegraded?.(reason);
       announcer.onCondition(reason);
     },
-    onFailed: (error) => mark.fail(fromWireError(error)),
+    onFailed(error) {
+      if (error.trouble === 'fatal') options.onFatal?.(error.message);
+      mark.fail(fromWireError(error));
+    },
   });
   const upkeep = new Upkeep({
     clock,

@@ -1,22 +1,23 @@
 /** Reads by reference: one effect's events, one input, and the conversation. */
+import { toTimestamp } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
 import type { EventEnvelope, KnownEvent } from '../protocol/events.ts';
 import { toEnvelopeJson, toJsonArray } from './envelope.ts';
 import { foldHistory, historyTypes } from './fold-history.ts';
 import { checkRow, type EventRow } from './integrity.ts';
-import { findSession, sessionNotFound } from './reader.ts';
+import { type Answer, findSession, highestPower, sessionNotFound } from './reader.ts';
 import type { Database } from './sqlite.ts';
 import type { ReaderTasks } from './thread-protocol.ts';
 import type { ClaimRow } from './writer.ts';
 
-const streamTypes: readonly string[] = ['model.delta', 'tool.output'];
+const streamTypes: readonly string[] = ['model.delta', 'tool.output', 'network.request'];
 
 /** All events of one effect but its deltas and output, oldest first. */
 export function readEffect(db: Database, session: string, effect: string): string {
   return toJsonArray(byRef(db, session, effect, 1).map(toEnvelopeJson));
 }
 
-/** Highest spool offset in the journaled deltas or output of one attempt, bytes; 0: none. */
+/** Highest spool offset in the journaled deltas, output, requests of an attempt, bytes; or 0. */
 export function readSpoolOffset(
   db: Database,
   { session, effect, attempt }: ReaderTasks['spoolOffset'],
@@ -32,7 +33,7 @@ export function readSpoolOffset(
 }
 
 function parseStream(row: EventRow): { readonly attempt?: number; readonly offset?: number } {
-  // The schemas of both types have these fields as numbers; they were applied at the append.
+  // The schemas of these types have these fields as numbers; they were applied at the append.
   return JSON.parse(row.data) as { attempt?: number; offset?: number };
 }
 
@@ -79,8 +80,10 @@ function byRef(db: Database, session: string, ref: string, power: 0 | 1): readon
   return rows;
 }
 
-/** The folded conversation. Reads from the turn in which the last compaction's boundary lies. */
-export function readHistory(db: Database, session: string): string {
+/** The folded conversation. Reads from the turn in which the last compaction's boundary lies. Waits
+ *  for the sync of what it shows only: the death of the worker whose successor asks for it may
+ *  still be on its way. */
+export function readHistory(db: Database, session: string, safeId: number): Answer {
   const record = findSession(db, session);
   if (record === undefined) throw sessionNotFound(session);
   const compaction = findCompaction(db, session, record.open_turn?.turn ?? 0);
@@ -95,7 +98,8 @@ export function readHistory(db: Database, session: string): string {
   );
   for (const row of rows) checkRow(row);
   const events = rows.map(toEvent);
-  return JSON.stringify(foldHistory([...readEarlierInputs(db, session, events), ...events]));
+  const history = foldHistory([...readEarlierInputs(db, session, events), ...events]);
+  return { json: JSON.stringify(history), powerId: highestPower(rows, safeId) };
 }
 
 /** The last compaction. One in the open turn does not count: see fold-history.ts. */
@@ -135,7 +139,14 @@ function readEarlierInputs(
   );
 }
 
-function toEvent(row: EventRow): KnownEvent {
+function toEvent({ session, seq, epoch, time_ms, type, turn, data }: EventRow): KnownEvent {
+  const at = {
+    session,
+    seq,
+    epoch,
+    time: toTimestamp(time_ms),
+    ...(turn === null ? {} : { turn }),
+  };
   // What was journaled was validated then, and its checksum holds.
-  return JSON.parse(toEnvelopeJson(row)) as KnownEvent;
+  return { ...at, type, data: JSON.parse(data) } as KnownEvent;
 }

@@ -7,6 +7,7 @@ import { writeBackup } from './backup-file.ts';
 import { toJsonArray } from './envelope.ts';
 import { exportPage } from './export.ts';
 import {
+  countSessions,
   findPowerId,
   findSession,
   listSessions,
@@ -80,7 +81,7 @@ function answer(
     case 'all':
       return readAll(db, task.input, safeId);
     case 'history':
-      return of(readHistory(db, task.input), task.input);
+      return readHistory(db, task.input, safeId);
     case 'effect':
       return of(readEffect(db, task.input.session, task.input.effect), task.input.session);
     case 'spoolOffset':
@@ -93,6 +94,8 @@ function answer(
       return of(findSession(db, task.input), task.input);
     case 'sessions':
       return of(listSessions(db, task.input));
+    case 'counts':
+      return of(countSessions(db));
     case 'resolve': {
       const record = resolveSession(db, task.input);
       return of(record, record.id);
@@ -135,6 +138,9 @@ function checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): ReadReport {
     busyTimeoutMs: BUSY_TIMEOUT_MS,
   });
   thread.checkpointer.exec('PRAGMA synchronous = NORMAL');
-  thread.checkpointer.pragma(`wal_checkpoint(${mode})`);
-  return { json: 'null', powerId: 0 };
+  const { log = 0, checkpointed = 0 } =
+    thread.checkpointer.get<Record<'log' | 'checkpointed', number>>(
+      `PRAGMA wal_checkpoint(${mode})`,
+    ) ?? {};
+  return { json: JSON.stringify({ heldPages: Math.max(0, log - checkpointed) }), powerId: 0 };
 }

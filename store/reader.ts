@@ -100,7 +100,8 @@ function countBytes(rows: readonly EventRow[]): number {
   return rows.reduce((sum, row) => sum + row.data.length, 0);
 }
 
-function highestPower(rows: readonly EventRow[], safeId: number): number {
+/** Newest of these beyond what is known to be synced; 0: none. */
+export function highestPower(rows: readonly EventRow[], safeId: number): number {
   return rows.reduce((id, row) => (row.power === 1 && row.id > safeId ? row.id : id), 0);
 }
 
@@ -284,6 +285,13 @@ export function listSessions(
   return readable(rows).filter((record) =>
     wanted.every(([key, value]) => record.labels[key] === value),
   );
+}
+
+export function countSessions(db: Database): Readonly<Record<string, number>> {
+  const rows = db.all<{ state: string; count: number }>(
+    'SELECT state, count(*) AS count FROM sessions GROUP BY state',
+  );
+  return Object.fromEntries(rows.map(({ state, count }) => [state, count]));
 }
 
 export function listUnfinished(db: Database): readonly SessionRecord[] {

@@ -147,6 +147,10 @@ export class JournalStore implements Store {
     return this.#read('sessions', { states: filter.states ?? null, labels: filter.labels ?? {} });
   }
 
+  countSessions(): Promise<Readonly<Record<string, number>>> {
+    return this.#read('counts', null);
+  }
+
   resolveSession(ref: string): Promise<SessionRecord> {
     return this.#read('resolve', ref);
   }

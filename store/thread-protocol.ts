@@ -37,6 +37,8 @@ export type Reply<T> =
 export interface WriterFaults {
   /** Added before each sync, ms. */
   readonly syncDelayMs?: number;
+  /** One Int32: so many syncs may be done, the next one waits until it is raised. */
+  readonly syncsAllowed?: SharedArrayBuffer;
   /** This sync (1, 2, …) fails as a broken disk does. */
   readonly failSyncAt?: number;
   /** The database's operations at, at + 1, … fail with this result code of SQLite. */
@@ -56,6 +58,11 @@ export interface WriterOptions {
 }
 
 export type Problem = SessionProblem;
+
+export interface CheckpointReport {
+  /** Pages that stay in the log because somebody reads an older state. */
+  readonly heldPages: number;
+}
 
 /** What the writer found when it opened the journal. */
 export interface OpenReport {
@@ -205,6 +212,8 @@ export interface ReaderTasks {
     readonly states: readonly string[] | null;
     readonly labels: Readonly<Record<string, string>>;
   };
+  /** Sessions by state. */
+  readonly counts: null;
   readonly resolve: string;
   readonly unfinished: null;
   readonly processes: null;

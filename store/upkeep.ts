@@ -4,10 +4,20 @@ import { background } from '../base/background.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { VerifyReport } from './contract.ts';
-import type { Problem, ReaderTasks, VerifyReportStep, VerifyStep } from './thread-protocol.ts';
+import type {
+  CheckpointReport,
+  Problem,
+  ReaderTasks,
+  VerifyReportStep,
+  VerifyStep,
+} from './thread-protocol.ts';
 
 /** Written since the last checkpoint: about what SQLite's own default is (1000 pages). */
 const CHECKPOINT_BYTES = 4 * 1024 * 1024;
+/** The log cannot begin anew while somebody reads an old state of it (a copy made by hand, a query
+ *  left open in another program; our own reads are short). Beyond this it is told. */
+const HELD_BYTES_MAX = 64 * 1024 * 1024;
+const PAGE_BYTES = 4096;
 const STEP_EVENTS = 2000;
 /** The verification in the background rests four times as long as it works. */
 const REST_SHARE = 4;
@@ -25,6 +35,7 @@ export class Upkeep {
   readonly #closed = new AbortController();
   #checkpointedBytes = 0;
   #isCheckpointing = false;
+  #isHeld = false;
 
   constructor(deps: UpkeepDeps) {
     this.#deps = deps;
@@ -41,10 +52,25 @@ export class Upkeep {
   async checkpoint(mode: 'PASSIVE' | 'TRUNCATE'): Promise<void> {
     this.#isCheckpointing = true;
     try {
-      await this.#deps.read('checkpoint', { mode });
+      const report = await this.#deps.read<CheckpointReport>('checkpoint', { mode });
+      if (this.#judge(report)) await this.#deps.read('checkpoint', { mode: 'TRUNCATE' });
     } finally {
       this.#isCheckpointing = false;
     }
+  }
+
+  /** @returns true when a log that had grown is free again: it is to give its space back. */
+  #judge({ heldPages }: CheckpointReport): boolean {
+    const { logger } = this.#deps;
+    const bytes = heldPages * PAGE_BYTES;
+    if (!this.#isHeld && bytes > HELD_BYTES_MAX) {
+      this.#isHeld = true;
+      logger.warn('store.log_held', { bytes, max: HELD_BYTES_MAX, file: 'journal.db-wal' });
+    }
+    if (!this.#isHeld || heldPages > 0) return false;
+    this.#isHeld = false;
+    logger.info('store.log_free', {});
+    return true;
   }
 
   /** Verifies one session or all. `rest`: with pauses, and until close() only. */

@@ -88,8 +88,18 @@ export class WalSync {
   }
 
   async #applyFaults(): Promise<void> {
-    const { syncDelayMs, failSyncAt } = this.#faults;
+    const { syncDelayMs, syncsAllowed, failSyncAt } = this.#faults;
+    const count = this.#count;
     if (syncDelayMs !== undefined) await realClock.sleep(syncDelayMs);
-    if (failSyncAt === this.#count) throw Object.assign(new Error('injected'), { code: 'EIO' });
+    if (syncsAllowed !== undefined) await untilAllowed(new Int32Array(syncsAllowed), count);
+    if (failSyncAt === count) throw Object.assign(new Error('injected'), { code: 'EIO' });
+  }
+}
+
+async function untilAllowed(allowed: Int32Array<SharedArrayBuffer>, count: number): Promise<void> {
+  for (;;) {
+    const seen = Atomics.load(allowed, 0);
+    if (seen >= count) return;
+    await Atomics.waitAsync(allowed, 0, seen).value;
   }
 }

@@ -7,6 +7,7 @@ import { assert, unreachable } from '../base/assert.ts';
 import { openJournalFile } from './journal-file.ts';
 import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
 import { writeMeta } from './meta.ts';
+import { type Database, findTrouble } from './sqlite.ts';
 import { checkTails } from './tails.ts';
 import {
   type OpenReport,
@@ -49,6 +50,7 @@ async function open(options: WriterOptions): Promise<OpenReport> {
   const writer = new Writer(file);
   removeUnlisted(writer);
   finishTrims(writer);
+  if (!file.wasClean) rewriteLog(writer.db);
   const { pagesMax } = options.faults;
   if (pagesMax !== undefined) writer.db.pragma(`max_page_count = ${pagesMax}`);
   const sync = new WalSync(`${options.path}-wal`, () => writer.lastId, options.faults);
@@ -57,6 +59,18 @@ async function open(options: WriterOptions): Promise<OpenReport> {
   syncFolder(dirname(options.path));
   thread.journal = { writer, sync };
   return { epoch: file.epoch, safeId, wasClean: file.wasClean };
+}
+
+/** Behind a sync that failed, the log reads as if it were on the disk: the kernel keeps such pages
+ *  and marks them clean, so no later sync would write them, and a power loss would cut off whatever
+ *  came behind them. So all that is visible is copied into the database, and synced there, before
+ *  anything is built on it. A full disk has no room for that, and takes nothing new either. */
+function rewriteLog(db: Database): void {
+  try {
+    db.pragma('wal_checkpoint(TRUNCATE)');
+  } catch (error) {
+    if (findTrouble(error) !== 'full') throw error;
+  }
 }
 
 /** Fails operations of the database as a broken disk does. */
