@@ -1,0 +1,272 @@
+/** The HTTP proxy of one session: CONNECT and absolute-form requests from inside, connections from
+ *  out here. It follows no redirect, keeps no state between requests, and every connection is
+ *  bounded in headers, idle time, total time and bytes. What is refused is answered with a text
+ *  that says what is allowed. */
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { background } from '../../base/background.ts';
+import { systemCode } from '../../base/errors.ts';
+import { type CanonicalHost, parseAuthority, parseHost, toHostText } from '../../base/hostnames.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { EffectId } from '../../protocol/ids.ts';
+import { type OpenRequest, openRequest, type RequestDeps } from './requests.ts';
+
+export interface ProxySpec extends RequestDeps {
+  readonly logger: Logger;
+  /** The call that owns a credential; undefined: nobody's. */
+  readonly findCall: (credential: string) => EffectId | undefined;
+  readonly limits?: Partial<ProxyLimits>;
+}
+
+export interface ProxyLimits {
+  readonly connections: number;
+  readonly idleMs: number;
+  readonly totalMs: number;
+  /** In each direction of one connection. */
+  readonly bytes: number;
+}
+
+export interface Proxy {
+  /** Takes a connection that came from inside. */
+  accept(socket: Socket): void;
+  close(): void;
+}
+
+const limitsOfOne: ProxyLimits = {
+  connections: 128,
+  idleMs: 120_000,
+  totalMs: 3_600_000,
+  bytes: 4 * 2 ** 30,
+};
+const HEADER_BYTES_MAX = 32 * 1024;
+const HEADERS_MS = 20_000;
+
+export function createProxy(spec: ProxySpec): Proxy {
+  const limits = { ...limitsOfOne, ...spec.limits };
+  const { clock, logger } = spec;
+  const sockets = new Set<Socket>();
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES_MAX,
+    headersTimeout: HEADERS_MS,
+    requestTimeout: Math.max(limits.totalMs, HEADERS_MS),
+    keepAliveTimeout: 5000,
+  });
+  server.on('request', (asked, answer) => {
+    background(forward({ spec, limits }, asked, answer), 'network.forward', logger);
+  });
+  server.on('connect', (asked: IncomingMessage, socket: Duplex, head: Buffer) => {
+    background(tunnel({ spec, limits }, asked, { socket, head }), 'network.tunnel', logger);
+  });
+  server.on('clientError', (error, socket) => {
+    const isLong = systemCode(error) === 'HPE_HEADER_OVERFLOW';
+    const text = isLong ? `more than ${HEADER_BYTES_MAX} bytes of headers\n` : 'not HTTP\n';
+    if (socket.writable) socket.end(toRawAnswer(isLong ? 431 : 400, text));
+    else socket.destroy();
+  });
+
+  return {
+    accept(socket) {
+      socket.on('error', () => undefined);
+      if (sockets.size >= limits.connections) {
+        const text = `at most ${limits.connections} connections at once; close one first\n`;
+        socket.end(toRawAnswer(503, text));
+        return;
+      }
+      sockets.add(socket);
+      const timer = clock.setTimer(limits.totalMs, () => socket.destroy());
+      socket.once('close', () => {
+        timer.cancel();
+        sockets.delete(socket);
+      });
+      server.emit('connection', socket);
+    },
+    close() {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    },
+  };
+}
+
+interface Place {
+  readonly spec: ProxySpec;
+  readonly limits: ProxyLimits;
+}
+
+/** CONNECT: after the answer it is bytes both ways. */
+async function tunnel(
+  { spec, limits }: Place,
+  asked: IncomingMessage,
+  client: { readonly socket: Duplex; readonly head: Buffer },
+): Promise<void> {
+  const { socket: inside, head } = client;
+  inside.on('error', () => undefined);
+  const target = parseAuthority(asked.url ?? '');
+  if (target === undefined) {
+    inside.end(toRawAnswer(400, 'CONNECT needs HOST:PORT, and HOST to be a valid host name\n'));
+    return;
+  }
+  const opened = await openRequest(spec, {
+    ...{ via: 'proxy', method: 'CONNECT', ...target },
+    call: findCaller(spec, asked),
+  });
+  if (opened.kind === 'refused') {
+    inside.end(toRawAnswer(opened.status, opened.text));
+    return;
+  }
+  const { socket: outside } = opened.request;
+  const over = new Promise<void>((resolve) => {
+    outside.once('close', resolve);
+    if (inside.destroyed) outside.destroy();
+    inside.once('close', () => outside.destroy());
+  });
+  bound(outside, limits);
+  outside.once('close', () => inside.destroy());
+  outside.once('end', () => inside.end());
+  inside.once('end', () => outside.end());
+  inside.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+  if (head.length > 0) outside.write(head);
+  outside.pipe(inside, { end: false });
+  inside.pipe(outside, { end: false });
+  await over;
+  await opened.request.finish(200);
+}
+
+/** Ends a connection that is silent for too long or carries too much. */
+function bound(socket: Socket, limits: ProxyLimits): void {
+  socket.setTimeout(limits.idleMs, () => socket.destroy());
+  const check = (): void => {
+    if (socket.bytesRead > limits.bytes || socket.bytesWritten > limits.bytes) socket.destroy();
+  };
+  socket.on('data', check);
+  socket.on('drain', check);
+}
+
+/** Absolute form: `GET http://host/path`. */
+async function forward(
+  place: Place,
+  asked: IncomingMessage,
+  answer: ServerResponse,
+): Promise<void> {
+  const { spec, limits } = place;
+  answer.on('error', () => undefined);
+  const url = URL.parse(asked.url ?? '');
+  const host = parseHost(url?.hostname ?? '');
+  const problem = findProblem(url, host);
+  if (url === null || host === undefined || problem !== undefined) {
+    refuse(answer, 400, problem ?? 'not a URL\n');
+    return;
+  }
+  const port = url.port === '' ? 80 : Number(url.port);
+  const method = asked.method ?? 'GET';
+  const call = findCaller(spec, asked);
+  const opened = await openRequest(spec, { via: 'proxy', method, host, port, call });
+  if (opened.kind === 'refused') {
+    refuse(answer, opened.status, opened.text);
+    return;
+  }
+  bound(opened.request.socket, limits);
+  const status = await relay({ request: opened.request, url, host, port }, asked, answer);
+  opened.request.socket.destroy();
+  await opened.request.finish(status);
+}
+
+function findProblem(url: URL | null, host: CanonicalHost | undefined): string | undefined {
+  if (url === null) return 'this is a proxy: ask it for a whole URL (http://host/path)\n';
+  if (url.protocol === 'https:') return 'for https, ask this proxy to CONNECT\n';
+  if (url.protocol !== 'http:') return `${url.protocol} is not served here, only http and https\n`;
+  if (url.username !== '' || url.password !== '') return 'no credentials in the URL, please\n';
+  return host === undefined ? 'the URL holds no valid host name\n' : undefined;
+}
+
+interface Upstream {
+  readonly request: OpenRequest;
+  readonly url: URL;
+  readonly host: CanonicalHost;
+  readonly port: number;
+}
+
+/** Sends one request on the connection that was opened for it. Resolves with the status that the
+ *  tool was given, when the answer is over. */
+function relay(up: Upstream, asked: IncomingMessage, answer: ServerResponse): Promise<number> {
+  const { url, host, port } = up;
+  const name = port === 80 ? toHostText(host) : `${toHostText(host)}:${port}`;
+  return new Promise((resolve) => {
+    const outgoing = request({
+      createConnection: () => up.request.socket,
+      method: asked.method,
+      path: `${url.pathname}${url.search}`,
+      setHost: false,
+      headers: [
+        ...['Host', name, 'Connection', 'close'],
+        ...passHeaders(asked.rawHeaders, new Set(['host', ...Object.keys(up.request.headers)])),
+        ...Object.entries(up.request.headers).flat(),
+        // Without it the body of, say, a DELETE would reach the server as a request of its own.
+        ...(asked.headers['transfer-encoding'] === undefined ? [] : CHUNKED),
+      ],
+    });
+    answer.once('close', () => {
+      resolve(answer.statusCode);
+      outgoing.destroy();
+    });
+    outgoing.once('error', () => {
+      if (!answer.headersSent) refuse(answer, 502, `${name} ended the connection\n`);
+      else answer.destroy();
+    });
+    outgoing.once('response', (response) => {
+      response.once('error', () => answer.destroy());
+      const status = response.statusCode ?? 502;
+      answer.writeHead(status, response.statusMessage ?? '', passHeaders(response.rawHeaders));
+      response.pipe(answer);
+    });
+    asked.once('error', () => outgoing.destroy());
+    asked.pipe(outgoing);
+  });
+}
+
+const CHUNKED = ['Transfer-Encoding', 'chunked'];
+
+/** What is meant for the next hop only, and what is meant for us. */
+const hopByHop = [
+  ...['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'expect'],
+  ...['proxy-authenticate', 'proxy-authorization', 'proxy-connection'],
+];
+
+/** Raw headers, name and value in turn, without those that stop here. */
+function passHeaders(raw: readonly string[], without: ReadonlySet<string> = new Set()): string[] {
+  const pairs = raw.flatMap((name, i) => (i % 2 === 0 ? [[name, raw[i + 1] ?? ''] as const] : []));
+  const named = pairs
+    .filter(([name]) => name.toLowerCase() === 'connection')
+    .flatMap(([, value]) =>
+      value
+        .toLowerCase()
+        .split(',')
+        .map((word) => word.trim()),
+    );
+  const dropped = new Set([...hopByHop, ...named, ...without]);
+  return pairs.filter(([name]) => !dropped.has(name.toLowerCase())).flat();
+}
+
+function findCaller(spec: ProxySpec, asked: IncomingMessage): EffectId | undefined {
+  const [, encoded] = /^Basic (\S+)$/i.exec(asked.headers['proxy-authorization'] ?? '') ?? [];
+  const pair = Buffer.from(encoded ?? '', 'base64').toString('latin1');
+  return spec.findCall(pair.slice(pair.indexOf(':') + 1));
+}
+
+function refuse(answer: ServerResponse, status: number, text: string): void {
+  answer.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', connection: 'close' });
+  answer.end(text);
+}
+
+/** For a connection on which no request has been parsed to its end. */
+function toRawAnswer(status: number, text: string): string {
+  const length = Buffer.byteLength(text);
+  return [
+    `HTTP/1.1 ${status} ${status === 403 ? 'Forbidden' : 'Refused'}`,
+    'Content-Type: text/plain; charset=utf-8',
+    `Content-Length: ${length}`,
+    'Connection: close',
+    '',
+    text,
+  ].join('\r\n');
+}
