@@ -1,0 +1,222 @@
+/** One MCP server, connected: its tools, its answers, its end. Nothing it says is believed: its
+ *  schemas are only interpreted (never compiled to code), its hints about effects are not read. */
+import {
+  Client,
+  ProtocolError,
+  SdkError,
+  SdkErrorCode,
+  SdkHttpError,
+  type Transport,
+} from '@modelcontextprotocol/client';
+import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
+import { z } from 'zod';
+import { background } from '../../base/background.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { McpListing } from '../../protocol/mcp-methods.ts';
+import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
+import { type CallResult, callResultSchema } from './result.ts';
+
+export interface ServerSpec {
+  readonly name: string;
+  readonly transport: Transport;
+  /** Resolves when a transport that can end by itself has; with the reason. */
+  readonly ended: Promise<string>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly onChanged: (listing: McpListing) => void;
+}
+
+export type CallEnd =
+  | { readonly kind: 'result'; readonly result: CallResult }
+  /** It answered, or nobody was there to ask: the call did not run, or failed by its own words. */
+  | { readonly kind: 'failed'; readonly message: string }
+  | { readonly kind: 'timeout' }
+  | { readonly kind: 'cancelled' }
+  /** It went away under the call. */
+  | { readonly kind: 'lost'; readonly detail: string };
+
+export interface CallSpec {
+  readonly tool: string;
+  readonly arguments: unknown;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+export interface McpServer {
+  listing(): McpListing;
+  /** A sentence about what is wrong; undefined: nothing. */
+  findProblem(tool: string, value: unknown): string | undefined;
+  /** Never rejects. */
+  call(spec: CallSpec): Promise<CallEnd>;
+  readonly ended: Promise<string>;
+  close(): Promise<void>;
+}
+
+const START_MS = 30_000;
+const LIST_MS = 15_000;
+const PAGES_MAX = 32;
+/** Kept of the pages before anything is judged. */
+const LISTED_MAX = 4 * TOOLS_MAX;
+/** A server that changes its list all the time is asked so often. */
+const RELIST_MS = 2000;
+const PROBLEM_CHARS_MAX = 500;
+const MESSAGE_CHARS_MAX = 4000;
+
+const pageSchema = z.object({
+  tools: z.array(z.unknown()),
+  nextCursor: z.string().max(4096).optional(),
+});
+
+/** Throws MCP_UNAVAILABLE. */
+export async function connectServer(spec: ServerSpec): Promise<McpServer> {
+  const { name, transport, clock, logger, onChanged } = spec;
+  const validators = new CfWorkerJsonSchemaValidator({ shortcircuit: false });
+  const client = new Client(
+    { name: 'prx-supervisor', version: '1' },
+    { capabilities: {}, jsonSchemaValidator: validators },
+  );
+  const lost = Promise.withResolvers<string>();
+  let isClosing = false;
+  let listing: McpListing = { tools: [], problems: [] };
+  let relist: Timer | undefined;
+  client.onerror = (error) => logger.debug('mcp.transport', { server: name, error: error.message });
+  client.setNotificationHandler('notifications/tools/list_changed', () => {
+    relist ??= clock.setTimer(RELIST_MS, () => {
+      relist = undefined;
+      if (!isClosing) background(listAgain(), 'mcp.list', logger);
+    });
+  });
+
+  async function listAgain(): Promise<void> {
+    try {
+      listing = await listTools(client, name);
+      onChanged(listing);
+    } catch (error) {
+      logger.warn('mcp.list_failed', { server: name, error: toPrxError(error).message });
+    }
+  }
+
+  const ended = Promise.race([spec.ended, lost.promise]);
+  try {
+    await Promise.race([
+      client.connect(transport, { timeout: START_MS }),
+      spec.ended.then((reason) => Promise.reject(new Error(reason))),
+    ]);
+    listing = await listTools(client, name);
+  } catch (error) {
+    const reason = await whyEnded(spec.ended, error);
+    await client.close();
+    const message = `the MCP server ${name} could not be used: ${reason}`;
+    throw new PrxError('MCP_UNAVAILABLE', message, { data: { server: name }, cause: error });
+  }
+
+  return {
+    listing: () => listing,
+    findProblem(tool, value) {
+      const found = listing.tools.find((each) => each.spec.name === tool);
+      if (found === undefined) return toUnknown(name, tool);
+      return findProblem(validators, found.spec.parameters, value);
+    },
+    async call({ tool, arguments: value, timeoutMs, signal }) {
+      const found = listing.tools.find((each) => each.spec.name === tool);
+      if (found === undefined) return { kind: 'failed', message: toUnknown(name, tool) };
+      const args = value as Record<string, unknown>; // it was checked against a schema of an object
+      const request = { method: 'tools/call', params: { name: found.name, arguments: args } };
+      try {
+        const options = { timeout: timeoutMs, maxTotalTimeout: timeoutMs, signal };
+        const result = await client.request(request, callResultSchema, options);
+        return { kind: 'result', result };
+      } catch (error) {
+        const end = toCallEnd(error, signal);
+        // A server behind a URL that lost us is asked anew by the next host.
+        if (end.kind === 'lost') lost.resolve(end.detail);
+        return end;
+      }
+    },
+    ended,
+    async close() {
+      isClosing = true;
+      relist?.cancel();
+      await client.close();
+    },
+  };
+}
+
+/** Its own end says more than the request that failed by it. */
+async function whyEnded(ended: Promise<string>, error: unknown): Promise<string> {
+  const none = Promise.resolve(undefined);
+  return (await Promise.race([ended, none])) ?? describe(error);
+}
+
+async function listTools(client: Client, server: string): Promise<McpListing> {
+  if (client.getServerCapabilities()?.tools === undefined) {
+    return { tools: [], problems: ['it offers no tools'] };
+  }
+  const tools: unknown[] = [];
+  let cursor: string | undefined;
+  for (let page = 0; page < PAGES_MAX; page += 1) {
+    const params = cursor === undefined ? {} : { cursor };
+    const request = { method: 'tools/list', params };
+    const answer = await client.request(request, pageSchema, { timeout: LIST_MS });
+    tools.push(...answer.tools.slice(0, LISTED_MAX - tools.length));
+    cursor = answer.nextCursor;
+    if (cursor === undefined) return toListing(server, tools);
+    if (tools.length >= LISTED_MAX) break;
+  }
+  const listing = toListing(server, tools);
+  const cut = `its list goes on behind ${tools.length} tools; the rest was not read`;
+  return { ...listing, problems: [cut, ...listing.problems] };
+}
+
+function findProblem(
+  validators: CfWorkerJsonSchemaValidator,
+  schema: Readonly<Record<string, unknown>>,
+  value: unknown,
+): string | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return 'the arguments are no JSON object';
+  }
+  try {
+    const { valid, errorMessage } = validators.getValidator(schema)(value);
+    if (valid) return undefined;
+    return `the arguments do not fit: ${cleanText(errorMessage ?? '').slice(0, PROBLEM_CHARS_MAX)}`;
+  } catch (error) {
+    // A schema that refers to itself for ever, or to what is not there.
+    const why = describe(error).slice(0, PROBLEM_CHARS_MAX);
+    return `the schema of this tool cannot be used (${why})`;
+  }
+}
+
+function toUnknown(server: string, tool: string): string {
+  return `the MCP server ${server} has no tool ${tool} (any more)`;
+}
+
+function toCallEnd(error: unknown, signal: AbortSignal): CallEnd {
+  if (signal.aborted) return { kind: 'cancelled' };
+  if (error instanceof ProtocolError) return { kind: 'failed', message: describe(error) };
+  if (error instanceof SdkHttpError) return toHttpEnd(error);
+  if (error instanceof SdkError) {
+    if (error.code === SdkErrorCode.RequestTimeout) return { kind: 'timeout' };
+    const isUnsent = error.code === SdkErrorCode.NotConnected;
+    if (isUnsent) return { kind: 'failed', message: 'the server is gone; nothing ran' };
+    if (error.code === SdkErrorCode.InvalidResult) {
+      return { kind: 'failed', message: `it answered with no tool result: ${describe(error)}` };
+    }
+  }
+  return { kind: 'lost', detail: describe(error) };
+}
+
+/** Refused before anything ran, or broken at a moment that nobody knows. */
+function toHttpEnd(error: SdkHttpError): CallEnd {
+  const status = error.status ?? 0;
+  if (status >= 400 && status < 500) return { kind: 'failed', message: describe(error) };
+  return { kind: 'lost', detail: describe(error) };
+}
+
+function describe(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : '';
+  return cleanText(cause === '' ? message : `${message}: ${cause}`).slice(0, MESSAGE_CHARS_MAX);
+}
