@@ -2,21 +2,32 @@
  *  Order that must hold: output to the spool, then reported; the end to the spool, synced, then
  *  answered. Never throws for what a tool does. */
 import { join } from 'node:path';
-import { type AppendLog, openAppendLog } from '../base/append-log.ts';
-import type { Clock } from '../base/clock.ts';
-import { PrxError, systemCode, toPrxError } from '../base/errors.ts';
+import { background } from '../base/background.ts';
+import type { Clock, Timer } from '../base/clock.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ToolOutcome } from '../protocol/content.ts';
+import type { Fingerprints } from '../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
+import type { NetworkRequest } from '../protocol/network.ts';
 import type { RunningSpan } from '../protocol/orphan-door.ts';
-import type { SandboxPolicy, ToolOutput, ToolSpoolRecord } from '../protocol/sandbox-methods.ts';
+import { redactText } from '../protocol/redactor.ts';
+import type { SandboxPolicy, ToolOutput } from '../protocol/sandbox-methods.ts';
 import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
 import type { Backend } from './launch/backend.ts';
-import { type ToolResult, toFailure } from './outcome.ts';
+import type { WorkspaceGuard } from './launch/workspace-guard.ts';
+import type { SessionNetwork } from './network/session-network.ts';
+import { joinSentence, type ToolResult, toFailure, toWithheldSentence } from './outcome.ts';
+import { openSpool, type Spool } from './spool.ts';
 import { createStreamer, type Streamer } from './streamer.ts';
+import { runFetch } from './tools/fetch.ts';
 import type { FileTools } from './tools/files.ts';
+import { runGlob } from './tools/glob.ts';
+import type { ToMarkdown } from './tools/html.ts';
+import { runCode } from './tools/run-code.ts';
 import { runSearch } from './tools/search.ts';
 import { runShell } from './tools/shell.ts';
+import { toTreeLimits } from './watch.ts';
 
 export interface CallParams {
   readonly effect: EffectId;
@@ -30,7 +41,13 @@ export interface CallsSpec {
   readonly session: SessionId;
   readonly backend: Backend;
   readonly fileTools: FileTools;
+  readonly network: SessionNetwork;
+  readonly toMarkdown: ToMarkdown;
+  /** What is not to be shown, as it stands now. */
+  readonly fingerprints: () => Fingerprints;
   readonly policy: SandboxPolicy;
+  readonly policyDigest: string;
+  readonly guard: WorkspaceGuard;
   readonly artifactDir: string;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -45,10 +62,16 @@ export interface Calls {
   cancel(effect: EffectId): void;
   cancelAll(): void;
   count(): number;
+  has(effect: EffectId): boolean;
+  /** Writes a request to the spool of its call. @returns the offset behind it; undefined: there
+   *  is no such call. */
+  note(request: NetworkRequest): number | undefined;
   /** What runs, and when it has ended by itself at the latest. */
   running(): readonly RunningSpan[];
   /** Resolves when no call runs. */
   settled(): Promise<void>;
+  /** Looks through what the calls since the last scan have left. */
+  scan(): Promise<void>;
 }
 
 /** More at once than any turn may ask for; the rest would only share two cores. */
@@ -61,10 +84,17 @@ interface RunningCall {
   readonly outcome: Promise<ToolOutcome>;
   readonly abort: AbortController;
   readonly span: RunningSpan;
+  readonly record: Recording;
+}
+
+/** The spool of a call, for what else happens while it runs. */
+interface Recording {
+  spool: Spool | undefined;
 }
 
 export function createCalls(spec: CallsSpec): Calls {
   const running = new Map<EffectId, RunningCall>();
+  const scanner = createScanner(spec, () => running.size === 0);
 
   return {
     async run(params) {
@@ -74,12 +104,15 @@ export function createCalls(spec: CallsSpec): Calls {
         throw new PrxError('AT_CAPACITY', `${RUNNING_MAX} tool calls run already; ask again later`);
       }
       const abort = new AbortController();
-      const outcome = runCall(spec, params, abort.signal);
-      running.set(params.effect, { outcome, abort, span: toSpan(spec, params) });
+      const record: Recording = { spool: undefined };
+      const { takeNotice } = scanner;
+      const outcome = runCall(spec, params, { signal: abort.signal, record, takeNotice });
+      running.set(params.effect, { outcome, abort, span: toSpan(spec, params), record });
       try {
         return await outcome;
       } finally {
         running.delete(params.effect);
+        if (running.size === 0) scanner.scanLater();
       }
     },
     cancel: (effect) => running.get(effect)?.abort.abort(),
@@ -87,11 +120,59 @@ export function createCalls(spec: CallsSpec): Calls {
       for (const call of running.values()) call.abort.abort();
     },
     count: () => running.size,
+    note(request) {
+      const call = request.call_id === undefined ? undefined : running.get(request.call_id);
+      return call?.record.spool?.append({ kind: 'network', request });
+    },
+    has: (effect) => running.has(effect),
     running: () => [...running.values()].map(({ span }) => span),
+    scan: scanner.scan,
     async settled() {
       await Promise.allSettled([...running.values()].map((call) => call.outcome));
     },
   };
+}
+
+/** After a burst of calls, in a pause of the session. */
+const SCAN_PAUSE_MS = 1000;
+
+/** Scans when nothing runs; what it put aside is said with the next result. */
+function createScanner({ guard, clock, logger }: CallsSpec, isIdle: () => boolean) {
+  let timer: Timer | undefined;
+  let notice = '';
+  let isDue = false;
+
+  async function scan(): Promise<void> {
+    timer?.cancel();
+    if (!isDue) return;
+    isDue = false;
+    const withheld = await guard.scan();
+    if (withheld.length === 0) return;
+    logger.warn('sandbox.withheld', { withheld });
+    notice = toWithheldSentence(withheld);
+  }
+
+  return {
+    scan,
+    scanLater(): void {
+      isDue = true;
+      timer?.cancel();
+      timer = clock.setTimer(SCAN_PAUSE_MS, () => {
+        if (isIdle()) background(scan(), 'sandbox.scan', logger);
+      });
+    },
+    takeNotice(): string {
+      const said = notice;
+      notice = '';
+      return said;
+    },
+  };
+}
+
+interface Extra {
+  readonly signal: AbortSignal;
+  readonly record: Recording;
+  readonly takeNotice: () => string;
 }
 
 function toSpan({ session, clock, policy }: CallsSpec, params: CallParams): RunningSpan {
@@ -104,13 +185,14 @@ function toSpan({ session, clock, policy }: CallsSpec, params: CallParams): Runn
 async function runCall(
   spec: CallsSpec,
   params: CallParams,
-  signal: AbortSignal,
+  { signal, record, takeNotice }: Extra,
 ): Promise<ToolOutcome> {
   const { backend, clock, logger } = spec;
   const { effect, tool } = params;
   const startedMs = clock.nowMs();
   const spool = openSpool(params.spoolPath, logger, spec.isOrphaned);
   if (spool.kind === 'refused') return { ...toFailure(spool.message), duration_ms: 0 };
+  record.spool = spool;
   logger.debug('tool.started', { effect, tool });
   const streamer = createStreamer({
     bytesMax: Math.max(spec.policy.maxOutputBytes, OUTPUT_BYTES_MIN),
@@ -120,11 +202,16 @@ async function runCall(
     },
   });
   const result = await perform({ spec, params, streamer, signal });
+  const notices = [backend.notice ?? '', takeNotice()].filter((text) => text !== '');
+  const refused = spec.network.endCall(effect);
+  const output = redactText(result.output, spec.fingerprints());
   const outcome: ToolOutcome = {
     ...result,
+    output: refused === '' ? output : joinSentence(output, refused),
     duration_ms: Math.round(clock.nowMs() - startedMs),
     level: backend.level,
-    ...(backend.notice === undefined ? {} : { notice: backend.notice }),
+    policy: spec.policyDigest,
+    ...(notices.length === 0 ? {} : { notice: notices.join(' ') }),
   };
   spool.finish({ kind: 'end', outcome });
   logger.debug('tool.ended', { effect, tool, status: outcome.status });
@@ -172,6 +259,7 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
   const limits = {
     timeoutMs: policy.timeoutMs,
     maxOutputBytes: Math.max(policy.maxOutputBytes, OUTPUT_BYTES_MIN),
+    tree: toTreeLimits(policy),
   };
   switch (tool) {
     case 'shell': {
@@ -179,72 +267,53 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
       const artifact = { id, path: join(artifactDir, id) };
       const args = toolTable.shell.arguments.parse(params.arguments);
       return await runShell({
-        ...{ backend, clock, limits, artifact, streamer, signal },
+        ...{ backend, clock, limits, guard: spec.guard, artifact, streamer, signal },
+        ...toOutside(performance),
         arguments: args,
       });
     }
+    case 'run_code': {
+      const id = `tool-${params.effect}`;
+      const artifact = { id, path: join(artifactDir, id) };
+      const args = toolTable.run_code.arguments.parse(params.arguments);
+      return await runCode({
+        ...{ backend, clock, limits, guard: spec.guard, artifact, streamer, signal },
+        ...toOutside(performance),
+        arguments: args,
+      });
+    }
+    case 'glob': {
+      const args = toolTable.glob.arguments.parse(params.arguments);
+      const { effect } = params;
+      return await runGlob({ backend, clock, effect, limits, signal, arguments: args });
+    }
     case 'search': {
       const args = toolTable.search.arguments.parse(params.arguments);
-      return await runSearch({ backend, clock, limits, signal, arguments: args });
+      const { effect } = params;
+      return await runSearch({ backend, clock, effect, limits, signal, arguments: args });
+    }
+    case 'ask_user':
+    case 'todo':
+      return toFailure(`${tool} runs in the supervisor, not in a sandbox.`);
+    case 'fetch': {
+      const id = `tool-${params.effect}`;
+      const artifact = { id, path: join(artifactDir, id) };
+      const args = toolTable.fetch.arguments.parse(params.arguments);
+      const { requests } = spec.network;
+      return await runFetch({
+        ...{ requests, toMarkdown: spec.toMarkdown, clock, limits, artifact, signal },
+        fingerprints: spec.fingerprints(),
+        effect: params.effect,
+        arguments: args,
+      });
     }
     default:
       return await fileTools.run({ tool, arguments: params.arguments, limits, signal });
   }
 }
 
-interface Spool {
-  readonly kind: 'open';
-  /** Returns the offset behind the record; after a failure the last good one. */
-  append(record: ToolSpoolRecord): number;
-  finish(record: ToolSpoolRecord): void;
-}
-
-/** A call without a spool file has never begun: that is how its asker knows, whoever died. So one
- *  whose file cannot be made is not run. A disk that is full later on stops nothing: the answer
- *  then stands in the journal only. */
-function openSpool(
-  path: string,
-  logger: Logger,
-  isOrphaned: () => boolean,
-): Spool | { readonly kind: 'refused'; readonly message: string } {
-  let log: AppendLog;
-  try {
-    log = openAppendLog(path);
-  } catch (error) {
-    logger.error('spool.open_failed', { path, error });
-    const reason = systemCode(error) ?? 'unknown';
-    const message = `The call was not started: its record could not be made (${reason}). Nothing ran.`;
-    return { kind: 'refused', message };
-  }
-  let offset = 0;
-  let failed = false;
-
-  function attempt(act: () => void): void {
-    if (failed) return;
-    try {
-      act();
-    } catch (error) {
-      failed = true;
-      logger.error('spool.write_failed', { path, error });
-    }
-  }
-
-  return {
-    kind: 'open',
-    append(record) {
-      attempt(() => {
-        offset = log.append(record);
-      });
-      return offset;
-    },
-    finish(record) {
-      attempt(() => {
-        log.append(record);
-        // A supervisor that hears the outcome syncs it in its journal.
-        if (isOrphaned()) log.sync();
-      });
-      failed = false;
-      attempt(() => log.close());
-    },
-  };
+/** Whose requests they are, and what goes in and may not come out. */
+function toOutside({ spec, params }: Performance) {
+  const { readSecret } = spec.network.requests;
+  return { effect: params.effect, fingerprints: spec.fingerprints(), readSecret };
 }

@@ -2,27 +2,41 @@
  *  the supervisor is gone it takes nothing new, lets what runs come to its end within its
  *  deadline, spools it, and ends. */
 import type { Clock } from '../base/clock.ts';
-import { PrxError } from '../base/errors.ts';
+import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { Random } from '../base/random.ts';
 import { createConnection, type Transport } from '../protocol/connection.ts';
+import { type Fingerprints, noFingerprints } from '../protocol/fingerprints.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { OrphanFace } from '../protocol/orphan-door.ts';
+import { toPolicyDigest } from '../protocol/policy-digest.ts';
 import {
   type SandboxPolicy,
+  sandboxAsks,
   sandboxNotifications,
   sandboxReports,
   sandboxRequests,
 } from '../protocol/sandbox-methods.ts';
 import { type Calls, createCalls } from './calls.ts';
 import type { Backend } from './launch/backend.ts';
+import { createWorkspaceGuard } from './launch/workspace-guard.ts';
+import type { Callers } from './network/callers.ts';
+import { createSessionNetwork, type SessionNetwork } from './network/session-network.ts';
 import { createFileTools, type FileTools } from './tools/files.ts';
+import type { ToMarkdown } from './tools/html.ts';
 
 export interface HostSpec {
   readonly transport: Transport;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly random: Random;
   readonly pid: number;
-  readonly createBackend: (policy: SandboxPolicy, artifactDir: string) => Promise<Backend>;
+  readonly toMarkdown: ToMarkdown;
+  readonly createBackend: (
+    policy: SandboxPolicy,
+    artifactDir: string,
+    callers: Callers,
+  ) => Promise<Backend>;
 }
 
 export interface Host {
@@ -39,6 +53,7 @@ interface Room {
   readonly backend: Backend;
   readonly fileTools: FileTools;
   readonly calls: Calls;
+  readonly network: SessionNetwork;
 }
 
 interface RoomSpec {
@@ -46,29 +61,38 @@ interface RoomSpec {
   readonly backend: Backend;
   readonly policy: SandboxPolicy;
   readonly artifactDir: string;
+  readonly network: SessionNetwork;
 }
+
+const SECRET_TIMEOUT_MS = 10_000;
 
 export function serveHost(spec: HostSpec): Host {
   const { transport, clock, logger, createBackend } = spec;
   let room: Room | undefined;
   let initializing = false;
   let closing = false;
+  let prints: Fingerprints = noFingerprints;
 
   const connection = createConnection({
     transport,
     clock,
     peer: 'the supervisor',
     local: { requests: sandboxRequests, notifications: sandboxNotifications },
-    remote: { requests: {}, notifications: sandboxReports },
+    remote: { requests: sandboxAsks, notifications: sandboxReports },
     requests: {
-      async 'sandbox/initialize'({ sessionId, policy, artifactDir }) {
+      async 'sandbox/initialize'({ sessionId, policy, artifactDir, fingerprints }) {
+        prints = fingerprints;
         if (initializing) throw new PrxError('INVALID_REQUEST', 'the sandbox is initialized once');
         initializing = true;
-        const backend = await createBackend(policy, artifactDir).catch((error: unknown) => {
+        const network = openNetwork(policy);
+        const { callers } = network;
+        const making = createBackend(policy, artifactDir, callers).catch((error: unknown) => {
           initializing = false;
+          network.close();
           throw error;
         });
-        room = openRoom({ session: sessionId, backend, policy, artifactDir });
+        const backend = await making;
+        room = openRoom({ session: sessionId, backend, policy, artifactDir, network });
         if (closing) await backend.close();
         const { level, uid, workspaceAccess, notice } = backend;
         logger.info('sandbox.initialized', { level, uid, workspaceAccess });
@@ -86,6 +110,9 @@ export function serveHost(spec: HostSpec): Host {
     },
     notifications: {
       'tool/cancel': ({ effect }) => room?.calls.cancel(effect),
+      'sandbox/fingerprints': (next) => {
+        prints = next;
+      },
     },
   });
 
@@ -93,14 +120,46 @@ export function serveHost(spec: HostSpec): Host {
     return closing || !connection.isOpen();
   }
 
-  function openRoom({ session, backend, policy, artifactDir }: RoomSpec): Room {
+  function openNetwork({ network: policy }: SandboxPolicy): SessionNetwork {
+    return createSessionNetwork({
+      ...{ policy, clock, logger },
+      async report(request) {
+        const offset = room?.calls.note(request);
+        await connection.notify('network/request', {
+          ...request,
+          ...(offset === undefined ? {} : { offset }),
+        });
+      },
+      // Alone, we have only the spools of our calls to write to.
+      canRecord: (call) => !isOrphaned() || (call !== undefined && room?.calls.has(call) === true),
+      async readSecret(name, { use, purpose, call }) {
+        const params = { name, use, purpose, ...(call === undefined ? {} : { call_id: call }) };
+        const options = { timeoutMs: SECRET_TIMEOUT_MS };
+        return await connection.request('secret/read', params, options).catch((error: unknown) => {
+          const reason = `the secret ${name} could not be read: ${toPrxError(error).message}`;
+          return { kind: 'refused' as const, reason };
+        });
+      },
+    });
+  }
+
+  function openRoom({ session, backend, policy, artifactDir, network }: RoomSpec): Room {
     const { workspace } = policy;
+    const guard = createWorkspaceGuard({
+      backend,
+      clock,
+      random: spec.random,
+    });
     const fileTools = createFileTools({ backend, workspace, clock, logger });
     const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
       connection.notify('tool/output', output);
-    const ports = { clock, logger, report, isOrphaned };
-    const calls = createCalls({ session, backend, fileTools, policy, artifactDir, ...ports });
-    return { session, backend, fileTools, calls };
+    const fingerprints = (): Fingerprints => prints;
+    const policyDigest = toPolicyDigest(policy);
+    const { toMarkdown } = spec;
+    const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown };
+    const own = { session, backend, fileTools, network };
+    const calls = createCalls({ ...own, policy, policyDigest, guard, artifactDir, ...ports });
+    return { ...own, calls };
   }
 
   async function end(): Promise<void> {
@@ -108,7 +167,9 @@ export function serveHost(spec: HostSpec): Host {
     closing = true;
     if (reason.kind === 'protocol') logger.error('sandbox.protocol', { error: reason.error });
     await room?.calls.settled();
+    await room?.calls.scan();
     room?.fileTools.close();
+    room?.network.close();
     await room?.backend.close();
   }
 

@@ -1,54 +1,31 @@
 /** The sandbox host's process: one per session that uses tools. Standard input and output are the
  *  protocol; logs go to standard error. `--probe` prints what this machine can give and ends. */
+import { tmpdir } from 'node:os';
 import { realClock } from '../base/clock.ts';
-import { createLogger, type Logger, silentLogger } from '../base/logger.ts';
+import { createLogger, silentLogger } from '../base/logger.ts';
 import { listenOwnerSocket } from '../base/owner-socket.ts';
-import { findIdentity, OWNER_MARK } from '../base/process.ts';
+import { OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { findRunDir } from '../protocol/orphan-methods.ts';
-import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
-import type { Backend } from './launch/backend.ts';
-import { createBubblewrapBackend } from './launch/bubblewrap.ts';
-import { createNoneBackend } from './launch/none.ts';
+import { createBackend } from './launch/create-backend.ts';
 import { PARKED_COUNT } from './launch/one-shot.ts';
 import { probe, probePolicy } from './launch/probe.ts';
-import { findRuntimeFiles } from './launch/runtime-files.ts';
+import { findHtmlProgram } from './launch/runtime-files.ts';
 import { findProgram, surveySystem } from './launch/survey.ts';
 import { toWorkerLaunch, type WorkerLaunch } from './launch/worker-launch.ts';
+import { createCallers } from './network/callers.ts';
 
-interface BackendOptions {
-  readonly policy: SandboxPolicy;
-  readonly scratchDir: string;
-  readonly parkedCount: number;
-  readonly logger: Logger;
-}
+/** Where nothing runs that could ask. */
+const noCallers = createCallers((socket) => socket.destroy());
 
-async function createBackend(options: BackendOptions): Promise<Backend> {
-  const { policy, scratchDir, parkedCount, logger } = options;
-  const files = findRuntimeFiles({
-    mainPath: process.argv[1] ?? '',
-    nodePath: process.execPath,
-  });
-  if (policy.backend === 'none') {
-    const marked = markCommands(policy);
-    return await createNoneBackend({ policy: marked, files, scratchDir, random: realRandom });
-  }
-  const ports = { clock: realClock, random: realRandom, logger };
-  return await createBubblewrapBackend({ ...ports, policy, files, parkedCount });
-}
-
-/** At level none nothing dies with us by itself: each command carries whose it is, and of which
- *  host, so that the next start finds those of a host that was killed. */
-function markCommands(policy: SandboxPolicy): SandboxPolicy {
-  const owner = process.env[OWNER_MARK];
-  const own = findIdentity(process.pid);
-  if (owner === undefined || own === undefined) return policy;
-  const env = { ...policy.env, [OWNER_MARK]: `${owner}.${own.pid}.${own.startTicks}` };
-  return { ...policy, envAllowlist: [...policy.envAllowlist, OWNER_MARK], env };
+/** Of the supervisor that started us. */
+function ownerMark(): string | undefined {
+  return process.env[OWNER_MARK];
 }
 
 async function runProbe(): Promise<void> {
-  const options = { policy: probePolicy, scratchDir: '', parkedCount: 0, logger: silentLogger };
+  const own = { policy: probePolicy, scratchDir: '', parkedCount: 0, isSingle: false };
+  const options = { ...own, callers: noCallers, logger: silentLogger, owner: ownerMark() };
   const result = await probe(() => createBackend(options), process.getuid?.() ?? 0);
   const worker = result.level === 'bubblewrap' ? findWorkerLaunch() : undefined;
   const answer = worker === undefined ? result : { ...result, worker };
@@ -70,19 +47,60 @@ function findWorkerLaunch(): WorkerLaunch | undefined {
   });
 }
 
+/** `--explain JSON`: what a command would have. */
+async function runExplanation(): Promise<void> {
+  const { explainOrdered } = await import('./explain.ts');
+  const { text, exit } = await explainOrdered({
+    text: process.argv[3] ?? '',
+    env: process.env,
+    createBackend: (policy) =>
+      createBackend({
+        ...{ policy, scratchDir: tmpdir(), parkedCount: 0, isSingle: false },
+        ...{ callers: noCallers, logger: silentLogger, owner: ownerMark() },
+      }),
+  });
+  process.stdout.write(`${text}\n`, () => process.exit(exit));
+}
+
+/** `--run JSON`: one command, for a person. */
+async function runOrder(): Promise<void> {
+  const { runOrdered } = await import('./order.ts');
+  const exit = await runOrdered({
+    text: process.argv[3] ?? '',
+    env: process.env,
+    clock: realClock,
+    random: realRandom,
+    createBackend: (policy, scratchDir, callers = noCallers) =>
+      createBackend({
+        ...{ policy, scratchDir, parkedCount: 0, isSingle: true },
+        ...{ callers, logger: silentLogger, owner: ownerMark() },
+      }),
+    onSignal: (listener) => {
+      for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, listener);
+    },
+    streams: { stdout: process.stdout, stderr: process.stderr },
+  });
+  process.exit(exit);
+}
+
 async function runHost(): Promise<void> {
   // Loaded here, because the probe, which a start waits for, needs none of it.
   const { serveHost } = await import('./host.ts');
   const { createStreamTransport } = await import('../protocol/transport.ts');
+  const { createToMarkdown } = await import('./tools/html.ts');
   const { openOrphanDoor } = await import('../protocol/orphan-door.ts');
   const logger = createLogger('sandbox', 'info');
   const host = serveHost({
     transport: createStreamTransport(process.stdin, process.stdout),
     clock: realClock,
     logger,
+    random: realRandom,
     pid: process.pid,
-    createBackend: (policy, scratchDir) =>
-      createBackend({ policy, scratchDir, parkedCount: PARKED_COUNT, logger }),
+    toMarkdown: createToMarkdown(findHtmlProgram(process.argv[1] ?? ''), realClock),
+    createBackend: (policy, scratchDir, callers) => {
+      const own = { policy, scratchDir, callers, parkedCount: PARKED_COUNT, isSingle: false };
+      return createBackend({ ...own, logger, owner: ownerMark() });
+    },
   });
   const runDir = findRunDir(process.argv);
   const door =
@@ -104,4 +122,6 @@ async function runHost(): Promise<void> {
 // and what is bound into a sandbox must be readable there. Our own files name their modes.
 process.umask(0o022);
 if (process.argv.includes('--probe')) void runProbe();
+else if (process.argv[2] === '--run') void runOrder();
+else if (process.argv[2] === '--explain') void runExplanation();
 else void runHost();

@@ -3,20 +3,33 @@
 import { constants } from 'node:os';
 import type { ToolOutcome, ToolStatus } from '../protocol/content.ts';
 import type { Collector } from './collect.ts';
+import type { Withheld } from './launch/guards.ts';
+import { toPrintable } from './printable.ts';
 import type { ScriptEnd } from './script.ts';
 import type { SpillResult } from './spill.ts';
+import type { Breach, TreeLimits } from './watch.ts';
 
 /** An outcome without what the host adds to each: duration, level, notice. */
 export type ToolResult = Pick<
   ToolOutcome,
-  'status' | 'output' | 'exit_code' | 'truncated' | 'artifact' | 'usage'
+  'status' | 'output' | 'exit_code' | 'truncated' | 'artifact' | 'usage' | 'exceeded'
 >;
+
+const WITHHELD_SHOWN = 5;
 
 export interface Ending {
   readonly status: ToolStatus;
   readonly exitCode: number | undefined;
   /** One sentence, empty when the output speaks for itself. */
   readonly sentence: string;
+  readonly exceeded?: ToolOutcome['exceeded'];
+}
+
+/** The bounds of one call. */
+export interface ToolLimits {
+  readonly timeoutMs: number;
+  readonly maxOutputBytes: number;
+  readonly tree: TreeLimits;
 }
 
 export interface EndingLimits {
@@ -35,7 +48,8 @@ export function toEnding(end: ScriptEnd, limits: EndingLimits): Ending {
       const sentence =
         `The command and all it started were killed after its time limit of ${seconds} s. ` +
         'Ask for less at once, or for a longer timeout_secs if the limit allows it.';
-      return { status: 'timeout', exitCode: undefined, sentence };
+      const exceeded = { limit: 'timeout_secs', value: seconds, max: seconds };
+      return { status: 'timeout', exitCode: undefined, sentence, exceeded };
     }
     case 'cancelled':
       return { status: 'cancelled', exitCode: undefined, sentence: 'The call was cancelled.' };
@@ -43,8 +57,12 @@ export function toEnding(end: ScriptEnd, limits: EndingLimits): Ending {
       const sentence =
         `The command was killed because it printed more than ${limits.floodBytes} bytes. ` +
         'Write long output to a file in the workspace and look at parts of it.';
-      return { status: 'killed', exitCode: undefined, sentence };
+      const max = limits.floodBytes;
+      const exceeded = { limit: 'max_output_bytes', value: max, max };
+      return { status: 'killed', exitCode: undefined, sentence, exceeded };
     }
+    case 'limit':
+      return toBreachEnding(end.breach);
     case 'lost': {
       const sentence =
         `The sandbox ended without an exit code (${end.detail}): how far the command came is not ` +
@@ -52,6 +70,48 @@ export function toEnding(end: ScriptEnd, limits: EndingLimits): Ending {
       return { status: 'indeterminate', exitCode: undefined, sentence };
     }
   }
+}
+
+const breachSentences: Readonly<Record<Breach['limit'], (value: number, max: number) => string>> = {
+  memory_limit_mb: (value, max) =>
+    `together they used ${value} MiB of memory; the limit is ${max} MiB. Use less at once: ` +
+    'smaller parts, fewer processes',
+  max_cpu_secs: (value, max) =>
+    `together they used ${value} s of processor time; the limit is ${max} s. Do less in one call`,
+  max_disk_mb: (value, max) =>
+    `they added ${value} MiB to the workspace; the limit of one call is ${max} MiB. Write ` +
+    'less, or in several calls',
+  max_files: (value, max) =>
+    `they created ${value} files; the limit of one call is ${max}. Create fewer, or in several ` +
+    'calls',
+};
+
+function toBreachEnding(breach: Breach): Ending {
+  const { limit, value, max } = breach;
+  const why = breachSentences[limit](value, max);
+  const key = `security.sandbox.${limit}`;
+  const sentence = `The command and all it started were killed: ${why} (${key}).`;
+  const status = limit === 'memory_limit_mb' ? 'memory' : 'killed';
+  return { status, exitCode: undefined, sentence, exceeded: { limit, value, max } };
+}
+
+/** For the model, and for whoever reads the result. Pure. */
+export function toWithheldSentence(withheld: readonly Withheld[]): string {
+  if (withheld.length === 0) return '';
+  const shown = withheld.slice(0, WITHHELD_SHOWN).map(({ path, aside, reason }) => {
+    const why = reason === undefined ? '' : ` (${reason})`;
+    return `${toPrintable(path)} is now ${toPrintable(aside)}${why}`;
+  });
+  const more = withheld.length - shown.length;
+  return (
+    `Put aside, because a program of the user would run what it says: ${shown.join(', ')}` +
+    `${more > 0 ? `, and ${more} more` : ''}. Who wants it renames it back.`
+  );
+}
+
+/** What is known of the use of a call. Pure. */
+export function toUsage({ peakBytes }: ScriptEnd): Pick<ToolResult, 'usage'> {
+  return peakBytes === undefined ? {} : { usage: { peak_memory_bytes: peakBytes } };
 }
 
 function toExitEnding(code: number): Ending {

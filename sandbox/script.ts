@@ -3,18 +3,33 @@
  *  and what stood in the pipes was read, not when everybody has closed them. */
 import type { Readable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { Backend, CommandEnd } from './launch/backend.ts';
+import type { Backend, CommandEnd, CommandUse } from './launch/backend.ts';
+import type { GuardWatch, Withheld } from './launch/guards.ts';
 import type { StreamName } from './streamer.ts';
+import { type Breach, type TreeLimits, watchTree } from './watch.ts';
 
 export type StopCause = 'timeout' | 'cancelled' | 'flood' | 'enough';
 
-export type ScriptEnd = CommandEnd | { readonly kind: StopCause };
+export type ScriptEnd = (
+  | CommandEnd
+  | { readonly kind: StopCause }
+  | { readonly kind: 'limit'; readonly breach: Breach }
+) & {
+  /** The most memory that was seen; absent: nobody looked. */
+  readonly peakBytes?: number;
+  /** What appeared in the workspace under a guarded name, and what it is called now. */
+  readonly withheld?: readonly Withheld[];
+};
 
 export interface ScriptSpec {
   readonly backend: Pick<Backend, 'run'>;
   readonly clock: Clock;
   readonly script: string;
+  readonly use?: CommandUse;
   readonly timeoutMs: number;
+  readonly limits: TreeLimits;
+  /** Absent: nothing is guarded. */
+  readonly guard?: GuardWatch | undefined;
   /** Aborted: the call was cancelled. */
   readonly signal: AbortSignal;
   /** Takes a piece of output; its promise holds the reading. `stop` ends the run. */
@@ -33,11 +48,11 @@ const KILLS_MAX = 40;
 
 /** Throws SANDBOX_UNAVAILABLE when there is no sandbox to run it in. */
 export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
-  const { backend, clock, script, timeoutMs, signal, onOutput } = spec;
+  const { backend, clock, script, timeoutMs, limits, guard, signal, onOutput } = spec;
   if (signal.aborted) return { kind: 'cancelled' };
-  const command = await backend.run(script);
+  const command = await backend.run(script, spec.use);
   const draining = new AbortController();
-  let cause: StopCause | undefined;
+  let cause: StopCause | 'limit' | undefined;
   let over = false;
 
   function kill(count: number): void {
@@ -45,7 +60,7 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
     command.kill();
     clock.setTimer(KILL_AGAIN_MS, () => kill(count + 1));
   }
-  function stop(reason: StopCause): void {
+  function stop(reason: StopCause | 'limit'): void {
     if (over || cause !== undefined) return;
     cause = reason;
     kill(1);
@@ -53,11 +68,18 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   const cancel = (): void => stop('cancelled');
   signal.addEventListener('abort', cancel, { once: true });
   if (signal.aborted) cancel();
+  const { tree } = command;
+  const withheld: Withheld[] = [];
+  const sweep = (): void => void withheld.push(...(guard?.sweep() ?? []));
+  const onBreach = (): void => stop('limit');
+  const watch = watchTree({ clock, tree, limits, onBreach, onLook: sweep });
   const timer = clock.setTimer(timeoutMs, () => stop('timeout'));
   const pump = (stream: Readable, name: StreamName): Promise<void> =>
     readInto(stream, (bytes) => onOutput(name, bytes, stop), draining.signal);
   const readers = Promise.all([pump(command.stdout, 'stdout'), pump(command.stderr, 'stderr')]);
   const end = await command.ended;
+  const { breach, peakBytes } = watch.finish();
+  sweep();
   over = true;
   timer.cancel();
   signal.removeEventListener('abort', cancel);
@@ -66,7 +88,15 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   command.stdout.destroy();
   command.stderr.destroy();
   await readers;
-  return cause === undefined ? end : { kind: cause };
+  const seen = {
+    ...(peakBytes === undefined ? {} : { peakBytes }),
+    ...(withheld.length === 0 ? {} : { withheld }),
+  };
+  // The kernel may have killed before anybody looked.
+  if (breach !== undefined && (cause ?? 'limit') === 'limit') {
+    return { kind: 'limit', breach, ...seen };
+  }
+  return cause === undefined || cause === 'limit' ? { ...end, ...seen } : { kind: cause, ...seen };
 }
 
 /** Reads to the end; waits for the taker of each piece, until `draining` says not to. */

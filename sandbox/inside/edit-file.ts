@@ -5,7 +5,7 @@ import type { Random } from '../../base/random.ts';
 import type { editFileArgumentsSchema } from '../../protocol/tools.ts';
 import { ToolFailure, toToolFailure } from './failure.ts';
 import { decodeExact, readWhole } from './open-file.ts';
-import { resolvePath, toShownPath } from './paths.ts';
+import { refuseGuarded, resolvePath, toShownPath } from './paths.ts';
 import { replaceFile } from './replace-file.ts';
 import { type FileContext, type FileResult, toOk } from './result.ts';
 
@@ -19,6 +19,7 @@ export function editFile(
 ): FileResult {
   const absolute = resolvePath(context.workspace, args.path);
   const shown = toShownPath(context.workspace, absolute);
+  refuseGuarded(context.workspace, absolute);
   const edit = chooseEdit(args);
   const old = decodeExact(readWhole(context.workspace, absolute, EDIT_BYTES_MAX), shown);
   const { text, summary } = edit(old, shown);

@@ -1,7 +1,13 @@
 /** Host ↔ file host: what the trusted side asks the process inside the sandbox. */
 import { z } from 'zod';
 
-export const fileToolNames = ['read_file', 'write_file', 'edit_file', 'list_files'] as const;
+export const fileToolNames = [
+  'read_file',
+  'write_file',
+  'edit_file',
+  'list_files',
+  'apply_patch',
+] as const;
 export type FileToolName = (typeof fileToolNames)[number];
 
 export const fileRequests = {

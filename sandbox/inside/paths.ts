@@ -1,12 +1,38 @@
 /** Paths inside the sandbox. The kernel resolves them, so nothing here is a security check: what
  *  must not be reached does not exist in here. */
-import { readdirSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, normalize, relative } from 'node:path';
+import { findGuard } from '../guarded.ts';
 import { ToolFailure } from './failure.ts';
 
 export function resolvePath(workspace: string, path: string): string {
   if (path.includes('\0')) throw new ToolFailure('a path cannot hold a NUL character');
   return normalize(isAbsolute(path) ? path : join(workspace, path));
+}
+
+/** Also for a link that leads nowhere, which is in the way of a new file. */
+export function exists(absolute: string): boolean {
+  return lstatSync(absolute, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Throws ToolFailure for a path that makes a program of the user run something. By its real
+ *  folder: a link may stand on the way. */
+export function refuseGuarded(workspace: string, absolute: string): void {
+  const folder = findReal(dirname(absolute));
+  const guard = findGuard(relative(findReal(workspace), join(folder, basename(absolute))));
+  if (guard === undefined) return;
+  const shown = toShownPath(workspace, absolute);
+  throw new ToolFailure(`${shown} is protected: ${guard}. Ask the user to make this change.`);
+}
+
+/** Of what exists of it. */
+function findReal(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // Not there yet: its parent is.
+    return path === '/' ? path : join(findReal(dirname(path)), basename(path));
+  }
 }
 
 /** As the model should write it: relative to the workspace where that is shorter. */

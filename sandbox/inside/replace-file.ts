@@ -21,8 +21,26 @@ import { ToolFailure } from './failure.ts';
 const MODE_KEPT = 0o777;
 const NAME_BYTES_MAX = 200;
 
+/** New content that lies beside its place. */
+export interface StagedFile {
+  /** Puts it in place. */
+  commit(): void;
+  /** Takes it away; nothing when it was put in place. */
+  abandon(): void;
+}
+
 /** Throws ToolFailure or the system's error. `suffix` makes the temporary name unique. */
 export function replaceFile(path: string, content: string | Buffer, suffix: string): void {
+  const staged = stageFile(path, content, suffix);
+  try {
+    staged.commit();
+  } finally {
+    staged.abandon();
+  }
+}
+
+/** As replaceFile, up to the last step. */
+export function stageFile(path: string, content: string | Buffer, suffix: string): StagedFile {
   mkdirSync(dirname(path), { recursive: true });
   const target = followLink(path);
   const old = statSync(target, { throwIfNoEntry: false });
@@ -32,16 +50,29 @@ export function replaceFile(path: string, content: string | Buffer, suffix: stri
   }
   const name = Buffer.from(basename(target)).subarray(0, NAME_BYTES_MAX).toString('latin1');
   const temporary = join(dirname(target), `.${name.replace(/[^\w.-]/g, '_')}.prx-${suffix}`);
-  try {
-    writeTemporary(temporary, content, old?.mode);
-    renameSync(temporary, target);
-  } catch (error) {
-    rmSync(temporary, { force: true });
+  const abandon = (): void => rmSync(temporary, { force: true });
+  // The file may be written though its folder may not: in place is then the only way.
+  const writeInPlace = (error: unknown): void => {
     if (old === undefined || !isFolderClosed(error)) throw error;
-    // The file may be written though its folder may not: in place is then the only way.
     writeFileSync(target, content);
     chmodSync(target, old.mode & MODE_KEPT);
+  };
+  try {
+    writeTemporary(temporary, content, old?.mode);
+  } catch (error) {
+    abandon();
+    if (old === undefined || !isFolderClosed(error)) throw error;
+    return { commit: () => writeInPlace(error), abandon: () => undefined };
   }
+  const commit = (): void => {
+    try {
+      renameSync(temporary, target);
+    } catch (error) {
+      abandon();
+      writeInPlace(error);
+    }
+  };
+  return { commit, abandon };
 }
 
 function writeTemporary(path: string, content: string | Buffer, mode: number | undefined): void {

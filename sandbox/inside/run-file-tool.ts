@@ -1,11 +1,13 @@
 /** One call of a file tool: parse, run, and turn what went wrong into words for the model. */
 import type { Random } from '../../base/random.ts';
 import {
+  applyPatchArgumentsSchema,
   editFileArgumentsSchema,
   listFilesArgumentsSchema,
   readFileArgumentsSchema,
   writeFileArgumentsSchema,
 } from '../../protocol/tools.ts';
+import { applyPatch } from './apply-patch.ts';
 import { editFile } from './edit-file.ts';
 import { ToolFailure, toToolFailure } from './failure.ts';
 import { listFiles } from './list-files.ts';
@@ -41,5 +43,7 @@ function dispatch(call: FileToolCall): FileResult {
       return editFile(editFileArgumentsSchema.parse(call.arguments), call);
     case 'list_files':
       return listFiles(listFilesArgumentsSchema.parse(call.arguments), call);
+    case 'apply_patch':
+      return applyPatch(applyPatchArgumentsSchema.parse(call.arguments), call);
   }
 }

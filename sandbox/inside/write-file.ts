@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { Random } from '../../base/random.ts';
 import type { writeFileArgumentsSchema } from '../../protocol/tools.ts';
 import { toToolFailure } from './failure.ts';
-import { resolvePath, toShownPath } from './paths.ts';
+import { refuseGuarded, resolvePath, toShownPath } from './paths.ts';
 import { replaceFile } from './replace-file.ts';
 import { type FileContext, type FileResult, toOk } from './result.ts';
 
@@ -14,6 +14,7 @@ export function writeFile(
 ): FileResult {
   const absolute = resolvePath(context.workspace, args.path);
   const shown = toShownPath(context.workspace, absolute);
+  refuseGuarded(context.workspace, absolute);
   try {
     const existed = statSync(absolute, { throwIfNoEntry: false }) !== undefined;
     replaceFile(absolute, args.content, context.random.hex(4));

@@ -4,6 +4,7 @@
  *  outside. Never: a bind of `/`, a value of the host's environment that was not allowed. */
 import { sep } from 'node:path';
 import { assert } from '../../base/assert.ts';
+import type { NetworkPolicy } from '../../protocol/network.ts';
 
 export type PathKind = 'folder' | 'file';
 
@@ -29,15 +30,19 @@ export interface RuntimeMount {
 
 export interface View {
   readonly workspace: PathFact;
-  readonly workspaceAccess: 'write' | 'read-only';
+  /** none: it is not shown, only its path is where things start. */
+  readonly workspaceAccess: 'write' | 'read-only' | 'none';
   readonly readOnly: readonly PathFact[];
   readonly writable: readonly PathFact[];
   readonly hidden: readonly PathFact[];
   readonly protected: readonly PathFact[];
+  /** Of the workspace: writable, but mounted, so that nobody can move it away. */
+  readonly pinned: readonly PathFact[];
   readonly system: readonly SystemEntry[];
   readonly runtime: readonly RuntimeMount[];
   readonly env: Readonly<Record<string, string>>;
   readonly tmpBytes: number;
+  readonly network: NetworkPolicy['mode'];
   /** Whether a system call filter lies ready for it. */
   readonly isFiltered: boolean;
 }
@@ -45,10 +50,12 @@ export interface View {
 /** Where bubblewrap finds its side channels; the spawner opens them under these numbers. */
 const descriptors = { args: 3, block: 4, status: 5, seccomp: 6 } as const;
 
-const SANDBOX_HOME = '/home/agent';
+export const SANDBOX_HOME = '/home/agent';
 export const RUNTIME_DIR = '/run/prx';
-const HOME_BYTES = 64 * 1024 * 1024;
-const SHM_BYTES = 64 * 1024 * 1024;
+/** Where the script of a call stands; it exists in sandboxes only. */
+export const SCRIPT_FOLDER = `${RUNTIME_DIR}/call`;
+export const HOME_BYTES = 64 * 1024 * 1024;
+export const SHM_BYTES = 64 * 1024 * 1024;
 const MASK_BYTES = 4096;
 
 interface Mount {
@@ -66,7 +73,9 @@ export function toSandboxArguments(view: View, options: { readonly parked: boole
   assert(view.tmpBytes > 0, 'a sandbox has room in /tmp');
   const mounts = orderMounts(planMounts(view));
   return [
-    ...['--unshare-user', '--unshare-ipc', '--unshare-pid', '--unshare-net'],
+    ...['--unshare-user', '--unshare-ipc', '--unshare-pid'],
+    // Else the network is the cell's: only its loopback, or with network = "full" the machine's.
+    ...(view.network === 'none' ? ['--unshare-net'] : []),
     ...['--unshare-uts', '--unshare-cgroup', '--hostname', 'sandbox'],
     ...baseMounts(view),
     ...mounts.flatMap((mount) => mount.args),
@@ -102,7 +111,7 @@ function planMounts(view: View): Mount[] {
   const shown: Mount[] = [
     ...view.readOnly.map((fact) => bind('--ro-bind-try', fact, 1)),
     ...view.writable.map((fact) => bind('--bind-try', fact, 2)),
-    bind(view.workspaceAccess === 'write' ? '--bind' : '--ro-bind', view.workspace, 3),
+    ...(view.workspaceAccess === 'none' ? [] : [bindWorkspace(view)]),
   ];
   const visible = [...shown.map((mount) => mount.target), ...systemRoots(view.system)];
   const covers = view.hidden
@@ -113,7 +122,13 @@ function planMounts(view: View): Mount[] {
     .filter((fact) => isInside(fact.path, view.workspace.path))
     .filter((fact) => fact.path !== view.workspace.path)
     .map((fact) => bind('--ro-bind-try', fact, 4));
-  return [...shown, ...guards, ...covers];
+  const pins = view.pinned.map((fact) => bind('--bind-try', fact, 4));
+  const isWritable = view.workspaceAccess === 'write';
+  return [...shown, ...(isWritable ? pins : []), ...guards, ...covers];
+}
+
+function bindWorkspace({ workspace, workspaceAccess }: View): Mount {
+  return bind(workspaceAccess === 'write' ? '--bind' : '--ro-bind', workspace, 3);
 }
 
 /** Parents before children, so that the deeper rule wins. */
@@ -207,14 +222,17 @@ export function toCellArguments(options: {
   readonly staged: boolean;
   /** Makes the command line of this cell unlike any other. */
   readonly mark: string;
+  readonly network: NetworkPolicy['mode'];
 }): string[] {
-  const { stage, staged, mark } = options;
+  const { stage, staged, mark, network } = options;
   const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
   return [
     // No --die-with-parent and no --json-status-fd: our death, or the broken pipe after it, would
     // kill bubblewrap in the middle of its two processes' handshake, and the second then waits for
     // ever (issue 633). The spawner's pipe ties the cell to us instead.
     ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--new-session'],
+    // One loopback for the session, on which its proxy listens.
+    ...(network === 'allowlist' ? ['--unshare-net'] : []),
     ...['--dev-bind', '/', '/', '--proc', '/proc'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
     ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),

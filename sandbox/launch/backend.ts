@@ -1,7 +1,13 @@
 /** What the tools need from an isolation level, whichever it is. */
 import type { Readable, Writable } from 'node:stream';
+import type { EffectId } from '../../protocol/ids.ts';
+import type { View } from './arguments.ts';
+import type { CommandTree } from './command-tree.ts';
 
 export type Level = 'bubblewrap' | 'none';
+
+/** none: there is no workspace inside. */
+export type WorkspaceAccess = 'write' | 'read-only' | 'none';
 
 /** exited: the command ran to its end by itself and has a code. lost: it ended without one, so
  *  how far it came is not known (killed from outside, or the sandbox could not be built). */
@@ -16,9 +22,10 @@ export interface RunningCommand {
   readonly ended: Promise<CommandEnd>;
   /** Ends everything the command started. Idempotent. */
   kill(): void;
+  readonly tree: CommandTree;
 }
 
-/** The process that serves the file tools: JSON-RPC on its standard streams. */
+/** The process that serves the file tools, or an MCP server: JSON-RPC on its standard streams. */
 export interface FileHostProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
@@ -27,18 +34,35 @@ export interface FileHostProcess {
   kill(): void;
 }
 
+/** For whom a command runs, and what it alone is given. */
+export interface CommandUse {
+  readonly call: EffectId;
+  /** Value by name; files of /run/prx/call/secrets in there. */
+  readonly secrets?: Readonly<Record<string, string>>;
+}
+
 export interface Backend {
   readonly level: Level;
   /** The user the tools are on the host. */
   readonly uid: number;
-  readonly workspaceAccess: 'write' | 'read-only';
+  /** The real path of the workspace. */
+  readonly workspace: string;
+  readonly workspaceAccess: WorkspaceAccess;
   /** Said with each result; undefined: nothing to say. */
   readonly notice: string | undefined;
   /** The search program as a command sees it; undefined: there is none. */
   readonly searchProgram: string | undefined;
+  /** Node as a command sees it. */
+  readonly nodeProgram: string;
+  /** Who keeps the memory of a call: the kernel by a control group, or a watch over its tree. */
+  readonly memoryKeeper: 'cgroup v1' | 'cgroup v2' | 'watch';
+  /** What is shown inside; undefined: whatever the user may see. */
+  view(): View | undefined;
   /** Runs a shell script. Throws SANDBOX_UNAVAILABLE when no sandbox can be had. */
-  run(script: string): Promise<RunningCommand>;
+  run(script: string, use?: CommandUse): Promise<RunningCommand>;
   startFileHost(): Promise<FileHostProcess>;
+  /** Runs a shell script that is spoken to on its standard streams. Throws SANDBOX_UNAVAILABLE. */
+  startServer(script: string): Promise<FileHostProcess>;
   /** Kills all that runs and gives everything back; resolves when it is gone. Idempotent. */
   close(): Promise<void>;
 }

@@ -8,10 +8,13 @@ import { PrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
+import type { Callers } from '../network/callers.ts';
 import { toAdvice, toMissingAdvice } from './advice.ts';
 import { toLimitCommand, type View } from './arguments.ts';
 import type { Backend, FileHostProcess, RunningCommand } from './backend.ts';
+import { type CallGroups, openRealCallGroups } from './call-group.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
+import { stampGuarded, surveyGuarded } from './guards.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
 import { canStage } from './prelude.ts';
@@ -28,11 +31,25 @@ export interface BubblewrapSpec {
   readonly logger: Logger;
   /** How many sandboxes wait ready; 0 where one run is all there will be. */
   readonly parkedCount: number;
+  /** One command is all there will be: it shows by itself whether the sandbox can be had, and is
+   *  worth a control group, which costs more than a parked sandbox saves. */
+  readonly isSingle: boolean;
+  /** What answers inside where the policy has an allow-list. */
+  readonly callers: Callers;
 }
 
 /** A cell and what was parked in it; they live and die together. */
 interface Room {
   readonly cell: Cell;
+  readonly parked: Parked;
+}
+
+/** Sandboxes built for the workspace as it was. */
+interface Parked {
+  /** Of the folders that hold what is guarded; undefined: it was too fresh to tell. */
+  readonly stamp: string | undefined;
+  /** What is guarded, as text to compare. */
+  readonly guards: string;
   readonly pool: SandboxPool;
   readonly view: View;
   readonly fileHostView: View;
@@ -48,18 +65,40 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
   const limitCommand = toLimits(programs, policy);
   const stages = programs.perl !== undefined && canStage(process.arch);
   const plan = planView({ policy, files, canStage: stages });
-  const bridge = { spec, programs, plan, limitCommand };
+  const groups = openRealCallGroups(spec.isSingle ? policy.memoryLimitBytes : 0);
+  const bridge = { spec, programs, plan, limitCommand, groups };
   let room = await openRoom(bridge);
   let open = true;
   const backend = describe(plan, room);
 
   async function getRoom(): Promise<Room> {
     assert(open, 'a closed backend is not used');
-    if (room.cell.isAlive()) return room;
-    logger.warn('sandbox.cell_lost', {});
-    room.pool.close();
-    room = await openRoom(bridge);
+    if (!room.cell.isAlive()) {
+      logger.warn('sandbox.cell_lost', {});
+      room.parked.pool.close();
+      room = await openRoom(bridge);
+    }
+    // What is guarded came or went since they were built: they would show it wrongly.
+    const stamp = stampGuarded(plan.workspace, clock.wallMs());
+    if (stamp !== undefined && stamp === room.parked.stamp) return room;
+    const { cell, parked } = room;
+    if (toGuards(plan) === parked.guards) {
+      room = { cell, parked: { ...parked, stamp } };
+    } else {
+      parked.pool.close();
+      room = { cell, parked: park(cell, bridge, stamp) };
+    }
     return room;
+  }
+
+  /** A cell that was killed before `use` could begin anything says nothing about the next one. */
+  async function inRoom<T>(use: (room: Room) => Promise<T>): Promise<T> {
+    try {
+      return await use(await getRoom());
+    } catch (error) {
+      if (!open || room.cell.isAlive()) throw error;
+      return use(await getRoom());
+    }
   }
 
   function refillLater(pool: SandboxPool): void {
@@ -70,21 +109,32 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
 
   return {
     ...backend,
-    async run(script) {
-      const { pool } = await getRoom();
-      const sandbox = await pool.take();
-      const command = sandbox.release(script);
-      refillLater(pool);
-      return command;
+    memoryKeeper: groups === undefined ? 'watch' : `cgroup ${groups.version}`,
+    view: () => room.parked.view,
+    async run(script, use) {
+      return inRoom(async ({ parked: { pool } }) => {
+        const sandbox = await pool.take();
+        await sandbox.placed;
+        const { credential } = sandbox;
+        if (credential !== undefined && use !== undefined) spec.callers.bind(credential, use.call);
+        const command = sandbox.release(script, use?.secrets);
+        refillLater(pool);
+        return command;
+      });
     },
     async startFileHost() {
-      return await startFileHost(await getRoom(), files);
+      const script = `exec ${files.fileHostCommand.join(' ')}\n`;
+      return inRoom((its) => startSpeaking(its.cell, its.parked.fileHostView, script));
+    },
+    async startServer(script) {
+      return inRoom((its) => startSpeaking(its.cell, its.parked.view, script));
     },
     async close() {
       if (!open) return;
       open = false;
-      room.pool.close();
+      room.parked.pool.close();
       await room.cell.close();
+      groups?.close();
     },
   };
 }
@@ -94,27 +144,53 @@ interface Bridge {
   readonly programs: Programs;
   readonly plan: ViewPlan;
   readonly limitCommand: readonly string[];
+  readonly groups: CallGroups | undefined;
 }
 
 async function openRoom(bridge: Bridge): Promise<Room> {
   const { spec, programs, plan, limitCommand } = bridge;
-  const { clock, random, parkedCount } = spec;
+  const { clock, random } = spec;
   const { identity, items } = plan;
-  const program = toFilter({ arch: process.arch, refuseUnseenMemory: true });
-  const filter = program === undefined ? Buffer.alloc(0) : toFilterBytes(program);
+  const filter = findFilter();
   const ports = { clock, random };
-  const cell = await startCell({ programs, identity, items, limitCommand, filter, ...ports });
-  const { view, fileHostView } = plan.toViews(cell.report, filter.length > 0);
-  const pool = createPool(() => parkSandbox({ cell, view, hasInput: false }), parkedCount);
+  const network = spec.policy.network.mode;
+  const { accept: onConnection } = spec.callers;
+  const door = hasProxy(spec) ? { runtime: plan.runtime, onConnection } : undefined;
+  const parts = { programs, identity, items, limitCommand, filter, network, door };
+  const cell = await startCell({ ...parts, ...ports });
+  const parked = park(cell, bridge, stampGuarded(plan.workspace, clock.wallMs()));
   try {
-    await proveRoom(pool);
+    if (!spec.isSingle) await proveRoom(parked.pool);
   } catch (error) {
-    pool.close();
+    parked.pool.close();
     await cell.close();
     throw error;
   }
-  background(pool.refill(), 'sandbox.refill', spec.logger);
-  return { cell, pool, view, fileHostView };
+  background(parked.pool.refill(), 'sandbox.refill', spec.logger);
+  return { cell, parked };
+}
+
+function park(cell: Cell, bridge: Bridge, stamp: string | undefined): Parked {
+  const { spec, plan, groups } = bridge;
+  const { view, fileHostView } = plan.toViews(cell.report, findFilter().length > 0);
+  const pool = createPool(() => {
+    const credential = hasProxy(spec) ? spec.random.hex(16) : undefined;
+    return parkSandbox({ cell, groups, view, hasInput: false, credential });
+  }, spec.parkedCount);
+  return { stamp, guards: toGuards(plan), pool, view, fileHostView };
+}
+
+function hasProxy({ policy }: BubblewrapSpec): boolean {
+  return policy.network.mode === 'allowlist';
+}
+
+function toGuards({ workspace, hasWorkspace }: ViewPlan): string {
+  return hasWorkspace ? JSON.stringify(surveyGuarded(workspace)) : '';
+}
+
+function findFilter(): Buffer {
+  const program = toFilter({ arch: process.arch, refuseUnseenMemory: true });
+  return program === undefined ? Buffer.alloc(0) : toFilterBytes(program);
 }
 
 /** Runs the real profile once: nothing else shows that it can be had. */
@@ -136,10 +212,9 @@ async function readAll(stream: RunningCommand['stdout']): Promise<string> {
   return text;
 }
 
-async function startFileHost(room: Room, files: RuntimeFiles): Promise<FileHostProcess> {
-  const { cell, fileHostView: view } = room;
+async function startSpeaking(cell: Cell, view: View, script: string): Promise<FileHostProcess> {
   const sandbox = await parkSandbox({ cell, view, hasInput: true });
-  const { ended, ...streams } = sandbox.release(`exec ${files.fileHostCommand.join(' ')}\n`);
+  const { ended, ...streams } = sandbox.release(script);
   return { ...streams, exited: ended };
 }
 
@@ -148,9 +223,11 @@ function describe(plan: ViewPlan, room: Room) {
   return {
     level: 'bubblewrap' as const,
     uid: plan.identity.uid,
-    workspaceAccess: room.view.workspaceAccess,
+    workspace: plan.workspace,
+    workspaceAccess: room.parked.view.workspaceAccess,
     notice: notices.length === 0 ? undefined : notices.join(' '),
     searchProgram: plan.searchProgram,
+    nodeProgram: plan.nodeProgram,
   };
 }
 

@@ -5,6 +5,7 @@
  *  outside (nsenter) was tried: killed, it leaves a child to the machine's first process, and where
  *  that one does not reap, the cell cannot end. */
 import { chownSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
@@ -13,6 +14,8 @@ import type { Clock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
 import { type QuickProcess, spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
+import type { NetworkPolicy } from '../../protocol/network.ts';
+import { receiveDoor, toDoorEnvironment } from '../network/door.ts';
 import { toAdvice } from './advice.ts';
 import { STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
 import type { Identity } from './identity.ts';
@@ -27,7 +30,6 @@ import {
   killProcess,
   listChildren,
   listProcesses,
-  listTree,
   readCommandLine,
   readInnerPid,
 } from './process-tree.ts';
@@ -50,6 +52,8 @@ export interface Birth {
   readonly slotPath: string;
   /** Holds the pipes in, out, err, block and status; never shown inside. */
   readonly pipesPath: string;
+  /** Resolves when its process should long have opened them: one that has not never will. */
+  readonly overdue: Promise<void>;
 }
 
 export interface BirthSpec {
@@ -69,8 +73,8 @@ export interface Cell {
   bear(spec: BirthSpec): Promise<Birth>;
   /** Removes what a birth left on the stage. */
   bury(birth: Birth): void;
-  /** Kills the sandbox whose first process has this pid as the cell counts. */
-  killInner(innerPid: number): void;
+  /** The first process of a sandbox as the host counts, given its pid as the cell counts. */
+  findHostPid(innerPid: number): number | undefined;
   /** Resolves when its outer process was reaped: nobody else may do it after us. Idempotent. */
   close(): Promise<void>;
 }
@@ -83,11 +87,23 @@ export interface CellSpec {
   readonly limitCommand: readonly string[];
   /** The system call filter; empty: none. */
   readonly filter: Buffer;
+  readonly network: NetworkPolicy['mode'];
+  /** Absent: nothing listens in the cell. */
+  readonly door?: DoorSpec | undefined;
   readonly clock: Clock;
   readonly random: Random;
 }
 
+export interface DoorSpec {
+  /** The runtime, where the cell finds it. */
+  readonly runtime: string;
+  /** Takes what connects from inside. */
+  readonly onConnection: (socket: Socket) => void;
+}
+
 const START_MS = 10_000;
+/** From its birth until a sandbox has opened its pipes: milliseconds, on a machine that is busy. */
+const OPEN_MS = 10_000;
 const LINES_MAX = 200;
 /** The kernel ends a killed namespace in a few milliseconds. */
 const CLOSE_MS = 1000;
@@ -101,18 +117,22 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
     command,
     args,
     cwd: '/',
-    env: {},
+    env: spec.door === undefined ? {} : toDoorEnvironment(spec.door.runtime),
     // A signal to our group must not hit bubblewrap in its first millisecond either.
     ownSession: true,
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe', ...(spec.door === undefined ? [] : ['ipc' as const])],
   });
+  const door = spec.door === undefined ? undefined : receiveDoor(quick, spec.door.onConnection);
   const stderr = collectText(quick.child.stderr);
   quick.child.stdin?.on('error', () => undefined);
   const output = readLines(quick);
   const lines = await output.untilReady(clock, () => quick.child.kill('SIGKILL'));
   const report = parsePreludeReport(lines ?? []);
   const [initPid] = lines === undefined ? [] : listChildren(quick.pid);
-  if (initPid === undefined) {
+  // The door was sent before the line that says ready.
+  const isOpen = door === undefined || (lines !== undefined && (await door.opened(clock)));
+  if (initPid === undefined || !isOpen) {
+    door?.close();
     quick.child.kill('SIGKILL');
     quick.child.stdin?.destroy();
     await quick.exited;
@@ -121,6 +141,7 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
   }
   const stagePath = `/proc/${initPid}/root${STAGE}`;
   writeStage(stagePath, spec);
+  void quick.exited.then(() => door?.close());
   return createCell({ quick, initPid, stagePath, identity, report, output, clock });
 }
 
@@ -134,7 +155,7 @@ function toCellCommand(spec: CellSpec, mark: string): string[] {
   const { identity, programs, items, limitCommand } = spec;
   const cell = [
     programs.bwrap,
-    ...toCellArguments({ stage: STAGE, staged: identity.drops, mark }),
+    ...toCellArguments({ stage: STAGE, staged: identity.drops, mark, network: spec.network }),
     '--',
     ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.bwrap, programs.mkfifo],
     ...limitCommand,
@@ -182,7 +203,7 @@ function createCell(parts: CellParts): Cell {
     if (identity.drops) chownSync(pipesPath, identity.uid, identity.gid);
     const args = spec.toArguments(`${STAGE}/slots/${slot}`).map((arg) => `${arg}\0`);
     writeFileSync(join(pipesPath, 'args'), args.join(''), { mode: 0o644 });
-    return { slot, slotPath, pipesPath };
+    return { slot, slotPath, pipesPath, overdue: clock.sleep(OPEN_MS) };
   }
 
   return {
@@ -204,10 +225,12 @@ function createCell(parts: CellParts): Cell {
       rmSync(birth.slotPath, { recursive: true, force: true });
       rmSync(birth.pipesPath, { recursive: true, force: true });
     },
-    killInner(innerPid) {
-      if (!alive) return;
-      const found = listTree(initPid).find((pid) => readInnerPid(pid) === innerPid);
-      if (found !== undefined && found !== initPid) killProcess(found);
+    findHostPid(innerPid) {
+      if (!alive) return undefined;
+      // Below its monitor; or below the spawner, once the monitor was killed.
+      const children = listChildren(initPid);
+      const born = [...children.flatMap(listChildren), ...children];
+      return born.find((pid) => readInnerPid(pid) === innerPid);
     },
     async close() {
       if (!alive) return;

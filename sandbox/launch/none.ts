@@ -11,6 +11,7 @@ import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { toReadOnlyNotice } from './advice.ts';
 import { toEnvironment, toLimitCommand } from './arguments.ts';
 import type { Backend, CommandEnd, RunningCommand } from './backend.ts';
+import { toPlainTree } from './command-tree.ts';
 import { decideIdentity, type Identity } from './identity.ts';
 import { decideRlimits } from './limits.ts';
 import { createPipeSource } from './pipes.ts';
@@ -42,13 +43,13 @@ interface Place {
 /** Throws WORKSPACE_REFUSED, SANDBOX_UNAVAILABLE. */
 export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
   const { policy, files, scratchDir, random } = spec;
-  const found = findPath(policy.workspace);
+  const found = findPath(policy.workspace === '' ? '/' : policy.workspace);
   if (found?.kind !== 'folder') {
     throw new PrxError('WORKSPACE_REFUSED', `the workspace ${policy.workspace} is no folder`);
   }
   const host = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const identity = decideIdentity(host, found.owner);
-  const isForeign = identity.drops && found.owner.uid !== identity.uid;
+  const isForeign = policy.workspace !== '' && identity.drops && found.owner.uid !== identity.uid;
   const env = toEnvironment({ allowlist: policy.envAllowlist, env: policy.env });
   const place = { workspace: found.realPath, identity, env: { ...env, HOME: '/tmp' } };
   mkdirSync(scratchDir, { recursive: true, mode: 0o700 });
@@ -61,12 +62,16 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
   const running = new Set<() => void>();
   return {
     level: 'none',
+    workspace: found.realPath,
     uid: identity.uid,
-    workspaceAccess: isForeign ? 'read-only' : 'write',
+    workspaceAccess: policy.workspace === '' ? 'none' : isForeign ? 'read-only' : 'write',
     notice: isForeign
       ? toReadOnlyNotice(found.realPath, 'at level none nothing is mounted; level bubblewrap can')
       : undefined,
     searchProgram: files.search?.path,
+    nodeProgram: files.interpreter.path,
+    memoryKeeper: 'watch',
+    view: () => undefined,
     async run(script) {
       const [stdout, stderr] = [await pipes.take(), await pipes.take()];
       const mark = random.hex(8);
@@ -90,6 +95,18 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
       for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
       const kill = (): void => void quick.child.kill('SIGKILL');
       return { stdin, stdout, stderr, exited: quick.exited, kill };
+    },
+    async startServer(script) {
+      const mark = random.hex(8);
+      const args = [...limitCommand, '/bin/sh', '-c', checkScript(script)];
+      const marked = { ...place, env: { ...place.env, [MARK]: mark } };
+      const quick = await start(marked, args, ['pipe', 'pipe', 'pipe']);
+      const { stdin, stdout, stderr } = quick.child;
+      assert(stdin !== null && stdout !== null && stderr !== null, 'a server has pipes');
+      for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
+      const { ended, kill } = toCommand(quick, mark, { stdout, stderr });
+      running.add(kill);
+      return { stdin, stdout, stderr, exited: ended.finally(() => running.delete(kill)), kill };
     },
     async close() {
       for (const kill of running) kill();
@@ -141,7 +158,7 @@ function toCommand(
     if (signal === undefined) return { kind: 'lost', detail: 'it left no exit code' };
     return { kind: 'exited', code: 128 + constants.signals[signal] };
   });
-  return { ...streams, ended, kill };
+  return { ...streams, ended, kill, tree: toPlainTree(quick.pid) };
 }
 
 function killGroup(pid: number): void {

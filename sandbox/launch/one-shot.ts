@@ -1,26 +1,37 @@
 /** One-shot sandboxes: built ahead, parked before their command, used once. A parked one waits on
  *  its block pipe; its script does not exist before the call, so that whatever ends the wait (also
  *  the death of this process) runs nothing. */
-import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, constants, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
-import { RUNTIME_DIR, toSandboxArguments, type View } from './arguments.ts';
+import { toProxyEnvironment } from '../network/door.ts';
+import { SCRIPT_FOLDER, toSandboxArguments, type View } from './arguments.ts';
 import type { CommandEnd, RunningCommand } from './backend.ts';
+import type { CallGroup, CallGroups } from './call-group.ts';
 import type { Birth, Cell } from './cell.ts';
+import { toSandboxTree } from './command-tree.ts';
+import { killProcess } from './process-tree.ts';
 
 export interface OneShotSpec {
   readonly cell: Cell;
+  /** Where the kernel keeps it within its memory; absent: it does not. */
+  readonly groups?: CallGroups | undefined;
   readonly view: View;
   /** True: the command reads from `stdin`; false: its standard input is empty. */
   readonly hasInput: boolean;
+  /** By which the proxy knows it; absent: there is no proxy. */
+  readonly credential?: string | undefined;
 }
 
 export interface ParkedSandbox {
+  readonly credential?: string | undefined;
   isUsable(): boolean;
+  /** Resolves when it stands where it shall run; only then it is released. */
+  readonly placed: Promise<void>;
   /** Runs the script; once. */
-  release(script: string): ReleasedCommand;
+  release(script: string, secrets?: Readonly<Record<string, string>>): ReleasedCommand;
   discard(): void;
 }
 
@@ -29,59 +40,89 @@ export interface ReleasedCommand extends RunningCommand {
   readonly stdin: Writable;
 }
 
-const SCRIPT_FOLDER = `${RUNTIME_DIR}/call`;
 const SCRIPT_NAME = 'call.sh';
 const STATUS_TEXT_MAX = 4096;
 const CHILD_PID = /"child-pid": (\d+)/;
 
 /** Starts a sandbox up to its command. Throws SANDBOX_UNAVAILABLE when the cell is gone. */
 export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
-  const { cell, view, hasInput } = spec;
+  const { cell, groups, view, hasInput, credential } = spec;
+  const proxy = credential === undefined ? {} : toProxyEnvironment(credential);
   const birth = await cell.bear({
     hasInput,
     toArguments: (source) =>
       toSandboxArguments(
-        { ...view, runtime: [...view.runtime, { source, target: SCRIPT_FOLDER }] },
+        {
+          ...view,
+          env: { ...view.env, ...proxy },
+          runtime: [...view.runtime, { source, target: SCRIPT_FOLDER }],
+        },
         { parked: true },
       ),
   });
   const pipes = openPipes(birth);
   const status = watchStatus(pipes.status);
   let state: 'parked' | 'released' | 'over' = 'parked';
+  let group: CallGroup | undefined;
+  const placed = groups === undefined ? Promise.resolve() : status.born.then(place);
   // What was killed before it opened its pipes left none that would end.
-  void cell.ended.then(pipes.endUnwritten);
+  void Promise.race([cell.ended, birth.overdue]).then(pipes.endUnwritten);
   const ended = status.closed.then((): CommandEnd => {
     state = 'over';
     pipes.closeBlock();
     // The monitor may have been killed before its sandbox was tied to it.
     kill();
     cell.bury(birth);
+    void placed.then(() => group?.release());
     const code = status.findExitCode();
     if (code !== undefined) return { kind: 'exited', code };
     return { kind: 'lost', detail: 'its process was killed from outside or could not start' };
   });
 
-  function kill(): void {
+  function findHostPid(): number | undefined {
     const innerPid = status.findInnerPid();
-    if (innerPid !== undefined) cell.killInner(innerPid);
-    else if (state !== 'over') {
+    // Looked up anew each time: a pid that was kept may be somebody else's by now.
+    return innerPid === undefined ? undefined : cell.findHostPid(innerPid);
+  }
+
+  /** Before its command is there: what it will start is counted from the first byte. */
+  async function place(): Promise<void> {
+    const pid = state === 'over' ? undefined : findHostPid();
+    const taken = pid === undefined ? undefined : groups?.take();
+    if (pid === undefined || taken === undefined) return;
+    if (await taken.join(pid)) group = taken;
+    else taken.release();
+  }
+
+  function kill(): void {
+    const pid = findHostPid();
+    if (pid !== undefined) killProcess(pid);
+    else if (status.findInnerPid() === undefined && state !== 'over') {
       // Not born yet, or killed in its first millisecond: then nobody ever wrote, and the end of
       // the pipe would never come.
-      status.onInnerPid(kill);
+      void status.born.then(() => state !== 'over' && status.findInnerPid() && kill());
       pipes.endUnwritten();
     }
   }
 
+  const tree = toSandboxTree(() => (state === 'over' ? undefined : findHostPid()), {
+    wasOutOfMemory: () => group?.wasOutOfMemory() ?? false,
+    peakBytes: () => group?.peakBytes(),
+  });
+
   return {
+    credential: spec.credential,
     isUsable: () => state === 'parked' && cell.isAlive(),
-    release(script) {
+    placed,
+    release(script, secrets = {}) {
       assert(state === 'parked', 'a sandbox is used once');
       state = 'released';
+      writeSecrets(birth.slotPath, secrets);
       writeFileSync(join(birth.slotPath, SCRIPT_NAME), script, { mode: 0o644 });
       pipes.release();
       if (!hasInput) pipes.stdin.destroy();
       const { stdin, stdout, stderr } = pipes;
-      return { stdin, stdout, stderr, ended, kill };
+      return { stdin, stdout, stderr, ended, kill, tree };
     },
     discard() {
       kill();
@@ -89,6 +130,16 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
       for (const stream of [pipes.stdin, pipes.stdout, pipes.stderr]) stream.destroy();
     },
   };
+}
+
+/** Into the sandbox's own folder on the stage, which is memory of the cell, is seen by this one
+ *  sandbox, and goes with it. */
+function writeSecrets(slotPath: string, secrets: Readonly<Record<string, string>>): void {
+  const named = Object.entries(secrets);
+  if (named.length === 0) return;
+  const folder = join(slotPath, 'secrets');
+  mkdirSync(folder, { mode: 0o755 });
+  for (const [name, value] of named) writeFileSync(join(folder, name), value, { mode: 0o444 });
 }
 
 const WRITE_ONLY = constants.O_WRONLY | constants.O_NONBLOCK;
@@ -140,16 +191,19 @@ function watchErrors(socket: Socket): Socket {
  *  exit code, only when the command was started at all. */
 function watchStatus(stream: Socket) {
   let text = '';
-  let heard: (() => void) | undefined;
+  let tellBorn: () => void = () => undefined;
+  const born = new Promise<void>((resolve) => {
+    tellBorn = resolve;
+  });
   stream.on('data', (chunk: Buffer) => {
     if (text.length < STATUS_TEXT_MAX) text += chunk.toString('latin1');
-    if (heard === undefined || find(CHILD_PID) === undefined) return;
-    const tell = heard;
-    heard = undefined;
-    tell();
+    if (find(CHILD_PID) !== undefined) tellBorn();
   });
   const closed = new Promise<void>((resolve) => {
-    stream.once('close', () => resolve());
+    stream.once('close', () => {
+      tellBorn();
+      resolve();
+    });
   });
   const find = (pattern: RegExp): number | undefined => {
     const digits = pattern.exec(text)?.[1];
@@ -157,10 +211,8 @@ function watchStatus(stream: Socket) {
   };
   return {
     closed,
-    /** Called once, when the pid becomes known. */
-    onInnerPid(listener: () => void): void {
-      heard = listener;
-    },
+    /** Resolves when its pid is known, or never will be. */
+    born,
     findInnerPid: () => find(CHILD_PID),
     findExitCode: () => find(/"exit-code": (\d+)/),
   };

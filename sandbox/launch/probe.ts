@@ -1,6 +1,7 @@
 /** Whether this machine can give a sandbox, found out by building a real one: names and versions
  *  promise nothing (containers, AppArmor, sysctls). */
 import { toPrxError } from '../../base/errors.ts';
+import { noNetwork } from '../../protocol/network.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Backend } from './backend.ts';
 
@@ -27,9 +28,13 @@ export const probePolicy: SandboxPolicy = {
   env: {},
   timeoutMs: 10_000,
   memoryLimitBytes: 0,
+  cpuMs: 0,
+  diskBytes: 0,
+  filesMax: 0,
   maxPids: 64,
   maxOutputBytes: 65_536,
   tmpBytes: 1024 * 1024,
+  network: noNetwork,
 };
 
 /** Never throws: what went wrong is the answer. */

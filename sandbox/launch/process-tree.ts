@@ -3,9 +3,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { findIdentity, signalIdentity } from '../../base/process.ts';
 
-/** More than any tree of ours; a bound for the walk, not a promise. */
-const DESCENDANTS_MAX = 4096;
-
 /** Children of a live process, by the kernel's own list; by a scan where it has none. */
 export function listChildren(pid: number): number[] {
   try {
@@ -42,15 +39,6 @@ function readParent(pid: number): number | undefined {
   }
 }
 
-/** The process and all below it, parents first. */
-export function listTree(pid: number): number[] {
-  const found = [pid];
-  for (let index = 0; index < found.length && found.length < DESCENDANTS_MAX; index += 1) {
-    found.push(...listChildren(found[index] ?? 0));
-  }
-  return found;
-}
-
 export function readCommandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
@@ -73,6 +61,11 @@ export function readInnerPid(pid: number): number | undefined {
 }
 
 export function killProcess(pid: number): void {
+  signalProcess(pid, 'SIGKILL');
+}
+
+/** Nothing happens when it is gone. */
+export function signalProcess(pid: number, signal: NodeJS.Signals): void {
   const identity = findIdentity(pid);
-  if (identity !== undefined) signalIdentity(identity, 'SIGKILL');
+  if (identity !== undefined) signalIdentity(identity, signal);
 }

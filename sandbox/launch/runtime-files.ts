@@ -14,6 +14,8 @@ export interface RuntimeFile {
 export interface RuntimeFiles {
   /** The search program; undefined: neither ours nor the system's was found. */
   readonly search: RuntimeFile | undefined;
+  /** Node as commands find it, for run_code. */
+  readonly interpreter: RuntimeFile;
   /** Node and the program of the file host. */
   readonly fileHost: readonly RuntimeFile[];
   /** The file host's command line inside. */
@@ -28,7 +30,7 @@ export interface RuntimeInput {
   readonly nodePath: string;
 }
 
-const NODE = `${RUNTIME_DIR}/node`;
+export const NODE = `${RUNTIME_DIR}/node`;
 /** A small helper: young objects in 2 MB halves, old ones in at most 256 MB. */
 const NODE_FLAGS = ['--max-semi-space-size=2', '--max-old-space-size=256', '--disable-sigusr1'];
 const SOURCE_FOLDERS = ['package.json', 'base', 'protocol', 'sandbox', 'node_modules'];
@@ -45,6 +47,7 @@ export function findRuntimeFiles(input: RuntimeInput): RuntimeFiles {
   const found = findSearch(mainPath);
   return {
     search: found === undefined ? undefined : { path: found, target: `${RUNTIME_DIR}/bin/rg` },
+    interpreter: { path: nodePath, target: `${RUNTIME_DIR}/bin/node` },
     fileHost: [
       { path: nodePath, target: NODE },
       ...parts.map((name) => ({ path: join(root, name), target: `${inside}/${name}` })),
@@ -52,6 +55,13 @@ export function findRuntimeFiles(input: RuntimeInput): RuntimeFiles {
     fileHostCommand: [NODE, ...NODE_FLAGS, `${inside}/${program}`],
     bareFileHostCommand: [nodePath, ...NODE_FLAGS, join(root, program)],
   };
+}
+
+/** The program of the thread that converts pages; it runs in the host, not inside. */
+export function findHtmlProgram(main: string): string {
+  const mainPath = findPath(main)?.realPath ?? main;
+  const name = mainPath.endsWith('.ts') ? 'tools/html-main.ts' : 'html.js';
+  return join(dirname(mainPath), name);
 }
 
 /** The packaged binary, else the system's. The package itself throws where its platform part was

@@ -1,15 +1,24 @@
 /** The payload of a cell: a shell loop that starts one bubblewrap per line. All it does is open
  *  pipes and fork; it reads nothing of the user's and ends when the host's pipe ends, and with it
- *  the cell. Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
+ *  the cell. When memory runs out the kernel looks here first, before it takes our own processes.
+ *  Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
  */
 
-/** Called with the stage, bwrap, mkfifo, then the limit command. One fork, so that bubblewrap is
- *  the child of the loop itself: its death signal is armed against its parent, whoever that is
- *  then. `jobs` reaps and forgets those that ended. Any POSIX shell will do. */
+/** Called with the stage, bwrap, mkfifo, then the limit command. PRX_DOOR is the runtime that opens
+ *  the session's door to the proxy and hands it out through descriptor 3, which is then closed;
+ *  absent: no door. One fork, so that bubblewrap is the child of the loop itself: its death signal
+ *  is armed against its parent, whoever that is then. `jobs` reaps and forgets those that ended.
+ *  Any POSIX shell will do. */
 export const SPAWNER_SCRIPT = `
 umask 077
+echo 500 > /proc/self/oom_score_adj 2>/dev/null
 stage=$1 bwrap=$2 mkfifo=$3
 shift 3
+if [ -n "$PRX_DOOR" ]; then
+  "$PRX_DOOR" -e "$PRX_DOOR_SCRIPT" || exit 1
+  exec 3>&-
+  unset PRX_DOOR PRX_DOOR_SCRIPT NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE
+fi
 echo ready
 while read -r slot input; do
   pipes=$stage/pipes/$slot

@@ -8,19 +8,28 @@ import {
   isInside,
   type PathFact,
   type RuntimeMount,
+  SANDBOX_HOME,
   toEnvironment,
   type View,
 } from './arguments.ts';
+import { type GuardedPath, surveyGuarded } from './guards.ts';
 import { decideIdentity, decideStageKind, type Identity } from './identity.ts';
 import { type PreludeReport, STAGE, type StageItem } from './prelude.ts';
-import type { RuntimeFiles } from './runtime-files.ts';
+import { NODE, type RuntimeFiles } from './runtime-files.ts';
 import { findPath, isWritable, type SurveyedPath, surveySystem } from './survey.ts';
 
 export interface ViewPlan {
+  /** The workspace as it is on disk. */
+  readonly workspace: string;
+  /** False: the name above exists inside only. */
+  readonly hasWorkspace: boolean;
   readonly identity: Identity;
   /** What the prelude stages; empty when nothing is to be staged. */
   readonly items: readonly StageItem[];
   readonly searchProgram: string | undefined;
+  readonly nodeProgram: string;
+  /** The runtime as the cell finds it. */
+  readonly runtime: string;
   /** The view, once the prelude has said what it could map. */
   toViews(report: PreludeReport, isFiltered: boolean): Views;
   toNotices(report: PreludeReport): string[];
@@ -47,6 +56,13 @@ interface Shown {
 }
 
 const WORKSPACE = 'workspace';
+/** Where there is no workspace: the home inside, whose files go with the sandbox. */
+const NOWHERE: SurveyedPath = {
+  path: SANDBOX_HOME,
+  realPath: SANDBOX_HOME,
+  kind: 'folder',
+  owner: { uid: 0, gid: 0 },
+};
 
 /** Throws WORKSPACE_REFUSED when the workspace is no folder, SANDBOX_UNAVAILABLE when root has no
  *  way to become another user with it. */
@@ -58,7 +74,7 @@ export function planView(input: ViewInput): ViewPlan {
   if (identity.drops && !canStage) throw noStage();
   const listed = surveyListed(policy);
   const shown: Shown[] = [
-    { surveyed: workspace, access: 'write', name: WORKSPACE, target: workspace.realPath },
+    ...(policy.workspace === '' ? [] : [toShownWorkspace(workspace)]),
     ...listed.writable.map((fact, i) => toShown(fact, 'write', `writable-${i}`)),
     ...listed.readOnly.map((fact, i) => toShown(fact, 'read-only', `read-only-${i}`)),
     ...surveyRuntime(files),
@@ -66,9 +82,13 @@ export function planView(input: ViewInput): ViewPlan {
   const sourceOf = (item: Shown): string =>
     identity.drops ? `${STAGE}/${item.name}` : item.surveyed.realPath;
   return {
+    workspace: workspace.realPath,
+    hasWorkspace: workspace !== NOWHERE,
     identity,
     items: identity.drops ? shown.map(toStageItem) : [],
     searchProgram: files.search?.target,
+    nodeProgram: files.interpreter.target,
+    runtime: shown.filter((item) => item.target === NODE).map(sourceOf)[0] ?? process.execPath,
     toViews: (report, isFiltered) => {
       const refusal = findRefusal(report, identity, workspace);
       return toViews({ policy, workspace, shown, report, refusal, isFiltered, sourceOf });
@@ -86,6 +106,7 @@ function findRefusal(
   identity: Identity,
   workspace: SurveyedPath,
 ): string | undefined {
+  if (workspace === NOWHERE) return undefined;
   const unmapped = report.unmapped.find(({ name }) => name === WORKSPACE);
   if (unmapped !== undefined) return toReadOnlyNotice(workspace.realPath, unmapped.reason);
   if (identity.drops || isWritable(workspace.realPath)) return undefined;
@@ -93,6 +114,7 @@ function findRefusal(
 }
 
 function findWorkspace(path: string): SurveyedPath {
+  if (path === '') return NOWHERE;
   const found = findPath(path);
   if (found?.kind === 'folder') return found;
   const what = found === undefined ? 'does not exist or cannot be reached' : 'is not a folder';
@@ -134,12 +156,16 @@ function surveyHidden(policy: SandboxPolicy): PathFact[] {
   });
 }
 
+function toShownWorkspace(surveyed: SurveyedPath): Shown {
+  return { surveyed, access: 'write', name: WORKSPACE, target: surveyed.realPath };
+}
+
 function toShown(surveyed: SurveyedPath, access: Shown['access'], name: string): Shown {
   return { surveyed, access, name, target: surveyed.path };
 }
 
 function surveyRuntime(files: RuntimeFiles): Shown[] {
-  const tools = files.search === undefined ? [] : [files.search];
+  const tools = [...(files.search === undefined ? [] : [files.search]), files.interpreter];
   return [
     ...tools.map((file) => ({ file, access: 'tool' as const })),
     ...files.fileHost.map((file) => ({ file, access: 'file-host' as const })),
@@ -176,26 +202,50 @@ function toViews(parts: ViewParts): Views {
   const [source = workspace.realPath] = shown
     .filter((item) => item.name === WORKSPACE)
     .map(sourceOf);
-  const tools = [...accountMounts, ...facts('tool').map(toRuntimeMount)];
+  const guards = workspace === NOWHERE ? [] : surveyGuarded(workspace.realPath);
+  const guarded = (how: GuardedPath['how']): PathFact[] =>
+    guards
+      .filter((guard) => guard.how === how)
+      .map(({ path, kind }) => ({
+        path: `${workspace.realPath}/${path}`,
+        source: `${source}/${path}`,
+        kind,
+      }));
+  const resolver = policy.network.mode === 'full' ? findResolver() : [];
+  const tools = [...accountMounts, ...facts('tool').map(toRuntimeMount), ...resolver];
   const view: View = {
     workspace: { path: workspace.realPath, source, kind: 'folder' },
-    workspaceAccess: refusal === undefined ? 'write' : 'read-only',
+    workspaceAccess: toAccess(workspace, refusal),
     readOnly: facts('read-only'),
     writable: facts('write'),
     hidden: surveyHidden(policy),
-    protected: surveyProtected(policy, workspace.realPath, source),
+    protected: [...surveyProtected(policy, workspace.realPath, source), ...guarded('read-only')],
+    pinned: guarded('pinned'),
     system: surveySystem(),
     runtime: tools,
     env: toEnvironment({ allowlist: policy.envAllowlist, env: policy.env }),
     tmpBytes: policy.tmpBytes,
+    network: policy.network.mode,
     isFiltered,
   };
   const own = [...tools, ...facts('file-host').map(toRuntimeMount)];
   return { view, fileHostView: { ...view, runtime: own } };
 }
 
+function toAccess(workspace: SurveyedPath, refusal: string | undefined): View['workspaceAccess'] {
+  if (workspace === NOWHERE) return 'none';
+  return refusal === undefined ? 'write' : 'read-only';
+}
+
 function toRuntimeMount(fact: PathFact): RuntimeMount {
   return { source: fact.source, target: fact.path };
+}
+
+/** Who uses the machine's network asks the machine's name servers. */
+function findResolver(): RuntimeMount[] {
+  const target = '/etc/resolv.conf';
+  const found = findPath(target);
+  return found === undefined ? [] : [{ source: found.realPath, target }];
 }
 
 const accountMounts: readonly RuntimeMount[] = ['passwd', 'group', 'hosts'].map((name) => ({
@@ -205,6 +255,7 @@ const accountMounts: readonly RuntimeMount[] = ['passwd', 'group', 'hosts'].map(
 
 /** Protected paths of the workspace, found through the workspace's own source. */
 function surveyProtected(policy: SandboxPolicy, workspace: string, source: string): PathFact[] {
+  if (policy.workspace === '') return [];
   return policy.protectedPaths.flatMap((path) => {
     const found = findPath(path);
     if (found === undefined || !isInside(found.realPath, workspace)) return [];

@@ -2,9 +2,10 @@
  *  counted, and cut; the separator after the path is a NUL, so no file name can forge a match. */
 import type { z } from 'zod';
 import type { Clock } from '../../base/clock.ts';
+import type { EffectId } from '../../protocol/ids.ts';
 import type { searchArgumentsSchema } from '../../protocol/tools.ts';
 import type { Backend } from '../launch/backend.ts';
-import { type ToolResult, toEnding, toFailure } from '../outcome.ts';
+import { type ToolLimits, type ToolResult, toEnding, toFailure, toUsage } from '../outcome.ts';
 import { runScript, type StopCause } from '../script.ts';
 
 export type SearchArguments = z.infer<typeof searchArgumentsSchema>;
@@ -12,8 +13,9 @@ export type SearchArguments = z.infer<typeof searchArgumentsSchema>;
 export interface SearchCall {
   readonly backend: Backend;
   readonly clock: Clock;
+  readonly effect: EffectId;
   readonly arguments: SearchArguments;
-  readonly limits: { readonly timeoutMs: number; readonly maxOutputBytes: number };
+  readonly limits: ToolLimits;
   readonly signal: AbortSignal;
 }
 
@@ -23,7 +25,7 @@ const ERROR_CHARS_MAX = 2000;
 
 /** Throws SANDBOX_UNAVAILABLE; every other end is a result. */
 export async function runSearch(call: SearchCall): Promise<ToolResult> {
-  const { backend, clock, limits, signal } = call;
+  const { backend, clock, effect, limits, signal } = call;
   const program = backend.searchProgram;
   if (program === undefined) {
     const mend = 'install ripgrep on the host, or reinstall prx-supervisor with optional packages';
@@ -47,8 +49,9 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
   }
 
   const script = toSearchScript(program, call.arguments);
-  const { timeoutMs } = limits;
-  const end = await runScript({ backend, clock, script, timeoutMs, signal, onOutput });
+  const { timeoutMs, tree } = limits;
+  const bounds = { timeoutMs, limits: tree, use: { call: effect } };
+  const end = await runScript({ backend, clock, script, ...bounds, signal, onOutput });
   const found = lines.finish();
   if (end.kind === 'exited' && end.code === 1 && found.count === 0) {
     return { status: 'ok', output: 'No matches.', exit_code: 1, truncated: false };
@@ -61,7 +64,8 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
   const status = end.kind === 'exited' ? 'ok' : ending.status;
   const notes = [found.note, end.kind === 'exited' ? errors.trim() : ending.sentence];
   const output = [found.text, ...notes.filter((note) => note !== '')].join('\n');
-  return { status, output, truncated: found.note !== '' };
+  const exceeded = ending.exceeded === undefined ? {} : { exceeded: ending.exceeded };
+  return { status, output, truncated: found.note !== '', ...toUsage(end), ...exceeded };
 }
 
 /** The command line for /bin/sh. Pure. */

@@ -1,0 +1,73 @@
+/** Names in a workspace that make somebody else's program run something: an editor that opens the
+ *  folder, a shell that enters it, git. A tool may read them; what exists of them is read-only
+ *  inside, and what appears is put aside under another name. Pure. */
+
+/** In the workspace's own folder: that is what a person opens or enters. */
+const STARTERS: ReadonlySet<string> = new Set([
+  // Editors: tasks and settings that run when the folder is opened.
+  ...['.vscode', '.vscode-server', '.idea', '.cursor', '.zed', '.fleet', '.windsurf', '.vs'],
+  ...['.devcontainer', '.devcontainer.json', '.exrc', '.nvimrc', '.nvim.lua', '.vimrc', '.lvimrc'],
+  ...['.dir-locals.el', '.dir-locals-2.el', '.emacs', '.projectile'],
+  // Shells, and what hooks into them when the folder is entered.
+  ...['.envrc', '.mise.toml', 'mise.toml', '.mise', '.rtx.toml', '.autoenv', '.autoenv.zsh'],
+  ...['.bashrc', '.bash_profile', '.bash_login', '.bash_logout', '.profile', '.zshrc', '.zshenv'],
+  ...['.zprofile', '.zlogin', '.zlogout', '.kshrc', '.inputrc', '.gitconfig', '.ripgreprc'],
+  // Agents, whose own settings start servers and hooks.
+  ...['.mcp.json', '.claude', '.codex', '.gemini', '.agents', '.aider.conf.yml', '.continue'],
+  // Hooks that a package script points git at.
+  ...['.husky', '.githooks'],
+]);
+
+/** In a git folder: the configuration, the hooks, and what moves git to another configuration. */
+export const GIT_ENTRIES = ['config', 'config.worktree', 'hooks', 'commondir'] as const;
+
+/** What was put aside carries this in its name, which nothing starts. */
+const ASIDE = '.withheld-';
+
+export const starterNames: readonly string[] = [...STARTERS];
+
+/** Why a path, relative to the workspace, is not to be written; undefined: it may be. */
+export function findGuard(relative: string): string | undefined {
+  const [first = '', second = ''] = relative.split('/');
+  if (STARTERS.has(first)) return `${first} is run by editors, shells or agents of its user`;
+  if (relative === '.git' || (first === '.git' && isGitEntry(second))) {
+    return `${relative} decides what git runs`;
+  }
+  return undefined;
+}
+
+function isGitEntry(name: string): boolean {
+  return GIT_ENTRIES.some((entry) => entry === name);
+}
+
+export function toAsideName(name: string, mark: string): string {
+  return `${name}${ASIDE}${mark}`;
+}
+
+/** Keys that only describe a repository. Any other can name a program to run, or a file with more
+ *  keys; git has dozens of those and gains some, so the list is of what is known to be harmless. */
+const PLAIN_KEYS =
+  /^(core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf|eol|safecrlf|abbrev|compression|sharedrepository)|user\.(name|email)|init\.defaultbranch|remote\.(.+\.)?(url|pushurl|fetch|mirror|prune|tagopt|partialclonefilter|promisor)|branch\.(.+\.)?(remote|merge|rebase|pushremote|description)|submodule\.(.+\.)?(url|active|branch)|submodule\.active|extensions\.(objectformat|partialclone|refstorage|preciousobjects)|pull\.(rebase|ff)|push\.(default|autosetupremote)|fetch\.prune|gc\.auto|advice\..*)$/;
+
+/** The first key of a git configuration that may make git run something; undefined: none. What
+ *  cannot be read as plain sections and keys counts. Pure. */
+export function findActiveKey(text: string): string | undefined {
+  let section = '';
+  for (const raw of text.split('\n')) {
+    const line = raw.trim();
+    if (line === '' || line.startsWith('#') || line.startsWith(';')) continue;
+    const header = /^\[([A-Za-z0-9.-]+)(?:\s+"((?:[^"\\]|\\.)*)")?\]$/.exec(line);
+    if (header !== null) {
+      const [, name = '', sub] = header;
+      section = sub === undefined ? name.toLowerCase() : `${name.toLowerCase()}.${sub}`;
+      continue;
+    }
+    const name = /^([A-Za-z][A-Za-z0-9-]*)\s*(?:=|$)/.exec(line)?.[1]?.toLowerCase();
+    if (name === undefined) return line.slice(0, 60);
+    const key = `${section}.${name}`;
+    // A value that goes on in the next line would be read as a key: then it is not plain.
+    if (!PLAIN_KEYS.test(key) || line.endsWith('\\')) return key.slice(0, 120);
+    if (/::|^-/.test(line.slice(line.indexOf('=') + 1).trim())) return key.slice(0, 120);
+  }
+  return undefined;
+}

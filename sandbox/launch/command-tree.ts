@@ -1,0 +1,109 @@
+/** All processes of one command, seen from the host: what they use, which files they hold open, and
+ *  how to hold them still. */
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { listDescendants } from '../../base/process.ts';
+import { SCRIPT_FOLDER } from './arguments.ts';
+import { type Footprint, readFootprint, type TreeView } from './footprint.ts';
+import { listProcesses, signalProcess } from './process-tree.ts';
+
+export interface CommandTree {
+  /** Undefined: it is gone, or cannot be looked at. */
+  measure(precision: 'quick' | 'exact'): Footprint | undefined;
+  /** The kernel killed in it, because its memory limit was reached. */
+  wasOutOfMemory(): boolean;
+  /** The most memory it had, where the kernel counts. */
+  peakBytes(): number | undefined;
+  /** Folders whose entries are the files its processes hold open. */
+  openFileFolders(): readonly string[];
+  /** Stops all its processes; the function that is returned lets them go on. */
+  freeze(): () => void;
+}
+
+/** The folders of a sandbox that lie in memory. */
+const MEMORY_FOLDERS = ['tmp', 'dev/shm', 'home/agent'];
+
+/** @param findHostPid  the first process of the sandbox, as the host counts. */
+export function toSandboxTree(
+  findHostPid: () => number | undefined,
+  kernel: Pick<CommandTree, 'wasOutOfMemory' | 'peakBytes'>,
+): CommandTree {
+  const findView = (): TreeView | undefined => {
+    const pid = findHostPid();
+    if (pid === undefined) return undefined;
+    const root = `/proc/${pid}/root`;
+    // While it is being built, its root is still the one it comes from, and that is not its own.
+    if (!existsSync(`${root}${SCRIPT_FOLDER}`)) return undefined;
+    const memoryFolders = MEMORY_FOLDERS.map((name) => `${root}/${name}`);
+    return { proc: `${root}/proc`, memoryFolders };
+  };
+  return {
+    ...kernel,
+    measure(precision) {
+      const view = findView();
+      return view === undefined ? undefined : readFootprint(view, precision);
+    },
+    openFileFolders: () => listFileFolders(findView()),
+    freeze() {
+      const pid = findHostPid();
+      return pid === undefined ? () => undefined : freezeAll(() => listNamespace(pid));
+    },
+  };
+}
+
+/** A command without a pid namespace: what left its parent is not seen. */
+export function toPlainTree(pid: number): CommandTree {
+  const listPids = (): readonly number[] => [pid, ...listDescendants(pid)];
+  const view: TreeView = { proc: '/proc', listPids, memoryFolders: [] };
+  return {
+    measure: (precision) => readFootprint(view, precision),
+    wasOutOfMemory: () => false,
+    peakBytes: () => undefined,
+    openFileFolders: () => listPids().map((each) => `/proc/${each}/fd`),
+    freeze: () => freezeAll(listPids),
+  };
+}
+
+function listFileFolders(view: TreeView | undefined): string[] {
+  if (view === undefined) return [];
+  try {
+    const names = readdirSync(view.proc).filter((name) => /^\d+$/.test(name));
+    return names.map((name) => `${view.proc}/${name}/fd`);
+  } catch {
+    // The sandbox is gone.
+    return [];
+  }
+}
+
+/** All processes of this process's pid namespace, which is never our own. */
+function listNamespace(pid: number): number[] {
+  const own = readNamespace(pid);
+  if (own === undefined || own === readNamespace(process.pid)) return [];
+  return listProcesses().filter((each) => readNamespace(each) === own);
+}
+
+function readNamespace(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    // It ended, or is not ours to look at.
+    return undefined;
+  }
+}
+
+/** Who was being forked during one look is found by the next. */
+const LOOKS_MAX = 5;
+
+function freezeAll(list: () => readonly number[]): () => void {
+  const stopped = new Set<number>();
+  for (let look = 0; look < LOOKS_MAX; look += 1) {
+    const fresh = list().filter((pid) => !stopped.has(pid));
+    if (fresh.length === 0) break;
+    for (const pid of fresh) {
+      signalProcess(pid, 'SIGSTOP');
+      stopped.add(pid);
+    }
+  }
+  return () => {
+    for (const pid of stopped) signalProcess(pid, 'SIGCONT');
+  };
+}

@@ -1,0 +1,125 @@
+/** How much a call has added to the disk. The file system's own counters are read at each look, for
+ *  a microsecond; only when they say that somebody used more than is left, the folders are walked
+ *  and the open files looked at, to know whether it was this call. */
+import { lstatSync, opendirSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface Growth {
+  readonly bytes: number;
+  readonly files: number;
+}
+
+export interface GrowthLimits {
+  readonly bytesMax: number;
+  readonly filesMax: number;
+}
+
+export interface GrowthWatch {
+  /** Cheap. True: more was used on these file systems than this call may, by whomever. */
+  isSuspicious(): boolean;
+  /** What this call added, counted up to just over a limit. */
+  count(openFileFolders: readonly string[]): Growth;
+}
+
+const BLOCK_BYTES = 512;
+
+/** @param startedMs  wall time; what was changed since counts as this call's. */
+export function watchGrowth(
+  roots: readonly string[],
+  limits: GrowthLimits,
+  startedMs: number,
+): GrowthWatch {
+  let before = roots.map(readFree);
+  let left: Growth = { bytes: limits.bytesMax, files: limits.filesMax };
+  return {
+    isSuspicious() {
+      const now = roots.map(readFree);
+      return now.some((free, i) => {
+        const then = before[i] ?? free;
+        return then.bytes - free.bytes > left.bytes || then.files - free.files > left.files;
+      });
+    },
+    count(openFileFolders) {
+      const now = roots.map(readFree);
+      const found = { bytes: 0, files: 0 };
+      const isOver = (): boolean => found.bytes > limits.bytesMax || found.files > limits.filesMax;
+      for (const root of roots) addTree(root, startedMs, found, isOver);
+      for (const folder of openFileFolders) addUnlinked(folder, startedMs, found);
+      before = now;
+      left = {
+        bytes: Math.max(0, limits.bytesMax - found.bytes),
+        files: Math.max(0, limits.filesMax - found.files),
+      };
+      return found;
+    },
+  };
+}
+
+function readFree(path: string): Growth {
+  try {
+    const { bfree, bsize, ffree } = statfsSync(path);
+    return { bytes: bfree * bsize, files: ffree };
+  } catch {
+    // Unmounted meanwhile: nothing can be written there.
+    return { bytes: 0, files: 0 };
+  }
+}
+
+interface Sum {
+  bytes: number;
+  files: number;
+}
+
+/** Never follows a link, so it cannot be led out; a folder that cannot be read is not counted. */
+function addTree(root: string, sinceMs: number, sum: Sum, isOver: () => boolean): void {
+  const folders = [root];
+  for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
+    for (const name of listNames(folder)) {
+      const path = join(folder, name);
+      const stat = lstatSync(path, { throwIfNoEntry: false });
+      if (stat === undefined) continue;
+      if (stat.isDirectory()) folders.push(path);
+      if (stat.ctimeMs < sinceMs) continue;
+      sum.bytes += stat.blocks * BLOCK_BYTES;
+      if (stat.birthtimeMs >= sinceMs) sum.files += 1;
+      if (isOver()) return;
+    }
+  }
+}
+
+function* listNames(folder: string): Generator<string> {
+  let open: ReturnType<typeof opendirSync>;
+  try {
+    open = opendirSync(folder);
+  } catch {
+    // Removed, or closed to us.
+    return;
+  }
+  try {
+    for (let entry = open.readSync(); entry !== null; entry = open.readSync()) yield entry.name;
+  } finally {
+    open.closeSync();
+  }
+}
+
+/** Files without a name take room as long as somebody has them open. */
+function addUnlinked(folder: string, sinceMs: number, sum: Sum): void {
+  const seen = new Set<number>();
+  for (const name of readNames(folder)) {
+    const stat = statSync(join(folder, name), { throwIfNoEntry: false });
+    if (stat === undefined || stat.nlink > 0 || stat.ctimeMs < sinceMs || seen.has(stat.ino)) {
+      continue;
+    }
+    seen.add(stat.ino);
+    if (stat.isFile()) sum.bytes += stat.blocks * BLOCK_BYTES;
+  }
+}
+
+function readNames(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    // The process is gone.
+    return [];
+  }
+}
