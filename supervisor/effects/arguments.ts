@@ -1,6 +1,7 @@
 /** The model's argument text, checked against the tool's schema before anyone is asked to approve
  *  it. A problem is a sentence for the model. */
 import { toPrxError } from '../../base/errors.ts';
+import { isMcpToolName } from '../../protocol/mcp-names.ts';
 import { isToolName, toolTable } from '../../protocol/tools.ts';
 
 export interface ParsedArguments {
@@ -14,7 +15,8 @@ export function parseArguments(
   ask: { readonly name: string; readonly arguments: string },
   allowed: readonly string[],
 ): ParsedArguments {
-  if (!isToolName(ask.name) || !allowed.includes(ask.name)) {
+  const isKnown = isToolName(ask.name) || isMcpToolName(ask.name);
+  if (!isKnown || !allowed.includes(ask.name)) {
     const problem = `there is no tool '${ask.name}'; the tools are: ${allowed.join(', ')}`;
     return { value: ask.arguments, problem };
   }
@@ -29,8 +31,22 @@ export function parseArguments(
   return { value, problem };
 }
 
-/** What is wrong with a tool's arguments, as a sentence; undefined: nothing. */
+/** The same arguments, however they are written? `value` is what was parsed, or what the journal
+ *  gave back of it. */
+export function hasArguments(text: string, value: unknown): boolean {
+  let parsed: unknown = text;
+  try {
+    parsed = text.trim() === '' ? {} : JSON.parse(text);
+  } catch {
+    // Text that is no JSON stands for itself, as in `parseArguments`.
+  }
+  return JSON.stringify(parsed) === JSON.stringify(value);
+}
+
+/** What is wrong with a tool's arguments, as a sentence; undefined: nothing, or they are for an MCP
+ *  server, whose own host checks them (its schema is not read here). */
 export function findArgumentProblem(tool: string, value: unknown): string | undefined {
+  if (isMcpToolName(tool)) return undefined;
   if (!isToolName(tool)) return `there is no tool '${tool}'`;
   const parsed = toolTable[tool].arguments.safeParse(value);
   if (parsed.success) return undefined;

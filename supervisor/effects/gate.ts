@@ -2,11 +2,12 @@
  *  reaches the world. Effects have deterministic ids: asked again they are joined while they run
  *  and looked up when they ended, so a restarted worker replays its turn without repeating
  *  anything. Effects belong to the session, not to the worker that asked. */
+import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
 import type { CompactionRecord, ModelOutcome, ToolOutcome } from '../../protocol/content.ts';
 import { acceptedInputSchema } from '../../protocol/content.ts';
-import type { EventEnvelope } from '../../protocol/events.ts';
+import type { EventData, EventEnvelope } from '../../protocol/events.ts';
 import {
   type EffectId,
   type InputId,
@@ -14,17 +15,21 @@ import {
   toModelEffectId,
   toToolEffectId,
 } from '../../protocol/ids.ts';
-import type { askRequests } from '../../protocol/worker-methods.ts';
+import type { StepStart } from '../../protocol/worker-methods.ts';
 import { draft, type SessionJournal } from '../sessions/journal.ts';
 import type { Approvals } from './approvals.ts';
+import { effectOf } from './mcp-gate.ts';
 import { type GenerateAsk, runModelCall, settleModelCall } from './model-call.ts';
+import { type CallOrder, createCallOrder } from './order.ts';
 import type { GateDeps } from './ports.ts';
-import { runToolCall, type ToolAsk } from './tool-call.ts';
-
-type StepAnswer = z.infer<(typeof askRequests)['turn/step']['result']>;
+import { altered, runToolCall, type ToolAsk } from './tool-call.ts';
 
 export interface Gate {
-  nextStep(turn: number, step: number): Promise<StepAnswer>;
+  /** What the first step of a turn begins with, where nothing of the turn was asked yet, nobody
+   *  steers it and nothing stops it: its worker then need not ask, which is a quarter of the way
+   *  from a prompt to its model request. Undefined: it asks. */
+  firstStep(turn: number): StepStart | undefined;
+  nextStep(turn: number, step: number): Promise<StepStart>;
   generate(ask: GenerateAsk): Promise<ModelOutcome>;
   callTool(ask: ToolAsk): Promise<ToolOutcome>;
   compact(turn: number, record: CompactionRecord): Promise<void>;
@@ -40,6 +45,8 @@ export interface Gate {
   seal(): void;
   /** Effects under way. */
   running(): readonly EffectId[];
+  /** Nothing of the open turn can go on before a person answers. */
+  isWaiting(): boolean;
 }
 
 interface Turn {
@@ -47,8 +54,14 @@ interface Turn {
   /** Effects the journal may know of; undefined: any. */
   readonly known: Set<EffectId> | undefined;
   readonly abort: AbortController;
+  /** Of its tool calls. */
+  readonly order: CallOrder;
+  /** Calls that wait for the ones before them. */
+  readonly held: Set<EffectId>;
   /** Steps whose compaction was asked for since the turn was opened here. */
   readonly compacted: Set<number>;
+  /** Digests of the tool calls that were asked for since: who asks again must ask for the same. */
+  readonly asked: Map<EffectId, string>;
   /** Its end is being written. */
   closing: boolean;
 }
@@ -80,6 +93,16 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     once(inFlight, effect, work);
 
   return {
+    firstStep(turn) {
+      const { state, queued, open_turn: open } = deps.journal.record();
+      const isFresh = current?.turn === turn && !current.closing && current.known?.size === 0;
+      const isGoing = state === 'running' && deps.journal.state() === state;
+      // Given to the turn already, perhaps for a worker that died since; or on its way to it.
+      const isGiven = (open?.steered.length ?? 0) > 0 || writing.size > 0;
+      const isSteered = isGiven || queued.some((each) => each.on_busy === 'steer');
+      if (!isFresh || !isGoing || isSteered || deps.journal.isStopped()) return undefined;
+      return { steer: [], interrupted: false };
+    },
     openTurn(turn, fresh) {
       if (current?.turn === turn) {
         current.closing = false;
@@ -87,10 +110,22 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       }
       const known = fresh ? new Set<EffectId>() : undefined;
       const abort = new AbortController();
-      current = { turn, known, abort, compacted: new Set(), closing: false };
+      const order = createCallOrder();
+      const seen = { compacted: new Set<number>(), asked: new Map<EffectId, string>() };
+      current = { turn, known, abort, order, held: new Set(), ...seen, closing: false };
     },
     cancelTurn: () => current?.abort.abort(),
     running: () => [...inFlight.keys()],
+    isWaiting() {
+      const { state, open_turn: open, approvals: pending } = deps.journal.record();
+      // Also an answer on its way counts.
+      if (state !== 'awaiting' || deps.journal.state() !== 'awaiting') return false;
+      const waiting = new Set(pending.map((each) => each.call_id));
+      // A call behind another one has not begun: it goes on when that one has its answer.
+      const isHeld = (effect: EffectId): boolean => current?.held.has(effect) === true;
+      const isOnly = [...inFlight.keys()].every((each) => waiting.has(each) || isHeld(each));
+      return waiting.size > 0 && isOnly && writing.size === 0 && open?.unfinished.length === 0;
+    },
     seal() {
       sealed = true;
     },
@@ -120,9 +155,11 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     async callTool(ask) {
       const turn = requireTurn(ask.turn);
       const effect = toToolEffectId(ask.turn, ask.step, ask.call);
-      return join(effect, async () =>
-        runToolCall(deps, approvals, ask, await readPast(turn, effect), turn.abort.signal),
-      );
+      const digest = createHash('sha256').update(`${ask.name} ${ask.arguments}`).digest('hex');
+      const earlier = turn.asked.get(effect) ?? digest;
+      if (earlier !== digest) throw altered(effect);
+      turn.asked.set(effect, digest);
+      return join(effect, () => callInOrder(turn, ask, effect));
     },
     async compact(turnNumber, record) {
       const turn = requireTurn(turnNumber);
@@ -134,6 +171,24 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       });
     },
   };
+
+  async function callInOrder(turn: Turn, ask: ToolAsk, effect: EffectId): Promise<ToolOutcome> {
+    // Before anything is awaited: calls enter in the order in which they were asked for.
+    const place = turn.order.enter(ask.step, effectOf(deps, ask.name));
+    const prepare = async (tool: string): Promise<void> => {
+      turn.held.add(effect);
+      await place.ready;
+      turn.held.delete(effect);
+      await deps.host.prepare(tool);
+    };
+    const inPlace = { ...deps, host: { ...deps.host, prepare } };
+    try {
+      const past = await readPast(turn, effect);
+      return await runToolCall(inPlace, approvals, ask, past, turn.abort.signal);
+    } finally {
+      place.leave();
+    }
+  }
 
   /** Compactions are no effects: they are found among their own kind. */
   async function isCompacted(turn: Turn, { step }: CompactionRecord): Promise<boolean> {
@@ -150,7 +205,7 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     }
   }
 
-  async function decideStep({ turn, known: asked }: Turn, step: number): Promise<StepAnswer> {
+  async function decideStep({ turn, known: asked }: Turn, step: number): Promise<StepStart> {
     const effect = toModelEffectId(turn, step);
     // A step that is asked again after a death keeps the request it had, also one that failed:
     // what came later waits.
@@ -200,12 +255,15 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       const { signal } = turn.abort;
       if (call === undefined) return settleModelCall(deps, { turn: turn.turn, step }, past, signal);
       const requested = past.find((event) => event.type === 'tool.requested')?.data;
-      const name = (requested as { tool?: string } | undefined)?.tool ?? '';
-      const ask: ToolAsk = { turn: turn.turn, step, call, name, arguments: '{}' };
+      // Its schema was applied when it was journaled; none: nobody asked for the call yet.
+      const { tool: name = '', arguments: value = {} } = (requested ?? {}) as Requested;
+      const ask: ToolAsk = { turn: turn.turn, step, call, name, arguments: JSON.stringify(value) };
       return runToolCall(deps, approvals, ask, past, signal);
     });
   }
 }
+
+type Requested = Partial<EventData<'tool.requested'>>;
 
 function stepOf({ data }: EventEnvelope): number {
   // The schema of context.compacted was applied when it was journaled.

@@ -39,6 +39,7 @@ interface Past {
   readonly attempts: number;
   /** The newest attempt was reserved and has no end. */
   readonly open: boolean;
+  /** Of the next attempt; of the newest one while that is open. */
   readonly model: string | undefined;
   /** Of the newest attempt's reserve. */
   readonly epoch: number | undefined;
@@ -66,6 +67,8 @@ export async function runModelCall(
     const outcome = isUnsent ? await sendReserved(call, known) : found;
     const settled = await commitAttempt(call, known.attempts, outcome);
     if (settled !== undefined) return settled;
+    const model = outcome.kind === 'failed' ? outcome.next_model : undefined;
+    return runAttempts(call, digest, { ...known, model: model ?? known.model });
   }
   return runAttempts(call, digest, known);
 }
@@ -173,7 +176,7 @@ async function requestAttempt(call: Call, attempt: number, model: string): Promi
   try {
     const spoolPath = toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt });
     const { messages, tools } = ask;
-    const { parallelToolCalls } = deps;
+    const parallelToolCalls = deps.parallelToolCalls();
     const request = {
       session,
       effect,
@@ -255,7 +258,11 @@ async function commitAttempt(
   }
   const { code, message } = outcome;
   const stop = call.signal.aborted ? null : outcome.retry_in_ms;
-  const failed = { step, attempt, error: { code, message }, retry_in_ms: stop };
+  const { next_model } = outcome;
+  const failed = {
+    ...{ step, attempt, error: { code, message }, retry_in_ms: stop },
+    ...(stop === null || next_model === undefined ? {} : { next_model }),
+  };
   await deps.journal.append(draft('model.failed', failed, at(call)));
   if (stop !== null) return undefined;
   deps.spools.remove(deps.stateDir, deps.session, effect);
@@ -284,9 +291,9 @@ function readPast(events: readonly EventEnvelope[]): Past {
         epoch: envelope.epoch,
       };
     } else if (event?.type === 'model.failed') {
-      const { error, retry_in_ms } = event.data;
+      const { error, retry_in_ms, next_model: model = past.model } = event.data;
       const outcome = retry_in_ms === null ? { kind: 'failed' as const, ...error } : undefined;
-      past = { ...past, open: false, outcome };
+      past = { ...past, open: false, outcome, model };
     } else if (event?.type === 'model.completed') {
       const { message, finish_reason, usage } = event.data;
       const outcome: ModelOutcome =

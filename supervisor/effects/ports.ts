@@ -7,9 +7,12 @@ import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { ToolOutput } from '../../protocol/sandbox-methods.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import type { Store } from '../../store/contract.ts';
+import type { AgentConfig } from '../config.ts';
 import type { SessionJournal } from '../sessions/journal.ts';
 import type { BudgetLimits } from './budget.ts';
-import type { ToolPolicy } from './policy.ts';
+import type { McpToolFacts } from './mcp-policy.ts';
+import type { KeptRules } from './policy/kept-rules.ts';
+import type { Policy } from './policy.ts';
 import type { SpoolFiles } from './spool.ts';
 
 export interface ModelAttempt {
@@ -43,16 +46,30 @@ export interface ToolRun {
 export interface HostPort {
   /** Has the sandbox ready, so that a reserved call starts at once. Throws SANDBOX_UNAVAILABLE,
    *  SPAWN_FAILED, WORKER_START_TIMEOUT: nothing was started then. */
-  prepare(): Promise<void>;
+  prepare(tool: string): Promise<void>;
   /** Runs one call. Rejects with HOST_LOST when the host died under it, with
    *  SANDBOX_UNAVAILABLE when the sandbox could not be set up (nothing ran then). */
   run(run: ToolRun, onOutput: (output: ToolOutput) => Promise<void>): Promise<ToolOutcome>;
   cancel(effect: EffectId): void;
+  /** Of the policy it was given; undefined before it was prepared, and of a tool that runs
+   *  elsewhere. */
+  policyDigest(tool: string): string | undefined;
+}
+
+export interface McpGate {
+  /** Undefined: no server of this name is configured. */
+  find(tool: string): McpToolFacts | undefined;
+  /** Names of the tools that this agent may ask for, as far as its servers have told. */
+  names(agent: AgentConfig): readonly string[];
+  /** What is wrong with a call's arguments, as a sentence; starts the server. Never rejects. */
+  check(tool: string, value: unknown): Promise<string | undefined>;
 }
 
 export interface SandboxStanding {
   /** bubblewrap or none. */
   readonly level: string;
+  /** none, allowlist or full; absent: none. */
+  readonly network?: string;
   /** Set: every tool call is refused with this sentence. */
   readonly refusal: string | undefined;
 }
@@ -77,14 +94,22 @@ export interface GateDeps {
   readonly cancelOrphan: (effect: EffectId) => void;
   /** Waits while the session is suspended. */
   readonly permission: () => Promise<Permission>;
-  readonly policy: () => ToolPolicy;
+  readonly policy: () => Policy;
+  /** Rules that people kept with an approval. */
+  readonly kept: Pick<KeptRules, 'find' | 'keep'>;
+  /** Refusals of one tool in one turn after which nobody is asked any more; 0: no limit. */
+  readonly maxDenials: () => number;
   readonly budget: () => BudgetLimits;
   readonly sandbox: () => SandboxStanding;
+  /** Looks once more for a sandbox where there was none; resolves at once where there is one. */
+  readonly findSandbox: (signal: AbortSignal) => Promise<void>;
   /** The model to ask; throws a PrxError when none is configured and none can be found. */
   readonly model: () => Promise<string>;
-  readonly parallelToolCalls: boolean;
+  readonly parallelToolCalls: () => boolean;
   readonly approvalTimeoutMs: () => number;
   readonly toolLimits: () => Readonly<Record<string, number>>;
+  /** Absent: no MCP servers (of a test). */
+  readonly mcp?: McpGate;
   /** Names the agent may use. */
-  readonly tools: readonly string[];
+  readonly tools: () => readonly string[];
 }

@@ -1,20 +1,23 @@
 /** A tool call through the gate: policy → approval → reserve (tool.started, synced) → run in the
  *  sandbox → commit → answer. It runs at most once: a call that was reserved and whose end nobody
  *  knows is indeterminate, and its effect class decides (HOUSE invariant 4). */
-import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import { toTimestamp } from '../../base/clock.ts';
-import { toPrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { EffectClass, ToolOutcome } from '../../protocol/content.ts';
 import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
 import { type EffectId, toToolEffectId } from '../../protocol/ids.ts';
 import { toolSpoolRecordSchema } from '../../protocol/sandbox-methods.ts';
-import { isToolName, toolTable } from '../../protocol/tools.ts';
+import { runsInSandbox } from '../../protocol/tools.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
 import { type Draft, draft } from '../sessions/journal.ts';
+import { isApproved } from './approval-digest.ts';
 import type { ApprovalAnswer, Approvals } from './approvals.ts';
-import { parseArguments } from './arguments.ts';
-import { decideTool } from './policy.ts';
+import { hasArguments, parseArguments } from './arguments.ts';
+import { type Decision, decideCall, toSubject } from './decision.ts';
+import { effectOf, findMcpCallProblem, standingOf } from './mcp-gate.ts';
+import { runOwnTool } from './own-tools.ts';
+import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';
 import { tailSpool, toSpoolPath } from './spool.ts';
 
@@ -36,11 +39,17 @@ const ATTEMPTS_MAX = 5;
 interface Past {
   readonly outcome: ToolOutcome | undefined;
   readonly requested: boolean;
+  readonly tool: string | undefined;
+  /** As the model asked for them. */
+  readonly asked: unknown;
+  /** Of what was put before a person. */
+  readonly digest: string | undefined;
   readonly decision: 'allow' | 'ask' | 'deny' | undefined;
   readonly answer: ApprovalAnswer | undefined;
   readonly attempts: number;
   /** Of the newest reserve. */
   readonly epoch: number | undefined;
+  /** As they run: a person may have edited them. */
   readonly arguments: unknown;
 }
 
@@ -52,62 +61,69 @@ export async function runToolCall(
   signal: AbortSignal,
 ): Promise<ToolOutcome> {
   const effect = toToolEffectId(ask.turn, ask.step, ask.call);
-  const effectClass = isToolName(ask.name) ? toolTable[ask.name].effect : 'write';
+  const effectClass = effectOf(deps, ask.name);
   const call: Call = { deps, approvals, ask, effect, effectClass, signal };
   const known = readPast(past);
   if (known.outcome !== undefined) return known.outcome;
-  if (known.attempts > 0) return resumeStarted(call, known);
   if (!known.requested) return requestCall(call);
-  if (known.decision === 'ask') return awaitApproval(call, known.arguments, known.answer);
-  return startCall(call, known.arguments, [], 1);
+  if (known.tool !== ask.name || !hasArguments(ask.arguments, known.asked)) throw altered(effect);
+  if (known.attempts > 0) return resumeStarted(call, known);
+  if (known.decision !== 'ask') return startCall(call, known.arguments, [], 1);
+  return awaitApproval(call, { value: known.asked, digest: known.digest ?? '' }, known.answer);
+}
+
+/** What was asked for, decided and perhaps approved is one call; this is another one. */
+export function altered(effect: EffectId): PrxError {
+  const message = `tool call ${effect} was asked for again with another tool or other arguments than the journal has; nothing ran`;
+  return new PrxError('CALL_ALTERED', message, { data: { effect } });
 }
 
 /** First time: check, decide, and go on as decided. */
 async function requestCall(call: Call): Promise<ToolOutcome> {
   const { deps, ask, effect, effectClass } = call;
+  if (runsInSandbox(ask.name)) await deps.findSandbox(call.signal);
   if ((await deps.permission()) === 'stop' || call.signal.aborted) return notRun('interrupted');
-  const parsed = parseArguments(ask, deps.tools);
+  const parsed = parseArguments(ask, deps.tools());
   const requested = draft(
     'tool.requested',
     { call_id: effect, tool: ask.name, arguments: parsed.value, effect: effectClass },
     at(call),
   );
-  if (parsed.problem !== undefined) {
-    return commit(call, plainOutcome('error', parsed.problem), [requested]);
-  }
-  const record = deps.journal.record();
-  const standing = deps.sandbox();
-  const verdict = decideTool(deps.policy(), {
-    tool: ask.name,
-    level: standing.level,
-    approve: record.approve,
-    approvedTools: record.approved_tools,
-  });
-  const decided = draft('tool.decided', { call_id: effect, ...verdict }, at(call));
-  if (standing.refusal !== undefined) {
+  const { value, problem: unparsed } = parsed;
+  const question = { tool: ask.name, value, signal: call.signal };
+  const problem = unparsed ?? (await findMcpCallProblem(deps, question));
+  if (problem !== undefined) return commit(call, plainOutcome('error', problem), [requested]);
+  const standing = standingOf(deps, ask.name);
+  const verdict = decideCall(deps, ask.name, value);
+  const { decision, by, rule, reason } = verdict;
+  const decided = draft('tool.decided', { call_id: effect, decision, by, rule }, at(call));
+  if (standing.refusal !== undefined && runsInSandbox(ask.name)) {
     return commit(call, plainOutcome('denied', standing.refusal), [requested]);
   }
-  if (verdict.decision === 'deny') {
-    const message = `denied by policy (${verdict.rule}); do not try this tool again, find another way or say what you need`;
-    return commit(call, plainOutcome('denied', message), [requested, decided]);
+  if (decision === 'deny') {
+    return commit(call, plainOutcome('denied', toDenial(rule, reason)), [requested, decided]);
   }
-  if (verdict.decision === 'allow') return startCall(call, parsed.value, [requested, decided], 1);
-  await deps.journal.append(requested, decided, ...requestApproval(call, parsed.value));
-  return awaitApproval(call, parsed.value, undefined);
+  if (decision === 'allow') return startCall(call, value, [requested, decided], 1);
+  await deps.journal.append(requested, decided, ...requestApproval(call, value, verdict));
+  return awaitApproval(call, { value, digest: verdict.digest }, undefined);
 }
 
 /** The events that put a call before a person; the session waits in state `awaiting`. */
-function requestApproval(call: Call, value: unknown): Draft[] {
+function requestApproval(call: Call, value: unknown, verdict: Decision): Draft[] {
   const { deps, ask, effect } = call;
+  const { digest, rule, covers, keeps } = verdict;
   const drafts: Draft[] = [
     draft(
       'approval.requested',
       {
         call_id: effect,
-        digest: digestOf(ask.name, value, deps.journal.record().workspace),
+        digest,
         tool: ask.name,
         arguments: value,
         expires_at: toTimestamp(deps.clock.wallMs() + deps.approvalTimeoutMs()),
+        rule,
+        covers: [...covers],
+        ...(keeps === undefined ? {} : { keeps }),
       },
       at(call),
     ),
@@ -121,14 +137,13 @@ function requestApproval(call: Call, value: unknown): Draft[] {
 
 async function awaitApproval(
   call: Call,
-  value: unknown,
+  { value, digest }: { readonly value: unknown; readonly digest: string },
   known: ApprovalAnswer | undefined,
 ): Promise<ToolOutcome> {
   const answer =
     known ?? (await call.approvals.wait(call.effect, call.signal)) ?? (await readAnswer(call));
   if (answer.decision === 'approve') {
-    const edited = answer.arguments;
-    return startCall(call, edited === undefined ? value : edited, [], 1);
+    return startApproved(call, { value, digest }, answer);
   }
   if (answer.decision === 'cancelled') return commit(call, notRun('interrupted'), []);
   const why =
@@ -137,6 +152,25 @@ async function awaitApproval(
       : (answer.reason ?? 'no reason given');
   const message = `denied by ${answer.by}: ${why}; do not repeat this call, ask the user how to go on`;
   return commit(call, plainOutcome('denied', message), []);
+}
+
+/** The policy may have changed since somebody was asked: what it forbids now does not run, and
+ *  what was approved under another one is asked for again. */
+async function startApproved(
+  call: Call,
+  { value, digest }: { readonly value: unknown; readonly digest: string },
+  answer: ApprovalAnswer,
+): Promise<ToolOutcome> {
+  const { name } = call.ask;
+  const own = answer.arguments === undefined ? value : answer.arguments;
+  const { decision, by, rule, reason } = decideCall(call.deps, name, own);
+  if (decision === 'deny' && by === 'policy') {
+    return commit(call, plainOutcome('denied', toDenial(rule, reason)), []);
+  }
+  const subject = toSubject(call.deps, name, value);
+  if (!isApproved(digest, subject)) return commit(call, stale(), []);
+  if (name === 'ask_user') return commit(call, toAnswered(answer), []);
+  return startCall(call, own, [], 1);
 }
 
 /** The answer came between our look into the journal and the wait. None at all: the turn of this
@@ -153,18 +187,21 @@ async function startCall(
   before: readonly Draft[],
   attempt: number,
 ): Promise<ToolOutcome> {
-  const { deps, effect } = call;
+  const { deps, ask, effect } = call;
   if (call.signal.aborted) return commit(call, notRun('interrupted'), before);
+  if (!runsInSandbox(call.ask.name)) return commit(call, runOwnTool(value), before);
   const unprepared = await prepareHost(call);
   if (unprepared !== undefined) return commit(call, unprepared, before);
   if ((await deps.permission()) === 'stop' || call.signal.aborted) {
     return commit(call, notRun('interrupted'), before);
   }
-  const started = draft(
-    'tool.started',
-    { call_id: effect, level: deps.sandbox().level, limits: { ...deps.toolLimits() }, attempt },
-    at(call),
-  );
+  const policy = deps.host.policyDigest(ask.name);
+  const standing = {
+    level: standingOf(deps, ask.name).level,
+    limits: { ...deps.toolLimits() },
+    ...(policy === undefined ? {} : { policy }),
+  };
+  const started = draft('tool.started', { call_id: effect, ...standing, attempt }, at(call));
   await deps.journal.append(...before, started);
   // Interrupted while it was being reserved: it certainly did not run.
   if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
@@ -200,12 +237,12 @@ async function sendReserved(call: Call, known: Past): Promise<ToolOutcome> {
 /** Before the reserve: a call that finds no sandbox never began, and is not indeterminate. */
 async function prepareHost(call: Call): Promise<ToolOutcome | undefined> {
   try {
-    await call.deps.host.prepare();
+    await call.deps.host.prepare(call.ask.name);
     return undefined;
   } catch (error) {
-    const { code, message } = toPrxError(error);
-    const status = code === 'SANDBOX_UNAVAILABLE' ? 'denied' : 'error';
-    return plainOutcome(status, `the sandbox could not be started; nothing ran: ${message}`);
+    // Nobody refused it: a machine without a sandbox is told before, as `denied`.
+    const { message } = toPrxError(error);
+    return plainOutcome('error', `its process could not be started; nothing ran: ${message}`);
   }
 }
 
@@ -262,9 +299,12 @@ async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
       return parsed.data.kind === 'end' ? { end: parsed.data.outcome } : { progress: parsed.data };
     },
     onProgress(batch) {
-      const drafts = batch.map(({ record: { stream, text }, offset }) => {
-        const data = { call_id: effect, stream, text, offset, attempt };
-        return draft('tool.output', data, at(call));
+      const drafts = batch.map(({ record, offset }) => {
+        if (record.kind === 'network') {
+          return draft('network.request', { ...record.request, offset, attempt }, at(call));
+        }
+        const { stream, text } = record;
+        return draft('tool.output', { call_id: effect, stream, text, offset, attempt }, at(call));
       });
       return journal.append(...drafts);
     },
@@ -301,8 +341,10 @@ async function commit(
   before: readonly Draft[],
 ): Promise<ToolOutcome> {
   const { deps, effect } = call;
+  const { exceeded } = outcome;
   await deps.journal.append(
     ...before,
+    ...(exceeded === undefined ? [] : [draft('limit.exceeded', exceeded, at(call))]),
     draft('tool.completed', { call_id: effect, ...outcome }, at(call)),
   );
   deps.spools.remove(deps.stateDir, deps.session, effect);
@@ -313,6 +355,9 @@ function readPast(events: readonly EventEnvelope[]): Past {
   let past: Past = {
     outcome: undefined,
     requested: false,
+    tool: undefined,
+    asked: undefined,
+    digest: undefined,
     decision: undefined,
     answer: undefined,
     attempts: 0,
@@ -322,7 +367,10 @@ function readPast(events: readonly EventEnvelope[]): Past {
   for (const envelope of events) {
     const event = parseEvent(envelope);
     if (event?.type === 'tool.requested') {
-      past = { ...past, requested: true, arguments: event.data.arguments };
+      const { tool, arguments: asked } = event.data;
+      past = { ...past, requested: true, tool, asked, arguments: asked };
+    } else if (event?.type === 'approval.requested') {
+      past = { ...past, digest: event.data.digest };
     } else if (event?.type === 'tool.decided') {
       past = { ...past, decision: event.data.decision };
     } else if (event?.type === 'approval.resolved') {
@@ -340,20 +388,6 @@ function readPast(events: readonly EventEnvelope[]): Past {
     }
   }
   return past;
-}
-
-function plainOutcome(status: ToolOutcome['status'], output: string): ToolOutcome {
-  return { status, output, duration_ms: 0, truncated: false };
-}
-
-function notRun(why: 'interrupted'): ToolOutcome {
-  return plainOutcome('cancelled', `not run: the turn was ${why}`);
-}
-
-/** Binds an approval to exactly this call. */
-function digestOf(tool: string, value: unknown, workspace: string): string {
-  const json = JSON.stringify([tool, value, workspace]);
-  return createHash('sha256').update(json).digest('hex').slice(0, 32);
 }
 
 function at(call: Call): { turn: number; effect: EffectId } {

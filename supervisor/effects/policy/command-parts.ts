@@ -1,0 +1,186 @@
+/** A shell command line as the simple commands that it may run, found by a real parser: whatever
+ *  hides in `;`, `&&`, pipes, newlines, substitutions, groups, functions or `sh -c` is a part of
+ *  its own. What cannot be read for sure, or reads differently in sh and in bash, is `unknown`,
+ *  and counts against the call: no allow matches it, every deny and ask does. Pure. */
+import {
+  type Command,
+  forEachChild,
+  type ParsedScript,
+  parse,
+  type Redirection,
+  type SyntaxNode,
+  type Word,
+} from 'unbash';
+
+export interface CommandPart {
+  readonly kind: 'command';
+  /** As the command line has it, for people. */
+  readonly text: string;
+  /** Each word as the program gets it; undefined: known only when it runs. */
+  readonly words: readonly (string | undefined)[];
+  /** It is these words and nothing else: no variable is set before it, no file is written or read
+   *  by a redirection. */
+  readonly isPlain: boolean;
+}
+
+export interface UnknownPart {
+  readonly kind: 'unknown';
+  readonly text: string;
+  readonly why: string;
+}
+
+export type ShellPart = CommandPart | UnknownPart;
+
+/** More simple commands than this in one line are not looked at one by one. */
+const PARTS_MAX = 500;
+/** Levels of `sh -c "sh -c …"`. */
+const NESTING_MAX = 5;
+const TEXT_CHARS_MAX = 200;
+
+/** Nodes that mean the same to every shell that /bin/sh may be, and hide nothing. */
+const PLAIN_NODES: ReadonlySet<SyntaxNode['type']> = new Set([
+  ...(['Script', 'Statement', 'Command', 'Redirected', 'Pipeline', 'AndOr'] as const),
+  ...(['CompoundList', 'Subshell', 'BraceGroup', 'If', 'Elif', 'For', 'While'] as const),
+  ...(['Case', 'CaseItem', 'Function', 'Time', 'Negation', 'Word', 'Literal', 'Glob'] as const),
+  ...(['SingleQuoted', 'DoubleQuoted', 'SimpleExpansion', 'ParameterExpansion'] as const),
+  ...(['CommandExpansion', 'BraceExpansion', 'Assignment', 'Redirect', 'HereDoc'] as const),
+  ...(['HereDocDelimiter', 'HereDocBody', 'FileDescriptor', 'Default'] as const),
+]);
+
+/** Programs that run another command, which stands somewhere behind them. */
+const RUNNERS: ReadonlySet<string> = new Set([
+  ...['env', 'sudo', 'doas', 'command', 'builtin', 'exec', 'nohup', 'time', 'timeout'],
+  ...['nice', 'ionice', 'setsid', 'stdbuf', 'xargs', 'busybox', 'chroot', 'unshare', 'nsenter'],
+  ...['flock', 'strace', 'watch', 'parallel', 'find', 'script', 'setpriv', 'chrt', 'taskset'],
+]);
+const SHELLS: ReadonlySet<string> = new Set([
+  ...['sh', 'bash', 'dash', 'zsh', 'ksh', 'ash', 'rbash', 'fish', 'su'],
+]);
+
+/** The parts of a command line; at least one. */
+export function toShellParts(command: string): readonly ShellPart[] {
+  const parts: ShellPart[] = [];
+  collect(command, 0, parts);
+  if (parts.length > PARTS_MAX) {
+    return [unknown(command, `it holds more than ${PARTS_MAX} commands`)];
+  }
+  // Nothing but blanks and comments.
+  return parts.length === 0 ? [{ kind: 'command', text: '', words: [], isPlain: false }] : parts;
+}
+
+/** The name of a program without its folder. */
+export function toProgramName(word: string): string {
+  return word.slice(word.lastIndexOf('/') + 1);
+}
+
+/** True for a program that runs the command behind it. */
+export function isRunner(word: string): boolean {
+  return RUNNERS.has(toProgramName(word));
+}
+
+function collect(source: string, depth: number, parts: ShellPart[]): void {
+  const add = (part: ShellPart): void => {
+    if (parts.length <= PARTS_MAX) parts.push(part);
+  };
+  // Bytes on which no two shells agree.
+  if (/[^\P{Cc}\n\t]/u.test(source)) add(unknown(source, 'it holds control characters'));
+  try {
+    visit(parse(source), source);
+  } catch (error) {
+    // The parser recurses: nested without end, it has no stack left.
+    const why = error instanceof Error ? error.message : String(error);
+    add(unknown(source, `it cannot be parsed (${why})`));
+  }
+
+  /** @param text  what the places of this node count in. */
+  function visit(node: SyntaxNode, text: string): void {
+    if (parts.length > PARTS_MAX) return;
+    const own = clip(text.slice(node.pos, node.end));
+    if (node.type === 'Script') checkScript(node);
+    else if (!PLAIN_NODES.has(node.type)) add(unknown(own, `it uses ${node.type}`));
+    else if (node.type === 'Command') addCommand(node, own);
+    else if (node.type === 'HereDoc' && node.closing === undefined) {
+      add(unknown(own, 'a here-document has no end'));
+    } else if (node.type === 'Redirected' && !node.redirects.every(isHarmless)) {
+      add({ kind: 'command', text: own, words: [], isPlain: false });
+    }
+    const inner = node.type === 'Script' ? (node.source ?? text) : text;
+    forEachChild(node, (child) => visit(child, inner));
+  }
+
+  function checkScript(script: ParsedScript): void {
+    const [error] = script.errors ?? [];
+    if (error !== undefined) add(unknown(source, `it is not a complete command: ${error.message}`));
+  }
+
+  function addCommand(node: Command, text: string): void {
+    const words = [node.name, ...node.args].filter((each) => each !== undefined).map(toWord);
+    const isAlone = node.prefix.every((each) => each.type !== 'Assignment');
+    add({ kind: 'command', text, words, isPlain: isAlone && node.redirects.every(isHarmless) });
+    addInner(text, words);
+  }
+
+  /** What a command is asked to run as a command line of its own. */
+  function addInner(text: string, words: CommandPart['words']): void {
+    const place = findShell(words);
+    if (place === undefined) return;
+    const line = toInnerLine(words.slice(place));
+    if (line === 'none') return;
+    if (line === undefined) add(unknown(text, 'the command line it runs is known only later'));
+    else if (depth >= NESTING_MAX) add(unknown(text, `shells in ${NESTING_MAX} levels`));
+    else collect(line, depth + 1, parts);
+  }
+}
+
+function unknown(text: string, why: string): UnknownPart {
+  return { kind: 'unknown', text: clip(text), why };
+}
+
+function clip(text: string): string {
+  return text.length > TEXT_CHARS_MAX ? `${text.slice(0, TEXT_CHARS_MAX)}…` : text;
+}
+
+function toWord(word: Word | { readonly type: 'Assignment'; readonly text: string }) {
+  if (word.type === 'Assignment') return /["'$`\\~*?[{]/.test(word.text) ? undefined : word.text;
+  if (word.text.startsWith('~')) return undefined;
+  return (word.parts ?? []).every(isFixed) ? word.value : undefined;
+}
+
+function isFixed(part: NonNullable<Word['parts']>[number]): boolean {
+  if (part.type === 'DoubleQuoted') return part.parts.every((each) => each.type === 'Literal');
+  return part.type === 'Literal' || part.type === 'SingleQuoted';
+}
+
+/** Nothing is written or read but what the command itself does: to nowhere, or between its own
+ *  streams. */
+function isHarmless(redirection: Redirection): boolean {
+  if (redirection.type !== 'Redirect' || redirection.target === undefined) return false;
+  const { operator } = redirection;
+  const target = toWord(redirection.target);
+  if (operator === '>&' || operator === '<&') return target !== undefined && /^\d$/.test(target);
+  return ['>', '>>', '<'].includes(operator) && target === '/dev/null';
+}
+
+/** Where in the words a shell or `eval` begins; also behind programs that run others. */
+function findShell(words: CommandPart['words']): number | undefined {
+  const isShell = (word: string | undefined): boolean =>
+    word !== undefined && (word === 'eval' || SHELLS.has(toProgramName(word)));
+  const [name] = words;
+  if (name === undefined) return undefined;
+  if (isShell(name)) return 0;
+  if (!isRunner(name)) return undefined;
+  const place = words.findIndex(isShell);
+  return place < 0 ? undefined : place;
+}
+
+/** The command line of `sh -c LINE` or `eval WORDS`; none: a script file, which is like any
+ *  program; undefined: not known, or read from standard input. */
+function toInnerLine([name, ...rest]: CommandPart['words']): string | 'none' | undefined {
+  if (name === 'eval') {
+    return rest.every((word) => word !== undefined) ? rest.join(' ') : undefined;
+  }
+  const isOption = (word: string | undefined): boolean => word?.match(/^[-+]/) != null;
+  const option = rest.findIndex((word) => word?.match(/^-[a-z]*c[a-z]*$/i) != null);
+  if (option >= 0) return rest.slice(option + 1).find((word) => !isOption(word));
+  return rest.find((word) => !isOption(word)) === undefined ? undefined : 'none';
+}

@@ -1,0 +1,113 @@
+/** What the patterns of `[[security.rules]]` say about the words of a command, a path, a tree or a
+ *  domain. Three answers: `maybe` depends on what is known only when the call runs. Pure. */
+import { matchesHost, parseHostPattern } from '../../../base/hostnames.ts';
+import { isRunner, type ShellPart, toProgramName } from './command-parts.ts';
+import { expandBraces, matchesName, matchesPath } from './glob.ts';
+import type { DomainPart } from './subject.ts';
+
+export type Match = 'yes' | 'maybe' | 'no';
+
+const PATTERN_CHARS_MAX = 1000;
+const ANY_DOMAIN = '*';
+/** A word longer than this is not compared. */
+const WORD_CHARS_MAX = 4096;
+/** A second command, or a quoting that nobody could compare. */
+const NO_WORDS = /[;|&<>()`$"'\\\t\n]|^ | $| {2}/;
+
+/** Why this is no pattern; undefined: it is one. */
+export function findPatternProblem(
+  kind: 'tool' | 'path' | 'command' | 'domain',
+  pattern: string,
+): string | undefined {
+  if (pattern === '' || pattern.length > PATTERN_CHARS_MAX) {
+    return `a pattern has 1 to ${PATTERN_CHARS_MAX} characters`;
+  }
+  if (kind === 'domain') {
+    const isKnown = pattern === ANY_DOMAIN || parseHostPattern(pattern) !== undefined;
+    return isKnown
+      ? undefined
+      : 'a domain pattern is a host (example.org), what is below one (*.example.org), an address, each with :PORT or without, or * for every host';
+  }
+  if (expandBraces(pattern) === undefined) return 'a brace has no other, or too many choices';
+  if (kind === 'command' && NO_WORDS.test(pattern)) {
+    return 'a command pattern is the words of one simple command with single blanks between them, without quotes and without ; | & < > ( ) $ ` \\: each command of a line is compared by itself';
+  }
+  const isCrooked = /(^|\/)\.{1,2}(\/|$)|\/\/|.\/$/.test(pattern);
+  if (kind === 'path' && isCrooked && pattern !== '.') {
+    return 'a path pattern has no . or .. folder, no // and no / at its end; dir/** is a folder with all below it';
+  }
+  return undefined;
+}
+
+export function strongest(matches: readonly Match[]): Match {
+  if (matches.includes('yes')) return 'yes';
+  return matches.includes('maybe') ? 'maybe' : 'no';
+}
+
+/** `git status` is exactly that; a last word `*` stands for any words, also none.
+ *  @param isWide  also a program with its folder, and what stands behind `env`, `xargs` and their
+ *    like: for rules that forbid. */
+export function matchCommand(pattern: string, part: ShellPart, isWide: boolean): Match {
+  if (part.kind === 'unknown') return 'maybe';
+  const wanted = pattern.split(' ');
+  const [name, ...rest] = part.words;
+  const matches = [matchWords(wanted, part.words)];
+  if (isWide && name !== undefined) {
+    const behind = isRunner(name) ? rest.map((_, index) => rest.slice(index)) : [];
+    for (const [first, ...more] of [part.words, ...behind]) {
+      if (first !== undefined) matches.push(matchWords(wanted, [toProgramName(first), ...more]));
+    }
+  }
+  return strongest(matches);
+}
+
+function matchWords(wanted: readonly string[], words: readonly (string | undefined)[]): Match {
+  for (const [index, pattern] of wanted.entries()) {
+    if (pattern === '*' && index === wanted.length - 1) return 'yes';
+    if (index >= words.length) return 'no';
+    const word = words[index];
+    // It may become any number of words.
+    if (word === undefined || word.length > WORD_CHARS_MAX) return 'maybe';
+    if (!matchesName(pattern, word)) return 'no';
+  }
+  const more = words.slice(wanted.length);
+  if (more.length === 0) return 'yes';
+  return more.every((word) => word === undefined) ? 'maybe' : 'no';
+}
+
+/** The patterns of `allowed_domains`, and `*` for every host. Without a port: whatever the port. */
+export function matchDomain(pattern: string, { host, port }: DomainPart): Match {
+  // What cannot be read may be any.
+  if (host === undefined) return 'maybe';
+  if (pattern === ANY_DOMAIN) return 'yes';
+  const wanted = parseHostPattern(pattern);
+  if (wanted === undefined || !matchesHost(wanted, host)) return 'no';
+  return wanted.port === undefined || wanted.port === port ? 'yes' : 'no';
+}
+
+/** Patterns that begin with / are for paths outside the workspace, others for paths inside.
+ *  `dir/**` is `dir` itself too. */
+export function matchPath(pattern: string, path: string): Match {
+  if (pattern.startsWith('/') !== path.startsWith('/')) return 'no';
+  const isBelow = pattern.endsWith('/**') && matchesPath(pattern, `${path}/`);
+  return isBelow || matchesPath(pattern, path) ? 'yes' : 'no';
+}
+
+/** A folder with all below it: covered as a whole, or perhaps holding what the pattern means.
+ *  @param holdsWorkspace  it lies outside the workspace, around it. */
+export function matchTree(pattern: string, tree: string, holdsWorkspace: boolean): Match {
+  const own = matchPath(pattern, tree);
+  if (own === 'yes') return pattern === '**' || pattern.endsWith('/**') ? 'yes' : 'maybe';
+  const isInside = !pattern.startsWith('/');
+  if (isInside && (tree === '.' || holdsWorkspace)) return 'maybe';
+  if (isInside === tree.startsWith('/')) return 'no';
+  const folders = pattern.split('/');
+  const free = folders.findIndex((folder) => /[*?{]/.test(folder));
+  const fixed = (free < 0 ? folders : folders.slice(0, free)).join('/');
+  return isAround(tree, fixed) || (free >= 0 && isAround(fixed, tree)) ? 'maybe' : 'no';
+}
+
+function isAround(folder: string, path: string): boolean {
+  const prefix = folder.replace(/\/$/, '');
+  return folder === '' || path === folder || path.startsWith(`${prefix}/`);
+}

@@ -1,0 +1,117 @@
+/** What rules look at in a tool call: the commands it may run, the paths and the domains it names.
+ *  Found by the names of the arguments, so that a tool that comes later, or from elsewhere, is
+ *  judged like ours. */
+import { realpathSync } from 'node:fs';
+import { basename, dirname, isAbsolute, join, normalize, relative } from 'node:path';
+import { systemCode } from '../../../base/errors.ts';
+import { type CanonicalHost, parseHost } from '../../../base/hostnames.ts';
+import { listPatchPaths } from '../../../protocol/patch.ts';
+import { walksFolders } from '../../../protocol/tools.ts';
+import { type ShellPart, toShellParts } from './command-parts.ts';
+
+export interface PathPart {
+  readonly kind: 'path';
+  /** Relative to the workspace when inside it, `.` for itself; else absolute. */
+  readonly path: string;
+  /** The same behind all symbolic links, as far as they exist; undefined: that cannot be known. */
+  readonly realPath: string | undefined;
+  /** The call also reads what lies below. */
+  readonly isTree: boolean;
+  /** It is a folder around the workspace. */
+  readonly holdsWorkspace: boolean;
+}
+
+export interface DomainPart {
+  readonly kind: 'domain';
+  /** undefined: it cannot be read, and may be any. */
+  readonly host: CanonicalHost | undefined;
+  readonly port: number;
+}
+
+/** `whole`: the call names nothing that a rule could look at but the tool itself. */
+export type Part = ShellPart | PathPart | DomainPart | { readonly kind: 'whole' };
+
+export interface Subject {
+  readonly tool: string;
+  readonly arguments: unknown;
+  readonly workspace: string;
+}
+
+/** At least one part. Reads symbolic links of the workspace and nothing else. */
+export function toParts(subject: Subject): readonly Part[] {
+  const { tool, workspace } = subject;
+  const command = readText(subject, 'command');
+  const url = readText(subject, 'url');
+  const parts: Part[] = [
+    ...(command === undefined ? [] : toShellParts(command)),
+    ...listPaths(subject).map((path) => toPathPart(tool, workspace, path)),
+    ...(url === undefined ? [] : [toDomainPart(url)]),
+  ];
+  return parts.length === 0 ? [{ kind: 'whole' }] : parts;
+}
+
+/** The paths a call names, as it wrote them. Without one, a tool that walks a tree walks the
+ *  workspace. */
+function listPaths(subject: Subject): readonly string[] {
+  if (subject.tool === 'apply_patch') return listPatchPaths(readText(subject, 'patch') ?? '');
+  const path = readText(subject, 'path');
+  if (path !== undefined) return [path];
+  return walksFolders(subject.tool) ? ['.'] : [];
+}
+
+function readText({ arguments: args }: Subject, name: string): string | undefined {
+  if (typeof args !== 'object' || args === null || !Object.hasOwn(args, name)) return undefined;
+  const value: unknown = Reflect.get(args, name);
+  return typeof value === 'string' ? value : undefined;
+}
+
+function toPathPart(tool: string, workspace: string, path: string): PathPart {
+  const absolute = normalize(isAbsolute(path) ? path : join(workspace, path)).replace(
+    /(.)\/$/,
+    '$1',
+  );
+  const real = findReal(absolute);
+  const realWorkspace = findReal(workspace);
+  return {
+    kind: 'path',
+    path: toShown(workspace, absolute),
+    realPath:
+      real === undefined || realWorkspace === undefined ? undefined : toShown(realWorkspace, real),
+    isTree: walksFolders(tool),
+    holdsWorkspace: isHolding(absolute, workspace) || isHolding(real, realWorkspace),
+  };
+}
+
+function isHolding(folder: string | undefined, workspace: string | undefined): boolean {
+  if (folder === undefined || workspace === undefined) return true;
+  return folder !== workspace && `${workspace}/`.startsWith(folder.replace(/\/?$/, '/'));
+}
+
+function toShown(workspace: string, absolute: string): string {
+  const inner = relative(workspace, absolute);
+  if (inner === '') return '.';
+  return inner === '..' || inner.startsWith('../') ? absolute : inner;
+}
+
+/** Where a path ends behind its links; what does not exist yet keeps its name. */
+function findReal(absolute: string): string | undefined {
+  const missing: string[] = [];
+  for (let path = absolute; ; path = dirname(path)) {
+    try {
+      return join(realpathSync(path), ...missing);
+    } catch (error) {
+      const isMissing = ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
+      if (!isMissing || path === '/') return undefined;
+      missing.unshift(basename(path));
+    }
+  }
+}
+
+const HTTP_PORT = 80;
+const HTTPS_PORT = 443;
+
+function toDomainPart(url: string): DomainPart {
+  const parsed = URL.parse(url);
+  const port = Number(parsed?.port) || (parsed?.protocol === 'http:' ? HTTP_PORT : HTTPS_PORT);
+  return { kind: 'domain', host: parseHost(parsed?.hostname ?? ''), port };
+}
