@@ -1,8 +1,9 @@
-/** The kernel's own memory limit for workers, where we may set one: a control group per worker
- *  below the supervisor's, v2 (delegated: the supervisor moves into a leaf, because inner
- *  groups may hold no process) or v1. Only in a group in which nobody but us lives: limits and
- *  moves must not reach a stranger. Everything here is a file operation below a path that is handed
- *  in. What a worker used before it was moved stays charged to the supervisor's group. */
+/** The kernel's own limits, where we may set them: a control group for each worker and each sandbox
+ *  host, v2 (delegated, and the supervisor started in a leaf) or v1. A worker's has a hard limit of
+ *  memory; each has an equal share of the processor, however many processes it holds, so that no
+ *  session starves another. Only in a group in which nobody but us lives: limits, moves and kills
+ *  must not reach a stranger. All of it is file operations below a path that is handed in. What a
+ *  worker used before it was moved stays charged to the supervisor's group. */
 import {
   existsSync,
   mkdirSync,
@@ -11,18 +12,33 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 export interface Cgroups {
   readonly version: 'v1' | 'v2';
-  /** A group for one worker. Undefined where it could not be made: the other watchers enforce. */
-  enclose(pids: readonly number[], memoryBytes: number): Enclosure | undefined;
+  readonly controllers: readonly Controller[];
+  /** A group for one child and all it starts from now on. Undefined where it could not be made: the
+   *  other watchers enforce. */
+  enclose(what: EnclosureSpec): Enclosure | undefined;
+  /** Removes the groups of the dead; their names. One that still holds a process is left: whoever
+   *  ends the process comes first. */
+  sweep(): readonly string[];
+}
+
+export type Controller = 'memory' | 'pids' | 'cpu';
+
+export interface EnclosureSpec {
+  readonly kind: 'worker' | 'host';
+  /** The first one gives the group its name. */
+  readonly pids: readonly number[];
+  /** Absent: no limits but the share of the processor. */
+  readonly memoryBytes?: number;
 }
 
 export interface Enclosure {
   /** The kernel killed in here because the limit was reached. */
   wasOutOfMemory(): boolean;
-  /** After the last exit. */
+  /** After the exit of the child: ends what it left running in there. */
   remove(): void;
 }
 
@@ -32,14 +48,23 @@ export interface CgroupMachine {
   /** The text of /proc/self/cgroup. */
   readonly own: string;
   isOurs(pid: number): boolean;
+  /** SIGKILL; for kernels whose groups cannot be killed as a whole. */
+  kill(pid: number): void;
 }
 
-const SUPERVISOR_LEAF = 'prx-supervisor';
-const WORKER_PREFIX = 'prx-worker-';
+/** As the unit that we write names it. */
+const SUPERVISOR_LEAF = 'supervisor';
+const LEAF_NAME = /^prx-(worker|host)-\d+$/;
 /** Threads count: a worker has about ten. */
 const PIDS_MAX = 128;
+/** The kernel's defaults, written down all the same: equal is the point. */
+const WEIGHT_V2 = 100;
+const SHARES_V1 = 1024;
+/** Supervisor and gateway serve every session. (In v1 they stay in the group itself, where each of
+ *  their threads counts as much as a whole group below.) */
+const SUPERVISOR_WEIGHT_V2 = 400;
 
-/** Undefined: no group that we may divide. Whatever fails here costs the kernel's limit, nothing
+/** Undefined: no group that we may divide. Whatever fails here costs the kernel's limits, nothing
  *  else. */
 export function openCgroups(machine: CgroupMachine): Cgroups | undefined {
   try {
@@ -50,40 +75,74 @@ export function openCgroups(machine: CgroupMachine): Cgroups | undefined {
   }
 }
 
+/** One tree of groups: the only one in v2, one for each controller in v1. */
+interface Tree {
+  readonly folder: string;
+  readonly controllers: readonly Controller[];
+  /** Where the kernel counts its kills. */
+  readonly events: string;
+  toLimits(memoryBytes: number | undefined): readonly (readonly [string, number])[];
+}
+
+/** A group that hands out controllers may hold no process itself, so we must have been started in
+ *  one below it: what DelegateSubgroup=supervisor does. Had we moved there ourselves, no later
+ *  supervisor could be started in the upper group while an effect of ours still runs. */
 function openV2(machine: CgroupMachine): Cgroups | undefined {
-  const group = findGroup(machine, /^0::(\/.*)$/m, machine.root);
-  if (group === undefined) return undefined;
-  if (!read(group, 'cgroup.controllers').split(/\s/).includes('memory')) return undefined;
-  const pids = listPids(group);
-  if (!pids.every(machine.isOurs)) return undefined;
-  const leaf = join(group, SUPERVISOR_LEAF);
-  mkdirSync(leaf, { recursive: true });
-  for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
-  write(group, 'cgroup.subtree_control', '+memory +pids');
-  removeEmpty(group);
-  return {
-    version: 'v2',
-    enclose: (own, bytes) =>
-      enclose(group, own, {
-        limits: { 'memory.max': bytes, 'memory.oom.group': 1, 'pids.max': PIDS_MAX },
-        events: 'memory.events',
-      }),
+  const leaf = findGroup(machine, /^0::(\/.*)$/m, machine.root);
+  if (leaf === undefined || basename(leaf) !== SUPERVISOR_LEAF) return undefined;
+  const folder = dirname(leaf);
+  if (folder === machine.root || listPids(folder).length > 0) return undefined;
+  const offered = read(folder, 'cgroup.controllers').split(/\s/);
+  if (!offered.includes('memory')) return undefined;
+  write(folder, 'cgroup.subtree_control', '+memory +pids');
+  const hasCpu = offered.includes('cpu') && tryWrite(folder, 'cgroup.subtree_control', '+cpu');
+  if (hasCpu) tryWrite(leaf, 'cpu.weight', String(SUPERVISOR_WEIGHT_V2));
+  const tree: Tree = {
+    folder,
+    controllers: hasCpu ? ['memory', 'pids', 'cpu'] : ['memory', 'pids'],
+    events: 'memory.events',
+    toLimits: (bytes) => [
+      ...(bytes === undefined
+        ? []
+        : ([
+            ['memory.max', bytes],
+            ['memory.swap.max', 0],
+            ['memory.oom.group', 1],
+            ['pids.max', PIDS_MAX],
+          ] as const)),
+      ...(hasCpu ? ([['cpu.weight', WEIGHT_V2]] as const) : []),
+    ],
   };
+  return createCgroups('v2', [tree], machine);
 }
 
 function openV1(machine: CgroupMachine): Cgroups | undefined {
-  const pattern = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(\/.+)$/m;
-  const group = findGroup(machine, pattern, join(machine.root, 'memory'));
-  if (group === undefined || !listPids(group).every(machine.isOurs)) return undefined;
-  removeEmpty(group);
-  return {
-    version: 'v1',
-    enclose: (own, bytes) =>
-      enclose(group, own, {
-        limits: { 'memory.limit_in_bytes': bytes },
-        events: 'memory.oom_control',
-      }),
-  };
+  const trees = [
+    openTreeV1(machine, 'memory', (bytes) =>
+      // With swap second: it must never be below the other.
+      bytes === undefined
+        ? []
+        : [
+            ['memory.limit_in_bytes', bytes],
+            ['memory.memsw.limit_in_bytes', bytes],
+          ],
+    ),
+    openTreeV1(machine, 'pids', (bytes) => (bytes === undefined ? [] : [['pids.max', PIDS_MAX]])),
+    openTreeV1(machine, 'cpu', () => [['cpu.shares', SHARES_V1]]),
+  ].filter((tree) => tree !== undefined);
+  return trees.length === 0 ? undefined : createCgroups('v1', trees, machine);
+}
+
+/** Controllers that are mounted together have a tree together, and a folder for each name. */
+function openTreeV1(
+  machine: CgroupMachine,
+  controller: Controller,
+  toLimits: Tree['toLimits'],
+): Tree | undefined {
+  const pattern = new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(/.+)$`, 'm');
+  const folder = findGroup(machine, pattern, join(machine.root, controller));
+  if (folder === undefined || !listPids(folder).every(machine.isOurs)) return undefined;
+  return { folder, controllers: [controller], events: 'memory.oom_control', toLimits };
 }
 
 /** The root group belongs to everybody. */
@@ -94,47 +153,99 @@ function findGroup({ own }: CgroupMachine, pattern: RegExp, mount: string): stri
   return existsSync(join(group, 'cgroup.procs')) ? group : undefined;
 }
 
-interface Kind {
-  readonly limits: Readonly<Record<string, number>>;
-  readonly events: string;
+function createCgroups(
+  version: Cgroups['version'],
+  trees: readonly Tree[],
+  machine: CgroupMachine,
+): Cgroups {
+  const live = new Set<string>();
+
+  function sweep(): readonly string[] {
+    const found = trees.flatMap(({ folder }) =>
+      listLeaves(folder).filter((name) => !live.has(name) && removeQuietly(join(folder, name))),
+    );
+    return [...new Set(found)];
+  }
+
+  function enclose({ kind, pids, memoryBytes }: EnclosureSpec): Enclosure | undefined {
+    const name = `prx-${kind}-${pids[0]}`;
+    const leaves = trees.map(({ folder }) => join(folder, name));
+    try {
+      for (const { folder, toLimits } of trees) make(join(folder, name), toLimits(memoryBytes));
+      for (const leaf of leaves) for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
+    } catch {
+      // It died meanwhile, or the kernel refused: there is no half of a limit.
+      for (const leaf of leaves) removeQuietly(leaf);
+      return undefined;
+    }
+    live.add(name);
+    return {
+      wasOutOfMemory: () =>
+        trees.some(({ folder, controllers, events }) =>
+          controllers.includes('memory') ? hasKilled(join(folder, name), events) : false,
+        ),
+      remove() {
+        if (!live.delete(name)) return;
+        for (const leaf of leaves) killAll(leaf, machine);
+        for (const leaf of leaves) removeQuietly(leaf);
+      },
+    };
+  }
+
+  // Of an earlier supervisor.
+  sweep();
+  return { version, controllers: trees.flatMap((tree) => tree.controllers), enclose, sweep };
 }
 
-function enclose(group: string, pids: readonly number[], kind: Kind): Enclosure | undefined {
-  const leaf = join(group, `${WORKER_PREFIX}${pids[0]}`);
+/** One of that name may be left from another life of the pid. */
+function make(leaf: string, limits: ReturnType<Tree['toLimits']>): void {
+  removeQuietly(leaf);
+  mkdirSync(leaf, { recursive: true });
+  for (const [file, value] of limits) {
+    // Swap is counted only where the kernel was told to.
+    const isSwap = /swap|memsw/.test(file);
+    if (!isSwap || existsSync(join(leaf, file))) write(leaf, file, String(value));
+  }
+}
+
+function hasKilled(leaf: string, events: string): boolean {
   try {
-    mkdirSync(leaf, { recursive: true });
-    for (const [file, value] of Object.entries(kind.limits)) write(leaf, file, String(value));
-    for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
+    return /^oom_kill [1-9]/m.test(read(leaf, events));
   } catch {
-    // It died meanwhile, or the kernel refused: there is no half of a limit.
-    removeQuietly(leaf);
-    return undefined;
-  }
-  return {
-    wasOutOfMemory() {
-      try {
-        return /^oom_kill [1-9]/m.test(read(leaf, kind.events));
-      } catch {
-        // The group is gone.
-        return false;
-      }
-    },
-    remove: () => removeQuietly(leaf),
-  };
-}
-
-/** Of an earlier supervisor: a group with processes in it cannot be removed, and is not. */
-function removeEmpty(group: string): void {
-  for (const name of readdirSync(group)) {
-    if (name.startsWith(WORKER_PREFIX)) removeQuietly(join(group, name));
+    // The group is gone.
+    return false;
   }
 }
 
-function removeQuietly(leaf: string): void {
+/** Only what descends from our child can be in there. */
+function killAll(leaf: string, machine: CgroupMachine): void {
+  try {
+    const left = listPids(leaf);
+    if (left.length === 0) return;
+    if (existsSync(join(leaf, 'cgroup.kill'))) write(leaf, 'cgroup.kill', '1');
+    else for (const pid of left) machine.kill(pid);
+  } catch {
+    // The group is gone, and what was in it.
+  }
+}
+
+function listLeaves(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder).filter((name) => LEAF_NAME.test(name));
+  } catch {
+    // Our own group was taken away: there is nothing of ours in it.
+    return [];
+  }
+}
+
+/** A group with processes in it cannot be removed, and is not. */
+function removeQuietly(leaf: string): boolean {
   try {
     rmdirSync(leaf);
+    return true;
   } catch {
-    // Still in use, or gone: the next start looks again.
+    // Still in use, or gone: the next sweep looks again.
+    return false;
   }
 }
 
@@ -142,6 +253,16 @@ const read = (group: string, file: string): string => readFileSync(join(group, f
 
 const write = (group: string, file: string, text: string): void =>
   writeFileSync(join(group, file), text);
+
+function tryWrite(group: string, file: string, text: string): boolean {
+  try {
+    write(group, file, text);
+    return true;
+  } catch {
+    // A controller that may not be had here: the others are.
+    return false;
+  }
+}
 
 function listPids(group: string): readonly number[] {
   return read(group, 'cgroup.procs').split('\n').filter(Boolean).map(Number);

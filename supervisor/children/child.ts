@@ -20,7 +20,7 @@ import {
 } from '../../protocol/connection.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 
-export type ChildKind = 'worker' | 'gateway' | 'sandbox';
+export type ChildKind = 'worker' | 'gateway' | 'sandbox' | 'mcp';
 
 export type ExitCause =
   | 'completed'
@@ -79,6 +79,8 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
   /** Settled by the child's own ready notification. */
   readonly ready: Promise<unknown>;
   readonly holdReading?: () => Promise<void> | undefined;
+  /** Aborted: it is no longer wanted, and killed if it is not ready yet. */
+  readonly signal?: AbortSignal;
   /** Called with the identity at once: the durable registry. The child is not used before this
    *  resolves; it starts meanwhile. A rejection fails the start. */
   readonly onStarted?: (identity: ProcessIdentity) => Promise<void>;
@@ -95,7 +97,8 @@ const DRAIN_MS = 100;
 const DRAIN_ROUNDS_MAX = 50;
 
 /** Starts a child and waits until it is ready. Throws SPAWN_FAILED, or WORKER_START_TIMEOUT when
- *  it was silent or died first (it is killed then); the message carries its last stderr line. */
+ *  it was silent or died first (it is killed then); the message carries its last stderr line.
+ *  Throws CANCELLED when the signal aborts first: nobody waits for a start that hangs. */
 export async function startChild<Local extends Side, Remote extends Side>(
   options: StartChild<Local, Remote>,
 ): Promise<Child<Remote>> {
@@ -104,10 +107,12 @@ export async function startChild<Local extends Side, Remote extends Side>(
   const child = adoptProcess(options, running);
   const registered = options.onStarted?.(child.identity);
   const deadline = new AbortController();
+  const { signal = deadline.signal } = options;
+  const over = AbortSignal.any([deadline.signal, signal]);
   const outcome = await Promise.race([
     Promise.all([options.ready, registered]).then(() => 'ready' as const),
     child.exited.then((exit) => exit),
-    clock.sleep(spec.readyTimeoutMs, deadline.signal).then(() => 'silent' as const),
+    clock.sleep(spec.readyTimeoutMs, over).then(() => (signal.aborted ? 'unwanted' : 'silent')),
   ]).catch(async (error: unknown) => {
     child.kill('stopped');
     await child.exited;
@@ -115,8 +120,11 @@ export async function startChild<Local extends Side, Remote extends Side>(
   });
   deadline.abort();
   if (outcome === 'ready') return child;
-  child.kill('timeout');
+  child.kill(outcome === 'unwanted' ? 'stopped' : 'timeout');
   const exit = await child.exited;
+  if (outcome === 'unwanted') {
+    throw new PrxError('CANCELLED', `the ${spec.kind} that was started is not wanted any more`);
+  }
   const what =
     outcome === 'silent'
       ? `was not ready within ${spec.readyTimeoutMs} ms`
@@ -160,7 +168,10 @@ function adoptProcess<Local extends Side, Remote extends Side>(
 
   function die(reason: ExitCause): void {
     cause ??= reason;
-    if (!alive) return;
+    if (alive) killTree();
+  }
+
+  function killTree(): void {
     running.kill('SIGKILL');
     if (spec.process.ownSession) running.killGroup('SIGKILL');
   }
@@ -183,6 +194,7 @@ function adoptProcess<Local extends Side, Remote extends Side>(
 
   const exited = running.exited.then(async ({ code, signal }): Promise<ChildExit> => {
     alive = false;
+    endGroup(running, spec);
     await drain();
     connection.close();
     running.stdout.destroy();
@@ -205,12 +217,12 @@ function adoptProcess<Local extends Side, Remote extends Side>(
   async function climbDown(): Promise<ChildExit> {
     cause ??= 'stopped';
     running.stdin.end();
-    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    for (const end of [() => running.kill('SIGTERM'), killTree]) {
       const waited = new AbortController();
       await Promise.race([exited, clock.sleep(spec.stopGraceMs, waited.signal)]);
       waited.abort();
       if (!alive) break;
-      running.kill(signal);
+      end();
     }
     return exited;
   }
@@ -228,6 +240,16 @@ function adoptProcess<Local extends Side, Remote extends Side>(
       return stopping;
     },
   };
+}
+
+/** What it started and did not take along: it may hold our pipes open, and has nobody to end it. */
+function endGroup(running: RunningProcess, spec: ChildSpec): void {
+  if (!spec.process.ownSession) return;
+  try {
+    running.killGroup('SIGKILL');
+  } catch {
+    // All that is left of it is another user's: the control group and the sweep are for that.
+  }
 }
 
 /** The cause of a death nobody here asked for. V8 says it is out of memory on stderr and aborts. */
@@ -259,9 +281,13 @@ function tailStderr(running: RunningProcess, logger: Logger): () => string {
 
 /** A failed start or a lost child as the error its asker gets. */
 export function childLost(kind: ChildKind, error: unknown): PrxError {
-  const code = ({ worker: 'WORKER_LOST', gateway: 'GATEWAY_LOST', sandbox: 'HOST_LOST' } as const)[
-    kind
-  ];
+  const codes = {
+    worker: 'WORKER_LOST',
+    gateway: 'GATEWAY_LOST',
+    sandbox: 'HOST_LOST',
+    mcp: 'HOST_LOST',
+  } as const;
+  const code = codes[kind];
   const known = toPrxError(error);
   return new PrxError(code, `the ${kind} is gone: ${known.message}`, { cause: error });
 }

@@ -1,5 +1,5 @@
 /** All about processes beyond one supervisor's life: the mark on what we start, the registry, the
- *  orphans of earlier supervisors, and the sweep at start, each minute and when asked for. */
+ *  orphans of earlier supervisors, and the sweeps at start, each minute and when asked for. */
 import { join } from 'node:path';
 import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -9,6 +9,7 @@ import type { ProcessPort } from '../../base/process.ts';
 import { RUN_DIR_OPTION, RUN_FOLDER } from '../../protocol/orphan-methods.ts';
 import type { SweepView } from '../../protocol/sweep.ts';
 import type { ProcessRecord, Store } from '../../store/contract.ts';
+import type { Cgroups } from './cgroup.ts';
 import type { ChildSpec } from './child.ts';
 import { removeLeftovers, removeSockets } from './leftovers.ts';
 import { type ConnectOrphan, createOrphans, type EffectKey, type Orphans } from './orphans.ts';
@@ -29,6 +30,7 @@ export interface CustodyDeps {
   readonly processes: ProcessPort;
   /** Absent: a machine (of a test) where nothing can be found or asked. */
   readonly adoption?: AdoptionPorts;
+  readonly cgroups?: Pick<Cgroups, 'sweep'> | undefined;
 }
 
 export interface Custody extends Pick<Orphans, 'mayWrite' | 'cancel'> {
@@ -37,7 +39,7 @@ export interface Custody extends Pick<Orphans, 'mayWrite' | 'cancel'> {
   /** The same child, listening where a later supervisor finds it. */
   toAdoptable(spec: ChildSpec): ChildSpec;
   /** The first sweep, of processes; the files follow when the doors are open, and from then on
-   *  processes are swept each minute. */
+   *  processes, sockets and control groups are swept each minute, files each ten minutes. */
   start(): Promise<void>;
   /** Of processes and files. */
   sweep(): Promise<SweepView>;
@@ -46,6 +48,9 @@ export interface Custody extends Pick<Orphans, 'mayWrite' | 'cancel'> {
 }
 
 const SWEEP_MS = 60_000;
+/** Files are looked for at each of so many sweeps: it reads a folder for each session that ever
+ *  used a tool. */
+const FILES_EVERY = 10;
 const FIRST_SWEEP_MS = 2000;
 
 /** @param limitMs the longest that anything may run in a process of this kind. */
@@ -60,7 +65,15 @@ export function createCustody(
   const ownership =
     adoption === undefined || owner === undefined ? undefined : { marks: adoption.marks, owner };
   const processes = owner === undefined ? deps.processes : toMarkingPort(deps.processes, owner);
-  const registry = createRegistry({ store, clock, logger, processes, ownership });
+  const book = createRegistry({ store, clock, logger, processes, ownership });
+  const registry: Registry = {
+    ...book,
+    remove(identity) {
+      book.remove(identity);
+      // One that was killed could not take its socket away.
+      removeSockets({ stateDir, isKept: book.isKept });
+    },
+  };
   const connect = adoption?.connect ?? (() => Promise.reject(new Error('there are no sockets')));
   const orphans = createOrphans({
     ...{ registry, processes, connect, runDir, clock, logger, limitMs },
@@ -69,12 +82,15 @@ export function createCustody(
   let timer: Timer | undefined;
   let sweeping: Promise<SweepView> | undefined;
   let stopped = false;
+  let sweeps = 0;
 
   async function sweepProcesses(): Promise<SweepView> {
     const { killed, forgotten } = await registry.sweep();
     orphans.watch();
-    const removed = removeSockets({ stateDir, isKept: registry.isKept });
-    return { killed: [...killed, ...orphans.review()], removed: [...removed], forgotten };
+    const sockets = removeSockets({ stateDir, isKept: registry.isKept });
+    const groups = deps.cgroups?.sweep().map((name) => `cgroup ${name}`) ?? [];
+    const removed = [...sockets, ...groups];
+    return { killed: [...killed, ...orphans.review()], removed, forgotten };
   }
 
   async function sweepAll(): Promise<SweepView> {
@@ -92,15 +108,17 @@ export function createCustody(
     return sweeping;
   }
 
-  function sweepLater(delayMs: number, work: () => Promise<SweepView>): void {
+  function sweepLater(delayMs: number): void {
     timer = clock.setTimer(delayMs, () => {
       if (stopped) return;
-      const swept = work().then(({ killed, removed, forgotten }) => {
+      const work = sweeps % FILES_EVERY === 0 ? sweep() : sweepProcesses();
+      sweeps += 1;
+      const swept = work.then(({ killed, removed, forgotten }) => {
         if (killed.length + removed.length === 0) return;
         logger.info('registry.swept', { killed, removed: removed.length, forgotten });
       });
       background(
-        swept.finally(() => sweepLater(SWEEP_MS, sweepProcesses)),
+        swept.finally(() => sweepLater(SWEEP_MS)),
         'registry.sweep',
         logger,
       );
@@ -117,7 +135,7 @@ export function createCustody(
     },
     async start() {
       await sweepProcesses();
-      sweepLater(FIRST_SWEEP_MS, sweep);
+      sweepLater(FIRST_SWEEP_MS);
     },
     sweep,
     stop() {

@@ -1,25 +1,33 @@
 /** One sandbox host per session that uses tools: started at the first call, asked to go when the
  *  session hibernates or closes. A host that dies under a call is HOST_LOST: the asker looks into
  *  the call's spool. */
-import { PrxError, toPrxError } from '../../base/errors.ts';
+import type { z } from 'zod';
+import { type ErrorCode, PrxError, toPrxError } from '../../base/errors.ts';
 import { createFlowLimit } from '../../base/flow-limit.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
+import type { EventData } from '../../protocol/events.ts';
+import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import { toPolicyDigest } from '../../protocol/policy-digest.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
+  sandboxAsks,
   sandboxNotifications,
   sandboxReports,
   sandboxRequests,
   type ToolOutput,
 } from '../../protocol/sandbox-methods.ts';
 import type { HostPort, ToolRun } from '../effects/ports.ts';
+import type { Cgroups } from './cgroup.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
 import { startHeartbeat } from './lifecycle-heartbeat.ts';
 import type { Registry } from './registry.ts';
 
 const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
-const local = { requests: {}, notifications: sandboxReports };
+const local = { requests: sandboxAsks, notifications: sandboxReports };
+export type SecretUse = z.infer<(typeof sandboxAsks)['secret/read']['params']>;
+export type SecretAnswer = z.infer<(typeof sandboxAsks)['secret/read']['result']>;
 type HostChild = Child<typeof remote>;
 
 export interface Host extends HostPort {
@@ -38,6 +46,12 @@ export interface HostDeps extends ChildDeps {
   readonly registry: Registry;
   readonly policy: () => SandboxPolicy;
   readonly artifactDir: string;
+  /** Its share of the processor, where we may give shares. */
+  readonly cgroups?: Cgroups | undefined;
+  readonly onNetwork: (request: EventData<'network.request'>) => Promise<unknown>;
+  readonly readSecret: (use: SecretUse) => Promise<SecretAnswer>;
+  /** What is not to be shown; the same object while nothing changed. */
+  readonly fingerprints: () => Fingerprints;
   /** Absent: it is not asked whether it lives. */
   readonly heartbeatMs?: () => number;
 }
@@ -47,8 +61,17 @@ const OUTPUTS_MAX = 256;
 /** Added to the call's own time limit: the host answers first, this is the backstop. */
 const CALL_MARGIN_MS = 30_000;
 
+/** Failures of a start that another start may not meet. */
+const PASSING: readonly ErrorCode[] = [
+  'SANDBOX_UNAVAILABLE',
+  'SPAWN_FAILED',
+  'WORKER_START_TIMEOUT',
+  'PEER_CLOSED',
+];
+
 interface Call {
   readonly onOutput: (output: ToolOutput) => Promise<void>;
+  readonly attempt: number;
   /** Cancelled, perhaps before the host was there to be told. */
   cancelled: boolean;
 }
@@ -56,6 +79,8 @@ interface Call {
 interface Started {
   readonly child: HostChild;
   readonly report: SandboxReport;
+  /** The last that it was told. */
+  fingerprints: Fingerprints;
 }
 
 export function createHost(deps: HostDeps): Host {
@@ -65,6 +90,7 @@ export function createHost(deps: HostDeps): Host {
   let starting: Promise<Started> | undefined;
   let report: SandboxReport | undefined;
   let retiring = false;
+  let policyDigest: string | undefined;
 
   async function launch(): Promise<Started> {
     let markReady: () => void = () => undefined;
@@ -75,12 +101,17 @@ export function createHost(deps: HostDeps): Host {
       ...deps,
       local,
       remote,
-      requests: {},
+      requests: { 'secret/read': deps.readSecret },
       notifications: {
         'sandbox/ready': () => markReady(),
         'tool/output': (output) => {
           const call = calls.get(output.effect);
           if (call !== undefined) flow.track(call.onOutput(output));
+        },
+        'network/request': (request) => {
+          const { call_id: id } = request;
+          const attempt = id === undefined ? undefined : calls.get(id)?.attempt;
+          flow.track(deps.onNetwork(attempt === undefined ? request : { ...request, attempt }));
         },
       },
       ready,
@@ -89,16 +120,22 @@ export function createHost(deps: HostDeps): Host {
         deps.registry.add({ kind: 'sandbox', session: deps.session, identity }),
       onExited: (identity) => deps.registry.remove(identity),
     });
+    // Before it starts anything: what it starts is in there, and ends with it.
+    const enclosure = deps.cgroups?.enclose({ kind: 'host', pids: [child.pid] });
     void child.exited.then(() => {
+      enclosure?.remove();
       if (live?.child === child) live = undefined;
     });
     try {
       const { session: sessionId, artifactDir } = deps;
-      const params = { sessionId, policy: deps.policy(), artifactDir };
+      const fingerprints = deps.fingerprints();
+      const policy = deps.policy();
+      const params = { sessionId, policy, artifactDir, fingerprints };
       const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
       const said = await child.connection.request('sandbox/initialize', params, options);
       beat(child);
-      return { child, report: said };
+      policyDigest = toPolicyDigest(policy);
+      return { child, report: said, fingerprints };
     } catch (error) {
       void child.stop();
       throw error;
@@ -131,15 +168,29 @@ export function createHost(deps: HostDeps): Host {
     return starting;
   }
 
+  /** One that died as it started, or whose cell did, says nothing about the next one, and nothing
+   *  ran in it. */
+  async function ensureTwice(): Promise<Started> {
+    try {
+      return await ensure();
+    } catch (error) {
+      const { code, message } = toPrxError(error);
+      if (!PASSING.includes(code)) throw error;
+      deps.logger.warn('host.start_again', { session: deps.session, code, message });
+      return ensure();
+    }
+  }
+
   return {
     child: () => live?.child,
     report: () => report,
+    policyDigest: () => policyDigest,
     async prepare() {
-      await ensure();
+      await ensureTwice();
     },
     async run(run, onOutput) {
       retiring = false;
-      const call: Call = { onOutput, cancelled: false };
+      const call: Call = { onOutput, attempt: run.attempt ?? 1, cancelled: false };
       calls.set(run.effect, call);
       try {
         return await request(run, call);
@@ -162,8 +213,14 @@ export function createHost(deps: HostDeps): Host {
 
   async function request(run: ToolRun, call: Call): Promise<ToolOutcome> {
     // A failure before the request is sent means that nothing ran.
-    const { child } = await ensure();
+    const started = await ensureTwice();
+    const { child } = started;
     if (call.cancelled) return NOT_RUN;
+    const fingerprints = deps.fingerprints();
+    if (started.fingerprints !== fingerprints) {
+      started.fingerprints = fingerprints;
+      void child.connection.notify('sandbox/fingerprints', fingerprints);
+    }
     try {
       const timeoutMs = askedTimeoutMs(run.arguments, deps.policy().timeoutMs) + CALL_MARGIN_MS;
       return await child.connection.request('tool/run', run, { timeoutMs });

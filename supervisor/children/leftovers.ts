@@ -15,7 +15,7 @@ export interface LeftoverDeps {
 }
 
 /** Both return what they removed, as paths below the state dir. This one looks at a folder for each
- *  session that ever used a tool: not each minute. */
+ *  session that ever used a tool. */
 export async function removeLeftovers(deps: LeftoverDeps): Promise<readonly string[]> {
   return [...removePipes(deps), ...(await removeSpools(deps))];
 }

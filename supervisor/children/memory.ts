@@ -81,6 +81,8 @@ interface Watched {
 
 /** A sample that takes longer is late: the scan does not wait for it. */
 const LATE_MS = 100;
+/** What a worker started is seen by the scan alone, however small the worker is itself. */
+const SCAN_ALL_MS = 2000;
 const CURVE_MAX = 32;
 /** A dead worker's curve is kept until its death is journaled. */
 const KEPT_MS = 10_000;
@@ -91,6 +93,7 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
   let reading: Promise<unknown> | undefined;
   let timer: Timer;
   let stopped = false;
+  let scannedMs = clock.nowMs();
 
   /** Undefined: late, or failed. At most one question is under way. */
   async function ask(pids: readonly number[]): Promise<ReadonlyMap<number, number> | undefined> {
@@ -112,8 +115,8 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
   function scan(workers: readonly Worker[], limitBytes: number): ReadonlyMap<number, number> {
     if (deps.scanTrees === undefined || workers.length === 0) return new Map();
     try {
-      const pids = workers.map(({ pid }) => pid);
-      return deps.scanTrees(pids, limitBytes);
+      const roots = workers.map(({ rootPid }) => rootPid);
+      return deps.scanTrees(roots, limitBytes);
     } catch (error) {
       logger.debug('memory.scan_failed', { error });
       return new Map();
@@ -129,14 +132,17 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
     if (workers.length === 0) return toIntervalMs(limitBytes);
     const sampled = await ask(workers.map(({ pid }) => pid));
     if (stopped) return INTERVAL_MS_MAX;
+    const isDue = clock.nowMs() - scannedMs >= SCAN_ALL_MS;
+    if (isDue) scannedMs = clock.nowMs();
     const suspects = workers.filter(({ pid }) => {
+      if (isDue) return true;
       const bytes = sampled?.get(pid);
       return bytes === undefined || isNear(bytes, limitBytes);
     });
     const scanned = scan(suspects, limitBytes);
     let headroom = limitBytes;
     for (const worker of workers) {
-      const sample = choose(sampled?.get(worker.pid), scanned.get(worker.pid), limitBytes);
+      const sample = choose(sampled?.get(worker.pid), scanned.get(worker.rootPid), limitBytes);
       if (sample === undefined || !worker.isAlive()) continue;
       headroom = Math.min(headroom, limitBytes - sample.bytes);
       apply(worker, sample);
@@ -209,7 +215,7 @@ export function toMemoryEnforcement(has: {
   return [
     'monitor',
     ...scan,
-    ...(has.cgroups === undefined ? [] : [`cgroup ${has.cgroups.version}`]),
+    ...(has.cgroups?.controllers.includes('memory') ? [`cgroup ${has.cgroups.version}`] : []),
   ];
 }
 

@@ -8,7 +8,10 @@ import { findIdentity } from '../../base/process.ts';
 import { readRealRss } from './memory.ts';
 import { type MonitorAnswer, monitorQuestionSchema } from './monitor.ts';
 
+/** Start times by pid. Not forgotten with the process: pidusage does not forget its file either. */
 const known = new Map<number, number>();
+/** So many pids were seen: a new life costs less than remembering more. */
+const KNOWN_MAX = 10_000;
 
 async function answer(line: string): Promise<void> {
   const { id, pids } = monitorQuestionSchema.parse(JSON.parse(line));
@@ -16,7 +19,7 @@ async function answer(line: string): Promise<void> {
   for (const { pid, startTicks } of live) {
     if ((known.get(pid) ?? startTicks) !== startTicks) process.exit(0);
   }
-  known.clear();
+  if (known.size > KNOWN_MAX) process.exit(0);
   for (const { pid, startTicks } of live) known.set(pid, startTicks);
   const rss = await readRealRss(live.map(({ pid }) => pid));
   const reply: MonitorAnswer = { id, rss: [...rss] };

@@ -1,8 +1,8 @@
-/** Gateways and sandbox hosts that nobody speaks to over their pipes any more: those an earlier
- *  supervisor left with work to end, and our own ones once released. Over its owner-only socket
- *  each says what still runs in it, so that we wait for exactly that, cancel it where its turn
- *  ends, and kill what has nothing left to do, is past its deadline, or is silent and not needed.
- *  One that does not answer is taken for a possible writer of anything it could be writing. */
+/** Gateways, sandbox hosts and MCP hosts that nobody speaks to over their pipes any more: those an
+ *  earlier supervisor left with work to end, and our own ones once released. Over its owner-only
+ *  socket each says what still runs in it, so that we wait for exactly that, cancel it where its
+ *  turn ends, and kill what has nothing left to do, is past its deadline, or is silent and not
+ *  needed. One that does not answer is taken for a possible writer of anything it could write. */
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { toPrxError } from '../../base/errors.ts';
@@ -117,7 +117,8 @@ export function createOrphans(deps: OrphansDeps): Orphans {
   async function connect(record: ProcessRecord): Promise<Connection<typeof remote>> {
     const late = new AbortController();
     const timer = clock.setTimer(ANSWER_MS, () => late.abort());
-    const kind = record.kind === 'gateway' ? 'gateway' : 'sandbox';
+    // Workers end with their supervisor, and are never asked.
+    const kind = record.kind === 'worker' ? 'sandbox' : record.kind;
     try {
       const path = toOrphanSocketPath(deps.runDir, kind, record.pid);
       return createConnection({
@@ -235,10 +236,12 @@ export function createOrphans(deps: OrphansDeps): Orphans {
   };
 }
 
-/** Model calls run in gateways, tool calls in the host of their session. */
+/** Model calls run in gateways, tool calls in the host of their session or in that of an MCP
+ *  server, which may be everybody's. */
 function isItsKind(record: ProcessRecord, session: SessionId, effect: EffectId): boolean {
   if (parseEffectId(effect).call === undefined) return record.kind === 'gateway';
-  return record.kind === 'sandbox' && record.session === session;
+  if (record.kind === 'mcp' && record.session === undefined) return true;
+  return (record.kind === 'sandbox' || record.kind === 'mcp') && record.session === session;
 }
 
 function keyOf(session: SessionId, effect: EffectId): string {

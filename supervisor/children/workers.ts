@@ -1,6 +1,6 @@
 /** Workers: started ahead (the warm pool), given to one session once, never reused. A spare knows
- *  nothing of any session; `initialize` makes it one session's worker. Asks of a worker that is
- *  not (or no longer) bound are refused: an older generation has no voice. */
+ *  nothing of any session; `initialize` makes it one session's worker. Asks of a spare are refused.
+ *  An older generation has no voice: its connection is closed before its death is known here. */
 
 import type { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
@@ -11,6 +11,7 @@ import {
   type AgentManifest,
   askNotifications,
   askRequests,
+  type StepStart,
   workerNotifications,
   workerRequests,
 } from '../../protocol/worker-methods.ts';
@@ -25,6 +26,7 @@ import {
 } from './child.ts';
 import type { Registry } from './registry.ts';
 import { backoffMs } from './restart.ts';
+import { createStartGate } from './start-gate.ts';
 
 const remote = { requests: workerRequests, notifications: workerNotifications };
 const local = { requests: askRequests, notifications: askNotifications };
@@ -43,11 +45,14 @@ export interface Binding {
 export interface Worker {
   /** The process that runs our code (under a launcher it is not the child we started). */
   readonly pid: number;
+  /** The child we started: whatever a worker leaves behind becomes this one's, and dies with it. */
+  readonly rootPid: number;
   readonly startedAtMs: number;
   readonly exited: Promise<ChildExit>;
   initialize(binding: Binding): Promise<void>;
-  /** Rejects with PEER_CLOSED when the worker dies. */
-  runTurn(turn: number, input: AcceptedInput): Promise<TurnResult>;
+  /** Rejects with PEER_CLOSED when the worker dies.
+   *  @param first  what the first step begins with, where it need not be asked for. */
+  runTurn(turn: number, input: AcceptedInput, first?: StepStart): Promise<TurnResult>;
   interrupt(turn: number): void;
   /** A spare compiles its code with a turn about nothing. */
   warm(): void;
@@ -60,8 +65,9 @@ export interface Worker {
 }
 
 export interface WorkerPool {
-  /** A spare that is ready, or a new one. Throws WORKER_START_TIMEOUT, SPAWN_FAILED. */
-  take(): Promise<{ readonly worker: Worker; readonly warm: boolean }>;
+  /** A spare that is ready, or a new one. Throws WORKER_START_TIMEOUT, SPAWN_FAILED; CANCELLED
+   *  when the signal aborts, or the pool is stopped, before the new one is ready. */
+  take(signal?: AbortSignal): Promise<{ readonly worker: Worker; readonly warm: boolean }>;
   /** Fills the pool; called once at start. */
   fill(): void;
   warm(): number;
@@ -86,18 +92,23 @@ const INITIALIZE_TIMEOUT_MS = 30_000;
 /** A new spare is started when the prompt that took the last one is on its way: side by side the
  *  prompt took 17 ms instead of 9 (measured on two cores). */
 const REFILL_DELAY_MS = 250;
+/** As many as the default of max_concurrent_sessions: one that hangs at its start holds a place for
+ *  its whole start time, and must not keep the others waiting. */
+const STARTS_MAX = 8;
 
 export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): WorkerPool {
   const { clock, logger, registry } = deps;
   const spares: Worker[] = [];
   const live = new Set<Worker>();
+  const gate = createStartGate(STARTS_MAX);
   let size = sizeAtStart;
   let starting = 0;
   let failures = 0;
-  let stopped = false;
+  const stopping = new AbortController();
   let confinement: readonly string[] = [];
+  const isStopped = (): boolean => stopping.signal.aborted;
 
-  async function launch(): Promise<Worker> {
+  async function launch(unwanted: AbortSignal = stopping.signal): Promise<Worker> {
     let asks: AskHandlers | undefined;
     const bound = (): AskHandlers => {
       if (asks === undefined)
@@ -126,6 +137,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
         },
       },
       ready,
+      signal: AbortSignal.any([stopping.signal, unwanted]),
       onStarted: (identity) => registry.add({ kind: 'worker', session: undefined, identity }),
       onExited: (identity) => registry.remove(identity),
     });
@@ -133,7 +145,9 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     // Under a launcher (namespaces) the worker proper is the last of the chain we started.
     const below = deps.processes.listDescendants(pid);
     const own = below.at(-1) ?? pid;
-    const enclosure = deps.cgroups?.enclose([pid, ...below], deps.memoryLimitBytes());
+    const memoryBytes = deps.memoryLimitBytes();
+    const pids = [pid, ...below];
+    const enclosure = deps.cgroups?.enclose({ kind: 'worker', pids, memoryBytes });
     const started = { pid: own, atMs: clock.wallMs() };
     const bind = (handlers: AskHandlers): void => {
       asks = handlers;
@@ -142,12 +156,11 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     const worker = wrap(child, { ...started, exited }, bind);
     live.add(worker);
     void child.exited.then(() => {
-      asks = undefined;
       live.delete(worker);
       const index = spares.indexOf(worker);
       if (index >= 0) spares.splice(index, 1);
     });
-    if (stopped) worker.kill('stopped');
+    if (isStopped()) worker.kill('stopped');
     return worker;
   }
 
@@ -155,15 +168,15 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     starting += 1;
     try {
       if (failures > 0) await clock.sleep(backoffMs(failures, deps.random.next()));
-      const worker = stopped ? undefined : await launch();
+      const worker = isStopped() ? undefined : await gate.run(() => launch());
       failures = 0;
-      if (worker?.isAlive() && !stopped) {
+      if (worker?.isAlive() && !isStopped()) {
         worker.warm();
         spares.push(worker);
       }
     } catch (error) {
       failures += 1;
-      logger.warn('worker.spare_failed', { error, failures });
+      if (!isStopped()) logger.warn('worker.spare_failed', { error, failures });
     } finally {
       starting -= 1;
       fill();
@@ -172,7 +185,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
 
   /** Spares start one at a time: a storm of starts would slow the sessions that work. */
   function fill(): void {
-    if (!stopped && starting === 0 && spares.length < size) void addSpare();
+    if (!isStopped() && starting === 0 && spares.length < size) void addSpare();
   }
 
   return {
@@ -185,16 +198,16 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
       for (const spare of spares.splice(size)) spare.kill('stopped');
       fill();
     },
-    async take() {
+    async take(signal) {
       let spare = spares.shift();
       while (spare !== undefined && !spare.isAlive()) spare = spares.shift();
       // After the session has its worker: a start costs processor time it can use better.
       clock.setTimer(REFILL_DELAY_MS, fill);
       if (spare !== undefined) return { worker: spare, warm: true };
-      return { worker: await launch(), warm: false };
+      return { worker: await gate.run(() => launch(signal)), warm: false };
     },
     stop() {
-      stopped = true;
+      stopping.abort();
       for (const worker of live) worker.kill('stopped');
     },
   };
@@ -212,6 +225,7 @@ function wrap(
   const { connection } = child;
   return {
     pid: started.pid,
+    rootPid: child.pid,
     startedAtMs: started.atMs,
     exited: started.exited,
     isAlive: child.isAlive,
@@ -220,10 +234,10 @@ function wrap(
       bind(asks);
       await connection.request('worker/initialize', params, { timeoutMs: INITIALIZE_TIMEOUT_MS });
     },
-    runTurn(turn, input) {
+    runTurn(turn, input, first) {
       // No deadline of its own: the session's turn timer and the heartbeat cover this wait.
       const timeoutMs = Number.POSITIVE_INFINITY;
-      return connection.request('turn/run', { turn, input }, { timeoutMs });
+      return connection.request('turn/run', { turn, input, first }, { timeoutMs });
     },
     interrupt: (turn) => void connection.notify('turn/interrupt', { turn }),
     warm: () => void connection.notify('worker/warm', {}),
