@@ -17,8 +17,9 @@ export interface Bus {
    *  `apply` runs for each event right before its readers see it. */
   commit(events: readonly EventEnvelope[], apply: (event: EventEnvelope) => void): void;
   /** Says up to where a session's journal was published before this process; needed before the
-   *  first commit of a session. */
-  open(session: string, publishedSeq: number): void;
+   *  first commit of a session.
+   *  @param bufferSize events held for one of its live readers; absent: as the others'. */
+  open(session: string, publishedSeq: number, bufferSize?: () => number): void;
   /** The session is not open here any more; its last reader takes the channel along. */
   close(session: string): void;
   /** Newest sequence number anyone may see; undefined: not open here, so all is published. */
@@ -52,16 +53,28 @@ interface Channel {
   published: number;
   /** Its session is open here; else only readers keep it. */
   owned: boolean;
+  bufferSize: () => number;
   /** Committed, but an earlier one is still syncing. */
   waiting: Map<number, { event: EventEnvelope; apply: (event: EventEnvelope) => void }>;
   readers: Set<Reader>;
+  /** By the number before their first event, the newest last; none without readers. */
+  pages: Map<number, Promise<readonly EventEnvelope[]>>;
   /** Waits for a sequence number to be published. */
   barriers: { seq: number; resolve: () => void }[];
 }
 
-const PAGE_EVENTS = 500;
+/** Few: a reader that stands still holds the page that it is at. */
+const PAGE_EVENTS = 100;
+/** Pages of a channel that readers at the same place share: a crowd that connects at once, or
+ *  falls behind together, costs one read of the journal and one copy of its events. */
+const SHARED_PAGES_MAX = 4;
 
-export function createBus(bufferSize: number): Bus {
+/** @param bufferSize of sessions that do not say their own.
+ *  @param observe is shown each event once, right after it was applied. */
+export function createBus(
+  bufferSize: number,
+  observe: (event: EventEnvelope) => void = () => undefined,
+): Bus {
   assert(bufferSize > 0, 'a live reader needs room for at least one event');
   const channels = new Map<string, Channel>();
   const watchers = new Set<() => void>();
@@ -81,8 +94,10 @@ export function createBus(bufferSize: number): Bus {
     const channel: Channel = {
       published: publishedSeq,
       owned,
+      bufferSize: () => bufferSize,
       waiting: new Map(),
       readers: new Set(),
+      pages: new Map(),
       barriers: [],
     };
     channels.set(session, channel);
@@ -96,7 +111,8 @@ export function createBus(bufferSize: number): Bus {
       channel.waiting.delete(channel.published + 1);
       channel.published += 1;
       next.apply(next.event);
-      for (const reader of channel.readers) offer(reader, next.event, bufferSize);
+      observe(next.event);
+      for (const reader of channel.readers) offer(reader, next.event, channel.bufferSize());
     }
     channel.barriers = channel.barriers.filter((barrier) => {
       if (barrier.seq > channel.published) return true;
@@ -118,7 +134,10 @@ export function createBus(bufferSize: number): Bus {
 
   return {
     touch,
-    open: (session, publishedSeq) => void open(session, publishedSeq, true),
+    open(session, publishedSeq, own) {
+      const channel = open(session, publishedSeq, true);
+      if (own !== undefined) channel.bufferSize = own;
+    },
     close(session) {
       const channel = channels.get(session);
       if (channel === undefined) return;
@@ -203,9 +222,9 @@ async function* followChannel(follow: Follow): AsyncGenerator<EventEnvelope> {
       if (reader.lagging) {
         reader.lagging = false;
         for (;;) {
-          const page = await source.read(last, PAGE_EVENTS);
-          if (page.events.length === 0 || signal.aborted || reader.ended) break;
-          for (const event of page.events) {
+          const events = await readShared(channel, source, last);
+          if (events.length === 0 || signal.aborted || reader.ended) break;
+          for (const event of events) {
             if (signal.aborted) return;
             last = event.seq;
             yield event;
@@ -230,7 +249,54 @@ async function* followChannel(follow: Follow): AsyncGenerator<EventEnvelope> {
     }
   } finally {
     channel.readers.delete(reader);
+    if (channel.readers.size === 0) channel.pages.clear();
     follow.forget(session, channel);
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** The events behind a number, from the journal or as another reader was just given them. Pages
+ *  begin at round numbers, so that readers who fell behind to different places share them too.
+ *  What another asked for is whole when it fills a page, or when nothing was published behind it:
+ *  this reader's live queue begins where its reading ends, with nothing in between. */
+async function readShared(
+  channel: Channel,
+  source: FollowSource,
+  since: number,
+): Promise<readonly EventEnvelope[]> {
+  // Open here: what may be seen ends at what was published, and need not be asked for.
+  if (channel.owned && since === channel.published) return [];
+  const start = since - (since % PAGE_EVENTS);
+  const isBehind = ({ seq }: EventEnvelope): boolean => seq > since;
+  // Not awaited when there is none: of a crowd, the first to look is the one that reads.
+  const shared = channel.pages.get(start);
+  // What failed for another may go well for us.
+  const known = shared === undefined ? undefined : await shared.catch(() => undefined);
+  const isFull = known?.length === PAGE_EVENTS;
+  if (known !== undefined && (isFull || known.at(-1)?.seq === channel.published)) {
+    const events = known.filter(isBehind);
+    if (events.length > 0) return events;
+  }
+  const reading = source.read(start, PAGE_EVENTS).then(({ events }) => events);
+  keepPage(channel, start, reading);
+  try {
+    const events = (await reading).filter(isBehind);
+    if (events.length > 0 || start === since) return events;
+    // A page is bounded in bytes as well: it may end before this reader's place.
+  } catch (error) {
+    // The round number may be one that retention removed, or a power loss.
+    if (start === since) throw error;
+  }
+  return (await source.read(since, PAGE_EVENTS)).events;
+}
+
+function keepPage(
+  { pages }: Channel,
+  start: number,
+  reading: Promise<readonly EventEnvelope[]>,
+): void {
+  pages.delete(start);
+  pages.set(start, reading);
+  const [oldest] = pages.keys();
+  if (pages.size > SHARED_PAGES_MAX && oldest !== undefined) pages.delete(oldest);
 }

@@ -1,7 +1,7 @@
 /** Which sessions are open in this process. A session is opened from the journal when somebody
  *  touches it and forgotten when it is quiet, so that thousands of idle ones cost nothing. */
 import type { Clock, Timer } from '../../base/clock.ts';
-import type { SessionId } from '../../protocol/ids.ts';
+import { type SessionId, sessionIdSchema } from '../../protocol/ids.ts';
 import type { SessionRecord, Store } from '../../store/contract.ts';
 import type { Bus } from './bus.ts';
 import { openSession, type Session } from './session.ts';
@@ -60,8 +60,10 @@ export function createDirectory(
     all: () => [...open.values()],
     refresh: (record) => open.get(record.id)?.record() ?? record,
     async open(ref) {
-      const record = await store.resolveSession(ref);
-      return openRecord(record);
+      // A whole id goes before every other meaning, and an open session is there.
+      const whole = sessionIdSchema.safeParse(ref);
+      const present = whole.success ? open.get(whole.data) : undefined;
+      return present ?? openRecord(await store.resolveSession(ref));
     },
     reclaimIdle() {
       const idle = [...open.values()].flatMap(({ driver }) => {

@@ -9,21 +9,24 @@ import type { Logger } from '../../base/logger.ts';
 import { acceptedInputSchema } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionState } from '../../protocol/states.ts';
-import type { OpenTurn, QueuedInput } from '../../store/contract.ts';
+import type { OpenTurn } from '../../store/contract.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
-import type { InputReader } from './input-reader.ts';
-import { draft, type SessionJournal } from './journal.ts';
+import { createIdleness } from './idleness.ts';
+import { type InputReader, pickNext } from './input-reader.ts';
+import { type Draft, draft, type SessionJournal } from './journal.ts';
+import { createParking } from './parking.ts';
 import type { Resident } from './resident.ts';
-import { createTurnClocks, type PassedLimit, type TurnClocks } from './turn-clock.ts';
+import type { TurnTime } from './turn-clock.ts';
 import {
   type Closing,
-  type Ending,
+  findParkReason,
   INTERRUPTED,
   toQuarantine,
   toResultEnd,
   toTurnEnd,
 } from './turn-end.ts';
+import { createTurnStop, type TurnStop } from './turn-stop.ts';
 
 export interface DriverDeps {
   readonly session: SessionId;
@@ -33,9 +36,7 @@ export interface DriverDeps {
   readonly journal: SessionJournal;
   readonly gate: Gate;
   readonly resident: Resident;
-  readonly turnTimeoutMs: () => number;
-  /** Nothing came of the turn for this long: it is ended; 0: never. */
-  readonly progressTimeoutMs: () => number;
+  readonly time: TurnTime;
   readonly idleHibernateMs: () => number;
   /** Somebody waits for a slot. */
   readonly isContended: () => boolean;
@@ -50,11 +51,9 @@ export interface Driver {
   wake(): void;
   /** The session's state, or the tombstone of its turn, changed. */
   onState(): void;
-  /** Something came of the turn: a chunk, some output, a step. */
-  onProgress(): void;
-  /** Ends this turn so, as soon as its tombstone is durable: its effects are cancelled. A turn
-   *  that ended meanwhile stays as it ended. Rejects as `tombstone` does. */
-  stopTurn(turn: number, ending: Ending, tombstone: Promise<unknown>): Promise<void>;
+  /** An approval was asked for or answered, or an ask of the worker was answered. */
+  onWaiting(): void;
+  readonly stopTurn: TurnStop['stop'];
   /** The session no longer runs (suspended): give the worker back, keep the turn. */
   stepBack(): void;
   /** Since when it is idle, monotonic ms, and may be asked to give its slot; undefined: it works,
@@ -63,6 +62,15 @@ export interface Driver {
   hibernate(reason: string): void;
   /** Ends the loop without touching turn or effects (the supervisor stops). */
   halt(): void;
+}
+
+/** Its worker is taken from a turn that goes on. */
+type RunEnd = TurnResult | { readonly parked: string };
+
+interface Executing {
+  readonly turn: number;
+  /** Ends the wait for the worker. */
+  readonly end: (end: RunEnd) => void;
 }
 
 /** A worker that was told to stop its turn has this long to answer, ms. */
@@ -77,19 +85,21 @@ const PASSING: readonly ErrorCode[] = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CA
 const isPassing = (error: unknown): boolean => PASSING.includes(toPrxError(error).code);
 
 export function startDriver(deps: DriverDeps): Driver {
-  const { clock, journal, gate, resident, inputs, session } = deps;
+  const { clock, time, journal, gate, resident, inputs, session } = deps;
   const halting = new AbortController();
   let failures = 0;
-  let idleSinceMs: number | undefined;
-  let hibernateReason: string | undefined;
-  let wakeUp: () => void = () => undefined;
   let waitAbort = new AbortController();
   let closing: Closing | undefined;
-  let stopping: Closing | undefined;
-  let executing: { readonly turn: number; force(): void } | undefined;
-  let clocks: TurnClocks | undefined;
+  let executing: Executing | undefined;
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
+  const idleness = createIdleness({ ...deps, state: journal.state, isOpen, replace: takeWorker });
+  const stop = createTurnStop({ ...deps, isHalted, cancel });
+  const parking = createParking({
+    ...deps,
+    isWaiting: () => executing !== undefined && gate.isWaiting(),
+    park: (reason) => executing?.end({ parked: reason }),
+  });
 
   async function loop(): Promise<void> {
     while (!isHalted()) {
@@ -106,6 +116,7 @@ export function startDriver(deps: DriverDeps): Driver {
     const { open_turn: open, queued } = journal.record();
     const state = journal.state();
     if (open !== undefined && mustEnd(open)) await endTurn(open);
+    else if (open !== undefined && !resident.isHolding() && gate.isWaiting()) await rest();
     else if (open !== undefined && isOpen()) await runTurn(open);
     else if (isOpen() && queued.length > 0) await openTurn();
     else if (state === 'created') await move('starting', 'forked');
@@ -124,8 +135,7 @@ export function startDriver(deps: DriverDeps): Driver {
   }
 
   async function toStopped(): Promise<void> {
-    deps.retireHost();
-    await resident.leave('closed');
+    await letGo('closed');
     const { state, state_reason } = journal.record();
     await move('stopped', state === 'stopping' ? state_reason : 'closed');
   }
@@ -145,59 +155,46 @@ export function startDriver(deps: DriverDeps): Driver {
 
   /** Nothing to do: wait, and hibernate when that lasts (or when others need the slot). */
   async function rest(): Promise<void> {
-    const woken = new Promise<void>((resolve) => {
-      wakeUp = resolve;
-    });
-    const isHolding = resident.isHolding();
-    if (isHolding && !isOpen()) hibernateReason = `the session is ${journal.state()}`;
-    else if (isHolding && deps.isContended()) {
-      hibernateReason = 'another session waits for the slot';
-    }
-    // An idle worker died or was replaced: by policy another one takes its place at once.
-    if (hibernateReason === undefined && isHolding && resident.worker() === undefined) {
-      await takeWorker();
-      return;
-    }
-    idleSinceMs = isOpen() ? clock.nowMs() : undefined;
-    if (hibernateReason === undefined) await waitIdle(woken, isHolding);
-    idleSinceMs = undefined;
+    const reason = await idleness.rest();
     const { open_turn: open, queued } = journal.record();
     const hasWork = isOpen() && (open !== undefined || queued.length > 0);
-    const reason = hibernateReason;
-    hibernateReason = undefined;
-    if (reason === undefined || hasWork || isHalted()) return;
+    if (reason !== undefined && !hasWork && !isHalted()) await letGo(reason);
+  }
+
+  /** No process is left; the next touch starts one. */
+  async function letGo(reason: string): Promise<void> {
     deps.retireHost();
     await resident.leave(reason);
   }
 
-  async function waitIdle(woken: Promise<void>, isHolding: boolean): Promise<void> {
-    const timer = new AbortController();
-    const limitMs = isHolding ? deps.idleHibernateMs() : Number.POSITIVE_INFINITY;
-    const slept = clock.sleep(limitMs, timer.signal).then(() => {
-      if (!timer.signal.aborted) hibernateReason = 'idle_hibernate_secs passed';
-    });
-    const died = resident.worker() === undefined ? [] : [resident.settled()];
-    await Promise.race([woken, slept, ...died]);
-    timer.abort();
-  }
-
   async function openTurn(): Promise<void> {
-    if ((await takeWorker()) === undefined) return;
-    const { queued, turn: latest } = journal.record();
-    if (!isOpen() || isHalted() || queued.length === 0) return;
-    const { input_id } = pickNext(queued);
-    const turn = latest + 1;
-    inputs.start(input_id);
-    gate.openTurn(turn, true);
-    await journal.append(draft('turn.started', { turn, input_id, attempt: 1 }, { turn }));
+    const begin = async (): Promise<void> => {
+      const { queued, turn: latest } = journal.record();
+      if (!isOpen() || isHalted() || queued.length === 0) return;
+      const { input_id } = pickNext(queued);
+      const turn = latest + 1;
+      inputs.start(input_id);
+      gate.openTurn(turn, true);
+      await journal.append(
+        draft('turn.started', { turn, input_id, attempt: 1, spent_ms: 0 }, { turn }),
+      );
+    };
+    // A new worker is told its session while the start of the turn is being synced.
+    let begun: Promise<void> | undefined;
+    const worker = await takeWorker(() => {
+      begun = begin();
+      begun.catch(() => undefined); // Heard of below.
+    });
+    if (worker !== undefined) begun ??= begin();
+    await begun;
   }
 
   /** Undefined: none to be had now; the loop looks at what changed. */
-  async function takeWorker(): Promise<Worker | undefined> {
+  async function takeWorker(onTaken?: () => void): Promise<Worker | undefined> {
     waitAbort = new AbortController();
     if (isHalted()) return undefined;
     try {
-      return await resident.ensure(waitAbort.signal);
+      return await resident.ensure(waitAbort.signal, onTaken);
     } catch (error) {
       if (isPrxError(error, 'CANCELLED')) return undefined;
       const { message, code } = toPrxError(error);
@@ -210,64 +207,57 @@ export function startDriver(deps: DriverDeps): Driver {
   }
 
   async function fail(message: string): Promise<void> {
-    deps.retireHost();
-    await resident.leave('the session failed');
-    if (!isOpen()) return;
-    await move('failed', `${message}; 'prx-supervisor restart ${session}' brings it back`);
+    await letGo('the session failed');
+    if (isOpen()) await journal.append(toFailed(deps, message));
   }
 
   async function runTurn(open: OpenTurn): Promise<void> {
     gate.openTurn(open.turn, false);
-    hibernateReason = undefined;
+    idleness.end();
     const blame = resident.findPoison(open.turn);
     if (blame !== undefined) {
       closing ??= toQuarantine(open, blame);
       return endTurn(open);
     }
+    time.open(open.turn, (passed) => stop.onLimit(open.turn, passed));
     const worker = await takeWorker();
     const isStill = journal.record().open_turn?.turn === open.turn;
     if (worker === undefined || !isOpen() || isHalted() || !isStill || mustEnd(open)) return;
     // Its tombstone is on its way. Looking again at once would never end: nothing else could run.
     if (journal.isStopped()) return journal.nextLanding();
-    const limits = { turnMs: deps.turnTimeoutMs(), progressMs: deps.progressTimeoutMs() };
-    clocks ??= createTurnClocks(clock, limits, (passed) => onTimeout(open.turn, passed));
     const result = await runOnWorker(worker, open);
     if (result === undefined || isHalted()) return;
+    if ('parked' in result) return letGo(result.parked);
     closing ??= toResultEnd(open.turn, result);
     await endTurn(open);
   }
 
-  /** The worker's answer; undefined: it died or was taken away, the turn stays open. */
-  async function runOnWorker(worker: Worker, open: OpenTurn): Promise<TurnResult | undefined> {
+  /** The worker's answer, or what ended the wait for it; undefined: it died or was taken away. But
+   *  for an answer the turn stays open. */
+  async function runOnWorker(worker: Worker, open: OpenTurn): Promise<RunEnd | undefined> {
     const event = await inputs.take(open.input_id);
     const input = acceptedInputSchema.parse(event.data);
-    const forced = new Promise<'forced'>((resolve) => {
-      executing = { turn: open.turn, force: () => resolve('forced') };
+    const ended = new Promise<RunEnd>((resolve) => {
+      executing = { turn: open.turn, end: resolve };
     });
     syncClock();
     resident.setTurn(open.turn);
+    parking.look();
     try {
-      const result = await Promise.race([worker.runTurn(open.turn, input), forced]);
-      if (result !== 'forced') return result;
-      return { outcome: 'interrupted', steps: open.steps };
+      const running = worker.runTurn(open.turn, input, gate.firstStep(open.turn));
+      return await Promise.race([running, ended]);
     } catch (error) {
       if (isHalted()) return undefined;
       // The pipe of a dying worker closes before its exit is known.
       if (worker.isAlive() && !isPrxError(error, 'PEER_CLOSED')) return failedResult(error, open);
-      await resident.settled();
+      await resident.died();
       return undefined;
     } finally {
       resident.setTurn(undefined);
       executing = undefined;
+      parking.stop();
       syncClock();
     }
-  }
-
-  /** Trouble that passes costs the worker, not the turn. */
-  function failedResult(error: unknown, open: OpenTurn): TurnResult {
-    if (isPassing(error)) throw error;
-    const { code, message } = toPrxError(error);
-    return { outcome: 'failed', error: { code, message }, steps: open.steps };
   }
 
   async function endTurn(open: OpenTurn): Promise<void> {
@@ -277,102 +267,81 @@ export function startDriver(deps: DriverDeps): Driver {
     await gate.settle();
     const record = journal.record().open_turn;
     // Who stopped it goes before what the worker made of that.
-    const isStopped = stopping?.turn === turn && journal.isStopped();
-    const own = isStopped ? stopping : closing;
-    const ending = own?.turn === turn ? own : INTERRUPTED;
-    await journal.append(...toTurnEnd(ending, record ?? open));
-    clocks?.pause();
-    clocks = undefined;
+    const own = closing?.turn === turn ? closing : undefined;
+    const ending = stop.endingOf(turn) ?? record?.ending ?? own ?? INTERRUPTED;
+    const { quarantines = 0 } = journal.record();
+    const broken = findParkReason(ending, quarantines);
+    const parked = broken === undefined || !isOpen() ? [] : [toFailed(deps, broken)];
+    await journal.append(...toTurnEnd(ending, record ?? open, quarantines), ...parked);
+    time.close();
     closing = undefined;
-    stopping = undefined;
     if (ending.outcome === 'completed') return resident.relieve();
     // What a worker remembers of a turn that did not simply complete may differ from the journal.
     resident.recycle();
     await resident.settled();
   }
 
-  async function stopTurn(
-    turn: number,
-    ending: Ending,
-    tombstone: Promise<unknown>,
-  ): Promise<void> {
-    const own = { turn, ...ending };
-    // The first cause wins. It is known before it is durable: nothing starts from here on, and
-    // the worker may end the turn by itself because of that.
-    if (stopping?.turn !== turn) stopping = own;
-    try {
-      await tombstone;
-    } catch (error) {
-      if (stopping === own) stopping = undefined;
-      throw error;
-    }
-    if (journal.record().open_turn?.turn !== turn) return;
+  /** Tells all that runs of this turn to stop; a worker that does not answer is not waited for. */
+  function cancel(turn: number): void {
     gate.cancelTurn();
     waitAbort.abort();
     resident.worker()?.interrupt(turn);
     clock.setTimer(STOP_GRACE_MS, () => {
-      if (executing?.turn === turn) executing.force();
+      if (executing?.turn !== turn) return;
+      executing.end({ outcome: 'interrupted', steps: journal.record().open_turn?.steps ?? 0 });
     });
-    wakeUp();
-  }
-
-  function onTimeout(turn: number, passed: PassedLimit): void {
-    const { limit, max, reason } = passed;
-    const open = journal.record().open_turn;
-    if (open?.turn !== turn || journal.isStopped() || isHalted()) return;
-    const tombstone = journal.append(
-      draft('limit.exceeded', { limit, value: max, max }, { turn }),
-      draft('interrupt.accepted', { source: 'timeout' }, { turn }),
-    );
-    stopTurn(turn, { outcome: 'timeout', reason }, tombstone).catch((error: unknown) => {
-      deps.logger.error('turn.timeout_failed', { session, error });
-      clock.setTimer(RETRY_MS, () => onTimeout(turn, passed));
-    });
+    idleness.wake();
   }
 
   /** The turn's time runs only while a worker runs it and nobody is waited for. */
   function syncClock(): void {
-    if (executing !== undefined && journal.record().state === 'running') clocks?.run();
-    else clocks?.pause();
+    if (executing !== undefined && journal.record().state === 'running') time.run();
+    else time.pause();
   }
 
   return {
     done: loop(),
-    wake: () => wakeUp(),
-    stopTurn,
-    idleSinceMs: () => (resident.isHolding() ? idleSinceMs : undefined),
-    onProgress() {
-      clocks?.onProgress();
-    },
+    wake: idleness.wake,
+    stopTurn: stop.stop,
+    idleSinceMs: () =>
+      resident.isHolding() ? (idleness.sinceMs() ?? parking.sinceMs()) : undefined,
     onState() {
       syncClock();
       if (!isOpen()) waitAbort.abort();
-      wakeUp();
+      parking.look();
+      idleness.wake();
     },
     stepBack() {
       background(
-        resident.leave('suspended').finally(() => wakeUp()),
+        resident.leave('suspended').finally(() => idleness.wake()),
         'session.step_back',
         deps.logger,
       );
     },
+    onWaiting() {
+      parking.look();
+      idleness.wake();
+    },
     hibernate(reason) {
-      hibernateReason = reason;
-      wakeUp();
+      if (!parking.park(reason)) idleness.hibernate(reason);
     },
     halt() {
       halting.abort();
       waitAbort.abort();
-      clocks?.pause();
-      wakeUp();
+      time.close();
+      idleness.wake();
     },
   };
 }
 
-/** An input that interrupts goes before those that wait; among equals the oldest. */
-export function pickNext(queued: readonly QueuedInput[]): QueuedInput {
-  const [first] = queued;
-  const urgent = queued.find((each) => each.on_busy === 'interrupt') ?? first;
-  if (urgent === undefined) throw new RangeError('an empty queue has no next input');
-  return urgent;
+/** Trouble that passes costs the worker, not the turn. */
+function failedResult(error: unknown, open: OpenTurn): TurnResult {
+  if (isPassing(error)) throw error;
+  const { code, message } = toPrxError(error);
+  return { outcome: 'failed', error: { code, message }, steps: open.steps };
+}
+
+function toFailed({ session, journal }: DriverDeps, message: string): Draft {
+  const reason = `${message}; 'prx-supervisor restart ${session}' brings it back`;
+  return draft('session.state', { from: journal.state(), to: 'failed', reason });
 }

@@ -1,8 +1,8 @@
-/** Reads the input of a turn while the start of that turn is on its way to the disk: half a
- *  millisecond of the way from a prompt to its model request. */
+/** Which input comes next, and what it says: read while the start of its turn is on its way to the
+ *  disk, which is half a millisecond of the way from a prompt to its model request. */
 import type { EventEnvelope } from '../../protocol/events.ts';
 import type { InputId, SessionId } from '../../protocol/ids.ts';
-import type { Store } from '../../store/contract.ts';
+import type { QueuedInput, Store } from '../../store/contract.ts';
 
 export interface InputReader {
   start(input: InputId): void;
@@ -25,4 +25,12 @@ export function createInputReader(store: Store, session: SessionId): InputReader
       return started ?? store.readInput(session, input);
     },
   };
+}
+
+/** An input that interrupts goes before those that wait; among equals the oldest. */
+export function pickNext(queued: readonly QueuedInput[]): QueuedInput {
+  const [first] = queued;
+  const urgent = queued.find((each) => each.on_busy === 'interrupt') ?? first;
+  if (urgent === undefined) throw new RangeError('an empty queue has no next input');
+  return urgent;
 }

@@ -53,6 +53,8 @@ export function draft<T extends EventType>(
 export interface JournalDeps {
   readonly store: Store;
   readonly bus: Bus;
+  /** Events held for one live reader; absent: the bus's own. */
+  readonly bufferSize?: () => number;
 }
 
 /** The journal of one open session. `onRecord` hears every change of the projection. */
@@ -66,7 +68,7 @@ export function openSessionJournal(
   let record = initial;
   const underWay = new Set<readonly NewEvent[]>();
   let waiting: (() => void)[] = [];
-  bus.open(session, initial.last_seq);
+  bus.open(session, initial.last_seq, deps.bufferSize);
 
   function apply(event: EventEnvelope): void {
     record = foldSession(record, event);

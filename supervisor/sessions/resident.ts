@@ -4,7 +4,7 @@
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { toTimestamp } from '../../base/clock.ts';
-import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
+import { type ErrorCode, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SessionHistory } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -18,6 +18,7 @@ import type { RestartPolicy } from '../children/restart.ts';
 import type { AskHandlers, Worker, WorkerPool } from '../children/workers.ts';
 import type { Admission, Slot } from './admission.ts';
 import { draft, type SessionJournal } from './journal.ts';
+import { createObituary } from './obituary.ts';
 
 export interface ResidentDeps {
   readonly session: SessionId;
@@ -29,16 +30,23 @@ export interface ResidentDeps {
   readonly admission: Admission;
   readonly asks: AskHandlers;
   readonly manifest: () => AgentManifest;
-  readonly readHistory: () => Promise<SessionHistory>;
+  /** Also what else must be known before a worker is told its session. */
+  readonly readHistory: (signal: AbortSignal) => Promise<SessionHistory>;
   readonly restart: () => RestartPolicy;
+  /** How long the open turn has been executing; 0: there is none. */
+  readonly spentMs: () => number;
   readonly heartbeatMs: () => number;
+  /** Another object after each reload: a worker that was told of the one before is replaced. */
+  readonly settings: () => unknown;
   readonly memory: Pick<MemoryWatch, 'recordOf' | 'isPressed'>;
 }
 
 export interface Resident {
   /** The live, initialized worker; waits for a slot and for back-off. Rejects with CANCELLED when
-   *  the signal aborts, and with LIMIT_EXCEEDED when restarts are used up. */
-  ensure(signal: AbortSignal): Promise<Worker>;
+   *  the signal aborts, and with LIMIT_EXCEEDED when restarts are used up.
+   *  @param onTaken  called when one was taken that is told its session now: what else is to be
+   *    done before it can work is done meanwhile. Not called for one that is initialized. */
+  ensure(signal: AbortSignal, onTaken?: () => void): Promise<Worker>;
   worker(): Worker | undefined;
   /** The longest delay of its event loop between the last two heartbeats. */
   loopLagMs(): number | undefined;
@@ -61,12 +69,22 @@ export interface Resident {
   onProgress(): void;
   /** Why this turn's input is to be set aside: workers died of it until the budget was used up. */
   findPoison(turn: number): string | undefined;
+  /** Resolves when the present worker is dead and that is on its way to the journal: what is
+   *  appended from then on stands behind it. */
+  died(): Promise<void>;
   /** Resolves when the present worker's death is journaled. */
   settled(): Promise<void>;
+  /** A death could not be journaled yet. */
+  owesExit(): boolean;
+  /** The supervisor stops: nothing is written any more. */
+  close(): void;
 }
 
 interface Held {
   readonly worker: Worker;
+  readonly settings: unknown;
+  /** Its death is judged, and on its way to the journal. Never rejects. */
+  readonly dead: Promise<void>;
   /** Death is journaled. Never rejects. */
   readonly buried: Promise<void>;
   /** The turn it runs. */
@@ -77,6 +95,12 @@ interface Held {
 
 const MEMORY_LIMIT = 'agent.limits.max_memory_mb';
 const COLLECT_MS = 5000;
+/** A start that ends so says nothing about the worker: the journal, or who asked, is the cause. */
+const NO_FAULT_OF_THE_WORKER: readonly ErrorCode[] = [
+  'STORE_DEGRADED',
+  'SHUTTING_DOWN',
+  'CANCELLED',
+];
 /** Of a dead worker's stderr, in a reason that people read. */
 const REASON_LINES = 4;
 const REASON_CHARS = 1000;
@@ -94,6 +118,7 @@ export function createResident(deps: ResidentDeps): Resident {
     policy: deps.restart,
     earlier: journal.record().open_turn?.deaths ?? [],
   });
+  const obituary = createObituary(deps);
   let poison: { readonly turn: number; readonly reason: string } | undefined;
   let pending: { delayMs: number; attempt: number; nextAtMs: number } | undefined;
   let exhausted: string | undefined;
@@ -118,9 +143,13 @@ export function createResident(deps: ResidentDeps): Resident {
     }
   }
 
-  async function start(): Promise<Worker> {
+  /** What is begun ends with the signal: a close does not wait for a start that hangs. */
+  async function start(signal: AbortSignal, onTaken: (() => void) | undefined): Promise<Worker> {
     const { manifest, asks } = deps;
-    const [taken, read] = await Promise.allSettled([deps.workers.take(), deps.readHistory()]);
+    const [taken, read] = await Promise.allSettled([
+      deps.workers.take(signal),
+      deps.readHistory(signal),
+    ]);
     if (taken.status === 'rejected') throw taken.reason;
     const { worker, warm } = taken.value;
     if (read.status === 'rejected') {
@@ -130,13 +159,30 @@ export function createResident(deps: ResidentDeps): Resident {
     }
     const history = read.value;
     const generation = journal.record().generation + 1;
-    const buried = worker.exited.then((exit) => bury(own, generation, exit));
-    const own: Held = { worker, buried, turn: undefined, progress: false, loopLagMs: undefined };
+    const buried = Promise.withResolvers<void>();
+    const dead = worker.exited.then((exit) => {
+      void bury(own, generation, exit).then(buried.resolve);
+    });
+    const settings = deps.settings();
+    const ends = { dead, buried: buried.promise };
+    const none = { turn: undefined, progress: false, loopLagMs: undefined };
+    const own: Held = { worker, settings, ...ends, ...none };
     held = own;
     begun = own;
     const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
-    const started = journal.append(draft('worker.started', { generation, pid: worker.pid, warm }));
-    await Promise.all([worker.initialize(binding), started]);
+    const isInTurn = journal.record().open_turn !== undefined;
+    const spent = isInTurn ? { spent_ms: Math.round(deps.spentMs()) } : {};
+    const begins = draft('worker.started', { generation, pid: worker.pid, warm, ...spent });
+    const started = obituary.behind(() => journal.append(begins));
+    onTaken?.();
+    const giveUp = (): void => worker.kill('stopped');
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      if (signal.aborted) giveUp();
+      await Promise.all([worker.initialize(binding), started]);
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
     beat(own);
     return worker;
   }
@@ -173,21 +219,20 @@ export function createResident(deps: ResidentDeps): Resident {
         stderr_tail: exit.stderrTail.slice(-4000),
         peak_rss_bytes: memory?.peakBytes ?? null,
         ...(memory === undefined ? {} : { memory_curve: [...memory.curve] }),
-        ...(turn === undefined ? {} : { progress }),
+        ...(turn === undefined ? {} : { progress, spent_ms: Math.round(deps.spentMs()) }),
       },
       turn === undefined ? {} : { turn },
     );
-    // A full disk does not keep the dead among the living.
-    await journal.append(exited).catch((error: unknown) => {
-      deps.logger.warn('worker.exit_not_journaled', { session, generation, error });
-    });
+    await obituary.write(exited);
   }
 
   async function waitBackoff(signal: AbortSignal): Promise<void> {
     if (pending === undefined) return;
     const { attempt, delayMs } = pending;
-    await journal.append(draft('worker.restarting', { attempt, delay_ms: delayMs }));
-    if (delayMs > 0) {
+    const noted = journal.append(draft('worker.restarting', { attempt, delay_ms: delayMs }));
+    if (delayMs === 0) background(noted, 'session.restarting', deps.logger);
+    else {
+      await noted;
       await move('backoff', `restart ${attempt} in ${delayMs} ms`);
       skipBackoff = new AbortController();
       await clock.sleep(delayMs, AbortSignal.any([signal, skipBackoff.signal]));
@@ -213,22 +258,28 @@ export function createResident(deps: ResidentDeps): Resident {
       residency === 'backoff' && pending !== undefined
         ? { attempt: pending.attempt, next_at: toTimestamp(pending.nextAtMs) }
         : undefined,
-    async ensure(signal) {
+    async ensure(signal, onTaken) {
       leaving = false;
       await takeSlot(signal);
+      if (held !== undefined && held.settings !== deps.settings()) held.worker.kill('stopped');
       if (held?.worker.isAlive()) return held.worker;
-      await held?.buried;
+      await held?.dead;
+      await obituary.flush();
       if (exhausted !== undefined) throw new PrxError('LIMIT_EXCEEDED', exhausted);
       await waitBackoff(signal);
-      await move('starting', 'a worker starts');
+      const noted = move('starting', 'a worker starts');
+      noted.catch(() => undefined); // Heard of below.
       begun = undefined;
       try {
-        const worker = await start();
-        await move('resident', 'the worker is ready');
+        const worker = await start(signal, onTaken);
+        await noted;
+        // It works meanwhile: what its turn does is journaled behind this.
+        const ready = move('resident', 'the worker is ready');
+        background(ready.catch(failStart), 'session.resident', deps.logger);
         return worker;
       } catch (error) {
         await failStart(error);
-        throw error;
+        throw signal.aborted ? new PrxError('CANCELLED', 'no longer waiting for a worker') : error;
       }
     },
     async leave(reason) {
@@ -275,15 +326,17 @@ export function createResident(deps: ResidentDeps): Resident {
       exhausted = undefined;
       skipBackoff.abort();
     },
+    died: async () => held?.dead,
     settled: async () => held?.buried,
+    owesExit: obituary.isOwed,
+    close: obituary.close,
   };
 
   /** A start that failed counts as a death, so that a broken worker backs off; as one death, when
    *  a worker died of it. */
   async function failStart(error: unknown): Promise<void> {
     const present = begun;
-    // A journal that cannot be written at present is no fault of the worker.
-    const isOurs = isPrxError(error, 'STORE_DEGRADED') || isPrxError(error, 'SHUTTING_DOWN');
+    const isOurs = NO_FAULT_OF_THE_WORKER.includes(toPrxError(error).code);
     present?.worker.kill(isOurs ? 'stopped' : 'crashed');
     await present?.buried;
     if (present !== undefined || isOurs) return;

@@ -6,11 +6,13 @@ import type { Random } from '../../base/random.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
 import type { SessionRecord, Store } from '../../store/contract.ts';
-import type { Host } from '../children/hosts.ts';
+import type { Host, HostDeps } from '../children/hosts.ts';
 import type { RestartPolicy } from '../children/restart.ts';
 import type { AgentConfig } from '../config.ts';
+import type { Notify } from '../effects/approval-webhook.ts';
 import type { BudgetLimits } from '../effects/budget.ts';
 import type { GateDeps } from '../effects/ports.ts';
+import type { McpSession } from '../mcp/pool.ts';
 import type { Bus } from './bus.ts';
 import type { ResidentDeps } from './resident.ts';
 
@@ -24,11 +26,12 @@ type GateSettings = Omit<
   | 'permission'
   | 'model'
   | 'tools'
+  | 'mcp'
   | 'budget'
 >;
 type ResidentSettings = Omit<
   ResidentDeps,
-  'session' | 'journal' | 'asks' | 'manifest' | 'readHistory' | 'restart'
+  'session' | 'journal' | 'asks' | 'manifest' | 'readHistory' | 'restart' | 'spentMs'
 >;
 
 export interface SessionDeps {
@@ -39,7 +42,12 @@ export interface SessionDeps {
   readonly random: Random;
   readonly gateDeps: GateSettings;
   readonly residentDeps: ResidentSettings;
-  readonly createHost: (session: SessionId, record: () => SessionRecord) => Host;
+  readonly createHost: (
+    session: SessionId,
+    record: () => SessionRecord,
+    onNetwork: HostDeps['onNetwork'],
+  ) => Host;
+  readonly mcp: (session: SessionId) => McpSession;
   readonly hasOrphanWriter: (session: SessionId, effect: EffectId) => boolean;
   readonly cancelOrphan: (session: SessionId, effect: EffectId) => void;
   /** The agent's settings; the default agent's when it is no longer configured. */
@@ -48,8 +56,12 @@ export interface SessionDeps {
   readonly manifest: (record: SessionRecord) => AgentManifest;
   readonly restartPolicy: (agent: AgentConfig) => RestartPolicy;
   readonly budget: (limits: Readonly<Record<string, number>>) => BudgetLimits;
+  /** Without the values of the vault. */
+  readonly redact: (text: string) => string;
   readonly maxQueuedInputs: () => number;
   readonly idleHibernateMs: () => number;
   readonly progressTimeoutMs: () => number;
+  /** Tells people outside that a call waits for them. */
+  readonly notifyApproval: Notify;
   readonly isContended: () => boolean;
 }

@@ -1,18 +1,26 @@
 /** The parts of one open session, wired: journal, approvals, gate, worker, driver; and what each
  *  event of the journal means to them. Its commands are in session.ts. */
 import { background } from '../../base/background.ts';
-import type { EventEnvelope } from '../../protocol/events.ts';
+import type { SessionHistory } from '../../protocol/content.ts';
+import type { EventData, EventEnvelope } from '../../protocol/events.ts';
+import { parseEffectId } from '../../protocol/ids.ts';
 import type { SessionRecord } from '../../store/contract.ts';
+import { toSpentMs } from '../../store/index.ts';
 import type { Host } from '../children/hosts.ts';
 import type { AskHandlers } from '../children/workers.ts';
+import type { AgentConfig } from '../config.ts';
 import { type Approvals, createApprovals } from '../effects/approvals.ts';
+import { decideCall } from '../effects/decision.ts';
 import { createGate, type Gate } from '../effects/gate.ts';
-import type { Permission } from '../effects/ports.ts';
+import type { HostPort, Permission } from '../effects/ports.ts';
+import type { McpSession } from '../mcp/pool.ts';
+import { routeTools } from '../mcp/route.ts';
 import { type Driver, startDriver } from './driver.ts';
 import { createInputReader } from './input-reader.ts';
 import { draft, openSessionJournal, type SessionJournal } from './journal.ts';
 import { createResident, type Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
+import { createTurnTime } from './turn-clock.ts';
 
 export interface SessionParts {
   readonly journal: SessionJournal;
@@ -27,36 +35,48 @@ export interface SessionParts {
 
 export function assembleSession(deps: SessionDeps, initial: SessionRecord): SessionParts {
   const { store, bus, clock } = deps;
-  const id = initial.id;
+  const { id, limits } = initial;
   let stateWaiters: (() => void)[] = [];
-  const journal: SessionJournal = openSessionJournal({ store, bus }, initial, onRecord);
-  const approvals: Approvals = createApprovals(journal, clock, deps.logger);
-  const host = deps.createHost(id, () => journal.record());
-  const agent = deps.agent(initial.agent);
-  const limits = initial.limits;
+  const agent = (): AgentConfig => deps.agent(initial.agent);
+  const bufferSize = (): number => agent().streamBufferSize;
+  const journal: SessionJournal = openSessionJournal({ store, bus, bufferSize }, initial, onRecord);
+  const mcp = deps.mcp(id);
+  const approvals = openApprovals(deps, journal, mcp);
+  const own = deps.createHost(id, () => journal.record(), onNetwork);
+  const host = withMcp(own, mcp);
   const gate: Gate = createGate(
     {
       ...deps.gateDeps,
       session: id,
       journal,
-      host,
+      host: routeTools(toCurrentHost(host, deps.residentDeps.settings), mcp),
+      mcp,
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
       cancelOrphan: (effect) => deps.cancelOrphan(id, effect),
       permission,
       model: () => deps.model(journal.record()),
-      tools: agent.tools,
+      tools: () => [...agent().tools, ...mcp.names(agent())],
       budget: () => deps.budget(limits),
     },
     approvals,
   );
+  const time = createTurnTime({
+    clock,
+    limits: () => ({
+      turnMs: toTimeoutMs(limits, agent().sessionTimeoutMs),
+      progressMs: deps.progressTimeoutMs(),
+    }),
+    earlier: toEarlier(initial),
+  });
   const resident = createResident({
     session: id,
-    ...deps.residentDeps,
-    journal,
-    asks: toAsks(gate),
+    ...{ ...deps.residentDeps, journal },
+    asks: toAsks(gate, () => driver.onWaiting()),
     manifest: () => deps.manifest(journal.record()),
-    readHistory: () => store.readHistory(id),
-    restart: () => deps.restartPolicy(agent),
+    readHistory: (signal) =>
+      readHistory(deps, mcp, { agent: agent(), record: journal.record(), signal }),
+    restart: () => deps.restartPolicy(agent()),
+    spentMs: time.spentMs,
   });
   const driver: Driver = startDriver({
     session: id,
@@ -66,9 +86,8 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     journal,
     gate,
     resident,
-    turnTimeoutMs: () => toTimeoutMs(limits, agent.sessionTimeoutMs),
+    time,
     idleHibernateMs: deps.idleHibernateMs,
-    progressTimeoutMs: deps.progressTimeoutMs,
     isContended: deps.isContended,
     retireHost: () => host.retire(),
   });
@@ -78,10 +97,17 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
       stateWaiters.push(resolve);
     });
 
+  function onNetwork(data: EventData<'network.request'>): Promise<unknown> {
+    const { call_id: effect } = data;
+    const at = effect === undefined ? {} : { effect, turn: parseEffectId(effect).turn };
+    return journal.append(draft('network.request', data, at));
+  }
+
   function onRecord(record: SessionRecord, event: EventEnvelope): void {
     approvals.onEvent(event);
     if (isProgress(event)) resident.onProgress();
-    if (/^(model|tool|context)\./.test(event.type)) driver.onProgress();
+    if (/^(model|tool|context)\./.test(event.type)) time.onProgress();
+    if (event.type.startsWith('approval.')) driver.onWaiting();
     reconcile(record);
     if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
     const waiters = stateWaiters;
@@ -120,6 +146,17 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   return { journal, approvals, host, gate, resident, driver, stateChanged };
 }
 
+function openApprovals(deps: SessionDeps, journal: SessionJournal, mcp: McpSession): Approvals {
+  const { store, clock, logger, gateDeps } = deps;
+  const { id: session } = journal.record();
+  return createApprovals({
+    ...{ session, journal, store, clock, logger },
+    decide: (tool, value) => decideCall({ ...gateDeps, journal, mcp }, tool, value),
+    kept: gateDeps.kept,
+    notify: (approval) => deps.notifyApproval(journal.record(), approval),
+  });
+}
+
 /** What a worker that dies next did not do for nothing. */
 function isProgress({ type }: EventEnvelope): boolean {
   return (
@@ -130,16 +167,70 @@ function isProgress({ type }: EventEnvelope): boolean {
   );
 }
 
-function toAsks(gate: Gate): AskHandlers {
+interface HistoryQuestion {
+  readonly agent: AgentConfig;
+  readonly record: SessionRecord;
+  readonly signal: AbortSignal;
+}
+
+async function readHistory(
+  { store }: SessionDeps,
+  mcp: McpSession,
+  { agent, record, signal }: HistoryQuestion,
+): Promise<SessionHistory> {
+  // The manifest, which comes next, names their tools.
+  const ready = mcp.ready(agent, signal);
+  if (ready !== undefined) await ready;
+  // Before its first turn there is none, and the first prompt need not wait for a reader.
+  return record.turn === 0 ? { turns: [] } : store.readHistory(record.id);
+}
+
+/** The session's own MCP servers go when its sandbox goes. */
+function withMcp(host: Host, mcp: McpSession): Host {
   return {
-    'turn/step': ({ turn, step }) => gate.nextStep(turn, step),
-    'model/generate': (ask) => gate.generate(ask),
-    'tool/call': (ask) => gate.callTool(ask),
+    ...host,
+    release() {
+      host.release();
+      mcp.retire();
+    },
+    retire() {
+      host.retire();
+      mcp.retire();
+    },
+  };
+}
+
+/** A host that was started under earlier settings is let go before the next call, as soon as none
+ *  runs in it. */
+function toCurrentHost(host: Host, settings: () => unknown): HostPort {
+  let startedUnder: unknown;
+  return {
+    ...host,
+    async prepare(tool) {
+      if (host.child() !== undefined && startedUnder !== settings()) host.retire();
+      if (host.child() === undefined) startedUnder = settings();
+      await host.prepare(tool);
+    },
+  };
+}
+
+/** @param onAnswered hears each answer, once the gate holds the ask no longer. */
+function toAsks(gate: Gate, onAnswered: () => void): AskHandlers {
+  return {
+    'turn/step': ({ turn, step }) => gate.nextStep(turn, step).finally(onAnswered),
+    'model/generate': (ask) => gate.generate(ask).finally(onAnswered),
+    'tool/call': (ask) => gate.callTool(ask).finally(onAnswered),
     'context/compact': async (record) => {
-      await gate.compact(record.turn, record);
+      await gate.compact(record.turn, record).finally(onAnswered);
       return {};
     },
   };
+}
+
+/** What executed it last was seen by the newest event. */
+function toEarlier({ open_turn: open, updated_at: at }: SessionRecord) {
+  if (open?.time === undefined) return undefined;
+  return { turn: open.turn, spentMs: toSpentMs(open.time, at) };
 }
 
 function toTimeoutMs(limits: Readonly<Record<string, number>>, configuredMs: number): number {

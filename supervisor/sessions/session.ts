@@ -15,6 +15,7 @@ import { type Draft, draft } from './journal.ts';
 import type { Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
 import { assembleSession } from './session-parts.ts';
+import type { Ending } from './turn-end.ts';
 
 export interface Session {
   readonly id: SessionId;
@@ -76,19 +77,20 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
   }
 
   /** The tombstone, before anything is signalled. */
-  function tombstone(source: string): Draft[] {
+  function tombstone(source: string, { outcome, reason }: Ending): Draft[] {
     const open = journal.record().open_turn;
     if (open === undefined || open.interrupted) return [];
-    return [draft('interrupt.accepted', { source }, { turn: open.turn })];
+    return [draft('interrupt.accepted', { source, outcome, reason }, { turn: open.turn })];
   }
 
   async function stopTurn(by: string, before: readonly Draft[], reason: string): Promise<void> {
     const turn = journal.record().open_turn?.turn;
-    const drafts = [...before, ...tombstone(by)];
+    const ending: Ending = { outcome: 'interrupted', reason };
+    const drafts = [...before, ...tombstone(by, ending)];
     if (drafts.length === 0) return;
     const written = journal.append(...drafts);
     if (turn === undefined) await written;
-    else await driver.stopTurn(turn, { outcome: 'interrupted', reason }, written);
+    else await driver.stopTurn(turn, ending, written);
   }
 
   async function accept(params: SendInput, by: string): Promise<InputAccepted> {
@@ -104,7 +106,8 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     const event = draft('input.accepted', {
       input_id,
       source: by,
-      content,
+      // A value that was pasted would otherwise be in the journal, and at the provider.
+      content: content.map(redactPart),
       on_busy: params.on_busy ?? 'enqueue',
       ...(key === undefined ? {} : { idempotency_key: key }),
     });
@@ -116,6 +119,19 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     driver.wake();
     if (params.on_busy === 'interrupt') await stopTurn(by, [], 'a new input interrupted it');
     return { input_id, seq: result.events[0]?.seq ?? 0, duplicate: false };
+  }
+
+  function redactPart(part: ContentPart): ContentPart {
+    return part.type === 'text' ? { ...part, text: deps.redact(part.text) } : part;
+  }
+
+  /** Edited arguments stay as they are: they run as they were written. */
+  function redactAnswer({ answer, reason, ...params }: ResolveApproval): ResolveApproval {
+    return {
+      ...params,
+      ...(answer === undefined ? {} : { answer: deps.redact(answer) }),
+      ...(reason === undefined ? {} : { reason: deps.redact(reason) }),
+    };
   }
 
   function checkAcceptance(params: SendInput): void {
@@ -177,8 +193,10 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       serialize(async () => {
         resident.forgive();
         const { state } = journal.record();
-        if (state === 'running' || state === 'awaiting') return resident.recycle();
-        await journal.append(transition('starting', `restarted by ${by}`));
+        const isOpen = state === 'running' || state === 'awaiting';
+        const opened = isOpen ? [] : [transition('starting', `restarted by ${by}`)];
+        await journal.append(draft('session.restarted', { by }), ...opened);
+        if (isOpen) resident.recycle();
       }),
     close: (by) =>
       serialize(async () => {
@@ -190,11 +208,12 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       }),
     resolveApproval: (effect, params, by) =>
       // Not behind the other commands: `close` may wait for the very call that asks.
-      track(() => approvals.resolve(effect, params, by)),
+      track(() => approvals.resolve(effect, redactAnswer(params), by)),
     isQuiet() {
-      const { open_turn: open, queued, state } = journal.record();
+      const { open_turn: open, queued, state, approvals: pending } = journal.record();
       const isSettled = state !== 'starting' && state !== 'stopping';
-      const hasNone = !resident.isHolding() && resident.residency() === 'hibernated';
+      const isGone = !resident.isHolding() && resident.residency() === 'hibernated';
+      const hasNone = isGone && !resident.owesExit();
       return (
         isSettled &&
         hasNone &&
@@ -202,7 +221,9 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
         commandsRunning === 0 &&
         journal.outstanding() === 0 &&
         (!open || state !== 'running') &&
-        queued.length === 0
+        queued.length === 0 &&
+        // Somebody has to see to it that they end in time.
+        pending.length === 0
       );
     },
     async halt() {
@@ -210,6 +231,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       driver.halt();
       approvals.close();
       await resident.settled();
+      resident.close();
     },
   };
 }

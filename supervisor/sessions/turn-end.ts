@@ -30,8 +30,13 @@ export function toResultEnd(turn: number, { outcome, reason = '', error }: TurnR
   return { turn, outcome, reason, ...(error === undefined ? {} : { error }) };
 }
 
-/** @param open the turn as it stands now. */
-export function toTurnEnd(ending: Ending, open: OpenTurn): readonly Draft[] {
+/** Inputs set aside in a row, without anything done in between: then the worker is at fault, and
+ *  the inputs that wait are not to be spent on it. */
+const QUARANTINES_MAX = 2;
+
+/** @param open the turn as it stands now.
+ *  @param quarantines how many inputs were set aside in a row before this one. */
+export function toTurnEnd(ending: Ending, open: OpenTurn, quarantines: number): readonly Draft[] {
   const { outcome, reason, error, quarantine } = ending;
   const { turn, input_id, usage, cost_usd, steps } = open;
   const completed = {
@@ -41,5 +46,14 @@ export function toTurnEnd(ending: Ending, open: OpenTurn): readonly Draft[] {
   };
   const end = draft('turn.completed', completed, { turn });
   if (quarantine === undefined) return [end];
-  return [draft('input.quarantined', { input_id, reason: quarantine }, { turn }), end];
+  const setAside = { input_id, reason: quarantine, in_a_row: quarantines + 1 };
+  return [draft('input.quarantined', setAside, { turn }), end];
+}
+
+/** Why the session is parked after the turn that sets aside this input; undefined: it is not. */
+export function findParkReason(ending: Ending, quarantines: number): string | undefined {
+  const count = quarantines + 1;
+  if (ending.quarantine === undefined || count < QUARANTINES_MAX) return undefined;
+  const cause = `${count} inputs in a row killed every worker that got them`;
+  return `${cause}, and nothing was done in between: the worker cannot work; ${ending.quarantine}`;
 }
