@@ -5,12 +5,13 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Random } from '../base/random.ts';
+import type { Scope } from '../protocol/tokens.ts';
 import type { Config } from './config.ts';
 
 export interface Token {
   readonly name: string;
   readonly sha256: string;
-  readonly scopes: readonly ('read' | 'operate' | 'admin')[];
+  readonly scopes: readonly Scope[];
 }
 
 export interface Tokens {

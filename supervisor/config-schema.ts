@@ -2,10 +2,17 @@
  *  short form of the comment in the shipped config.toml; both are checked to name the same keys.
  *  Unknown keys are refused everywhere. */
 import { z } from 'zod';
+import { parseHostPattern } from '../base/hostnames.ts';
+import { MCP_SERVER_NAME } from '../protocol/mcp-names.ts';
+import { networkModes } from '../protocol/network.ts';
+import { scopeSchema } from '../protocol/tokens.ts';
+import { findPatternProblem } from './effects/policy/pattern.ts';
 
 const positiveInt = z.number().int().min(1);
 const seconds = z.number().min(0).max(10_000_000);
 const positiveSeconds = z.number().positive().max(10_000_000);
+/** Each is a process of about 60 MB, and its tools are in every request. */
+const MCP_SERVERS_MAX = 32;
 const verdict = z.enum(['allow', 'deny', 'supervised']);
 
 /** The keys of [agent] that an [agents.<name>] table may set as well. */
@@ -61,11 +68,14 @@ const price = z.strictObject({
   cached_input: z.number().min(0).optional(),
 });
 
+const secretName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/, 'a name in the vault');
+
 const provider = z.strictObject({
   kind: z.enum(['openai', 'offline']).optional(),
   base_url: z.url().optional(),
   api: z.enum(['chat', 'responses']).default('chat'),
   api_key_env: z.string().min(1).default('OPENAI_API_KEY'),
+  api_key_secret: secretName.optional(),
   connect_timeout_secs: positiveSeconds.default(120),
   first_token_timeout_secs: positiveSeconds.default(120),
   idle_timeout_secs: positiveSeconds.default(120),
@@ -83,30 +93,138 @@ const toolPolicy = z.strictObject({
   tools: z.record(z.string(), verdict).default({}),
 });
 
+const patterns = z.union([z.string(), z.array(z.string()).min(1).max(256)]).optional();
+
+/** One of [[security.rules]]: what it looks at, and what then happens. */
+const rule = z
+  .strictObject({
+    tool: patterns,
+    path: patterns,
+    command: patterns,
+    domain: patterns,
+    action: z.enum(['allow', 'deny', 'ask']),
+    reason: z.string().max(1000).optional(),
+  })
+  .superRefine((written, context) => {
+    const kinds = ['path', 'command', 'domain'] as const;
+    const given = kinds.filter((kind) => written[kind] !== undefined);
+    if (given.length > 1) {
+      const message = `give one of path, command, domain: no part of a call is both ${given.join(' and ')}; write two rules`;
+      context.addIssue({ code: 'custom', message });
+    }
+    if (given.length === 0 && written.tool === undefined) {
+      const message = 'give tool, path, command or domain; tool = "*" is every call';
+      context.addIssue({ code: 'custom', message });
+    }
+    for (const kind of ['tool', ...kinds] as const) {
+      for (const pattern of [written[kind] ?? []].flat()) {
+        const message = findPatternProblem(kind, pattern);
+        if (message !== undefined) context.addIssue({ code: 'custom', path: [kind], message });
+      }
+    }
+  });
+
 const approval = z.strictObject({
   timeout_secs: positiveSeconds.default(300),
   on_timeout: z.enum(['deny']).default('deny'),
+  max_denials: z.number().int().min(0).max(1000).default(3),
+  webhook_url: z.url({ protocol: /^https?$/ }).optional(),
+  webhook_secret_env: z.string().min(1).default('PRX_WEBHOOK_SECRET'),
+  link_url: z.url({ protocol: /^https?$/ }).optional(),
 });
+
+const domainPattern = z
+  .string()
+  .refine(
+    (text) => parseHostPattern(text) !== undefined,
+    'a host (example.org), a wildcard (*.example.org), an address; each may have :PORT',
+  );
 
 const sandbox = z.strictObject({
   backend: z.enum(['auto', 'bubblewrap', 'none']).default('auto'),
   minimum_level: z.enum(['bubblewrap', 'none']).optional(),
-  network: z.enum(['none']).default('none'),
+  network: z.enum(networkModes).default('none'),
+  allowed_domains: z.array(domainPattern).max(1000).default([]),
+  allowed_methods: z.array(z.string().regex(/^[A-Z]{1,20}$/, 'as in HTTP: GET')).default([]),
   read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   timeout_secs: positiveSeconds.default(60),
   memory_limit_mb: z
     .number()
     .int()
-    .refine((mb) => mb === 0 || mb >= 2048, '0 (no limit) or at least 2048')
-    .default(2048),
-  max_pids: positiveInt.max(100_000).default(512),
+    .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64')
+    .default(512),
+  max_cpu_secs: z.number().min(0).default(0),
+  max_pids: positiveInt.max(100_000).default(256),
   max_output_bytes: positiveInt.min(1024).default(1_048_576),
   max_disk_mb: positiveInt.default(256),
+  max_files: positiveInt.default(40_000),
   env_allowlist: z
     .array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/))
     .default(['LANG', 'TERM', 'TZ']),
   workspace_roots: z.array(z.string().startsWith('/')).max(256).default([]),
+});
+
+const injection = z.strictObject({
+  domain: domainPattern,
+  header: z
+    .string()
+    .regex(/^[A-Za-z0-9-]{1,64}$/, 'the name of a header')
+    .refine(
+      (name) => !/^(host|connection|content-length|transfer-encoding|proxy-.*|expect)$/i.test(name),
+      'a header that carries a value, not one that frames the request',
+    )
+    .default('Authorization'),
+  format: z
+    .string()
+    .max(1000)
+    .regex(/^[\x20-\x7e]*\{value\}[\x20-\x7e]*$/, 'one line with {value} in it')
+    .default('Bearer {value}'),
+});
+
+const secrets = z.strictObject({
+  key_file: z.string().startsWith('/').optional(),
+  key_credential: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/)
+    .optional(),
+  key_env: z.string().min(1).optional(),
+  shell: z.array(secretName).max(100).default([]),
+  inject: z.record(secretName, injection).default({}),
+});
+
+const mcpServer = z
+  .strictObject({
+    command: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).max(256)]).optional(),
+    args: z.array(z.string()).max(256).default([]),
+    url: z.url({ protocol: /^https?$/ }).optional(),
+    env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
+    policy: verdict.optional(),
+    shared: z.boolean().default(true),
+    network: z.enum(['none', 'full']).default('none'),
+    read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
+    writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
+    effects: z.record(z.string(), z.enum(['read', 'idempotent', 'write'])).default({}),
+  })
+  .refine((server) => (server.command === undefined) !== (server.url === undefined), {
+    error: 'needs either command or url',
+  })
+  .refine((server) => !/\s/.test(typeof server.command === 'string' ? server.command : ''), {
+    error: 'command is one program; write its arguments as args, or all of it as a list',
+  });
+
+const mcp = z.strictObject({
+  allowed_commands: z.array(z.string().min(1)).max(256).default([]),
+  allowed_urls: z
+    .array(z.url({ protocol: /^https?$/ }))
+    .max(256)
+    .default([]),
+  servers: z
+    .record(z.string().max(24).regex(MCP_SERVER_NAME), mcpServer)
+    .refine((servers) => Object.keys(servers).length <= MCP_SERVERS_MAX, {
+      error: `at most ${MCP_SERVERS_MAX} servers`,
+    })
+    .default({}),
 });
 
 const budget = z.strictObject({
@@ -117,7 +235,7 @@ const budget = z.strictObject({
 const token = z.strictObject({
   name: z.string().min(1).max(64),
   sha256: z.string().regex(/^[0-9a-f]{64}$/, 'the SHA-256 of the token, 64 hex digits'),
-  scopes: z.array(z.enum(['read', 'operate', 'admin'])).min(1),
+  scopes: z.array(scopeSchema).min(1),
 });
 
 const api = z.strictObject({
@@ -128,6 +246,7 @@ const api = z.strictObject({
     .optional(),
   tokens: z.array(token).max(256).default([]),
   allow_insecure: z.boolean().default(false),
+  requests_per_sec: z.number().int().min(0).max(1_000_000).default(200),
 });
 
 export const configSchema = z.strictObject({
@@ -139,10 +258,13 @@ export const configSchema = z.strictObject({
   security: z
     .strictObject({
       tool_policy: toolPolicy.prefault({}),
+      rules: z.array(rule).max(1000).default([]),
       approval: approval.prefault({}),
       sandbox: sandbox.prefault({}),
     })
     .prefault({}),
+  secrets: secrets.prefault({}),
+  mcp: mcp.prefault({}),
   budget: budget.prefault({}),
   store: z
     .strictObject({

@@ -9,8 +9,14 @@ import { z } from 'zod';
 import { PrxError, systemCode } from '../base/errors.ts';
 import { findNearest } from '../base/nearest.ts';
 import type { ProviderSettings } from '../protocol/gateway-methods.ts';
+import { toMcpPrefix } from '../protocol/mcp-names.ts';
 import { isToolName, toolTable } from '../protocol/tools.ts';
 import { configSchema, type RawConfig } from './config-schema.ts';
+import type { WebhookSettings } from './effects/approval-webhook.ts';
+import { toDigest } from './effects/policy/digest.ts';
+import { toRules } from './effects/policy/rules.ts';
+import type { Policy } from './effects/policy.ts';
+import { findMcpProblem, isMcpEntry, toMcpGroups } from './mcp/servers.ts';
 
 export interface AgentConfig {
   readonly name: string;
@@ -19,9 +25,13 @@ export interface AgentConfig {
   readonly maxTurns: number;
   readonly maxToolCallsPerTurn: number;
   readonly sessionTimeoutMs: number;
+  /** Events held for one live reader of a session. */
+  readonly streamBufferSize: number;
   readonly restart: 'permanent' | 'transient' | 'temporary';
-  /** Names of the tools the agent may ask for. */
+  /** Names of the built-in tools the agent may ask for. */
   readonly tools: readonly string[];
+  /** The list as written, with what it says of MCP; absent: every tool there is. */
+  readonly listedTools?: readonly string[] | undefined;
 }
 
 export interface Config {
@@ -30,6 +40,9 @@ export interface Config {
   readonly socketPath: string;
   readonly agents: ReadonlyMap<string, AgentConfig>;
   readonly raw: RawConfig;
+  readonly policy: Policy;
+  /** Undefined: nobody is told of approvals. */
+  readonly webhook: WebhookSettings | undefined;
   readonly provider: ProviderSettings;
   /** Why this provider: shown in the ready line and by doctor. */
   readonly providerSource: string;
@@ -71,6 +84,9 @@ export function loadConfig(flags: ConfigFlags, env: Environment): LoadedConfig {
   if (!parsed.success) throw invalid(file, parsed.error, overlaid.tree);
   const raw = parsed.data;
   checkTools(file, raw);
+  checkNetwork(file, raw);
+  checkSecrets(file, raw);
+  checkServers(file, raw);
   const stateDir = resolve(raw.store.path ?? defaultStateDir(env));
   const { settings, source } = compileProvider(raw, env);
   const config: Config = Object.freeze({
@@ -79,6 +95,8 @@ export function loadConfig(flags: ConfigFlags, env: Environment): LoadedConfig {
     socketPath: raw.api.socket ?? join(stateDir, 'api.sock'),
     agents: compileAgents(raw),
     raw,
+    policy: compilePolicy(raw),
+    webhook: compileWebhook(file, raw, env),
     provider: settings,
     providerSource: source,
     model: env['PRX_MODEL'] || raw.agent.model,
@@ -163,10 +181,12 @@ function compileProvider(
 ): { settings: ProviderSettings; source: string } {
   const { provider } = raw;
   const baseUrl = provider.base_url ?? (env['OPENAI_BASE_URL'] || undefined);
-  const hasKey = Boolean(env[provider.api_key_env]);
+  const { api_key_secret: secret } = provider;
+  const hasKey = Boolean(env[provider.api_key_env]) || secret !== undefined;
   const found = hasKey || baseUrl !== undefined;
   const kind = provider.kind ?? (found ? 'openai' : 'offline');
-  const why = hasKey ? `${provider.api_key_env} is set` : 'a base URL is set';
+  const keyName = secret === undefined ? provider.api_key_env : 'provider.api_key_secret';
+  const why = hasKey ? `${keyName} is set` : 'a base URL is set';
   const source =
     provider.kind !== undefined ? 'provider.kind' : found ? why : 'no key and no base URL';
   return {
@@ -189,6 +209,35 @@ function compileProvider(
   };
 }
 
+function compilePolicy({ security }: RawConfig): Policy {
+  const { rules, tool_policy: tools } = security;
+  const { network, allowed_domains: domains, allowed_methods: methods } = security.sandbox;
+  // What was approved without a network is not approved with one.
+  const reach = network === 'none' ? [] : [network, domains, methods];
+  const version = toDigest(JSON.stringify([rules, tools, ...reach]));
+  return { rules: toRules(rules), tools, version };
+}
+
+function compileWebhook(
+  file: string | undefined,
+  { security: { approval }, api }: RawConfig,
+  env: Environment,
+): WebhookSettings | undefined {
+  const { webhook_url: url, webhook_secret_env: name, link_url: asked } = approval;
+  if (url === undefined) return undefined;
+  const linkUrl = asked ?? (api.listen === undefined ? undefined : `http://${api.listen}`);
+  const secret = env[name];
+  const missing =
+    linkUrl === undefined
+      ? 'security.approval.link_url or api.listen, where its links lead'
+      : `a secret in the environment variable ${name}, which signs what is sent`;
+  if (linkUrl === undefined || !secret) {
+    const message = `${file ?? 'config'}: security.approval.webhook_url needs ${missing}`;
+    throw new PrxError('CONFIG_INVALID', message, { data: { file } });
+  }
+  return { url, secret, linkUrl: linkUrl.replace(/\/+$/, '') };
+}
+
 function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
   const agents = new Map<string, AgentConfig>();
   for (const [name, own] of Object.entries({ [DEFAULT_AGENT]: {}, ...raw.agents })) {
@@ -200,14 +249,17 @@ function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
       maxTurns: merged.max_turns ?? raw.agent.max_turns,
       maxToolCallsPerTurn: merged.max_tool_calls_per_turn ?? raw.agent.max_tool_calls_per_turn,
       sessionTimeoutMs: (merged.session_timeout_secs ?? raw.agent.session_timeout_secs) * 1000,
+      streamBufferSize: merged.stream_buffer_size ?? raw.agent.stream_buffer_size,
       restart: merged.restart ?? raw.agent.restart,
-      tools: merged.tools ?? Object.keys(toolTable),
+      tools: (merged.tools ?? Object.keys(toolTable)).filter(isToolName),
+      listedTools: merged.tools,
     });
   }
   return agents;
 }
 
 function checkTools(file: string | undefined, raw: RawConfig): void {
+  const servers = Object.keys(raw.mcp.servers);
   const named: [string, string][] = [];
   for (const name of Object.keys(raw.security.tool_policy.tools)) {
     named.push([`security.tool_policy.tools.${name}`, name]);
@@ -216,14 +268,46 @@ function checkTools(file: string | undefined, raw: RawConfig): void {
   for (const [agent, own] of Object.entries(raw.agents)) {
     for (const name of own.tools ?? []) named.push([`agents.${agent}.tools`, name]);
   }
-  for (const [key, name] of named) {
-    if (!isToolName(name)) throw unknownName(file, key, name, Object.keys(toolTable));
+  for (const [index, { tool = [] }] of raw.security.rules.entries()) {
+    const names = [tool].flat().filter((name) => !/[*?{]/.test(name));
+    for (const name of names) named.push([`security.rules[${index + 1}].tool`, name]);
   }
-  const groups = [...new Set(Object.values(toolTable).map((tool) => tool.group))];
+  for (const [key, name] of named) {
+    if (isToolName(name) || isMcpEntry(name, servers)) continue;
+    throw unknownName(file, key, name, [...Object.keys(toolTable), ...servers.map(toMcpPrefix)]);
+  }
+  const builtIn = new Set<string>(Object.values(toolTable).map((tool) => tool.group));
+  const groups = [...builtIn, ...toMcpGroups(servers)];
   for (const name of Object.keys(raw.security.tool_policy.groups)) {
     if (!groups.some((group) => group === name)) {
       throw unknownName(file, `security.tool_policy.groups.${name}`, name, groups);
     }
+  }
+}
+
+/** A list that nothing enforces would be a lie. */
+function checkNetwork(file: string | undefined, raw: RawConfig): void {
+  const { backend, network } = raw.security.sandbox;
+  if (backend !== 'none' || network !== 'allowlist') return;
+  const key = 'security.sandbox.network';
+  const message = `${file ?? 'config'}: ${key} = "allowlist" needs a sandbox, and backend is "none", where tools have the machine's network. Set backend = "auto", or network = "full".`;
+  throw new PrxError('CONFIG_INVALID', message, { data: { file, key } });
+}
+
+/** Two places for one key would be a guess which one counts. */
+function checkSecrets(file: string | undefined, raw: RawConfig): void {
+  const keys = ['key_file', 'key_credential', 'key_env'] as const;
+  const written = keys.filter((key) => raw.secrets[key] !== undefined);
+  if (written.length <= 1) return;
+  const message = `${file ?? 'config'}: [secrets] has ${written.join(' and ')}; the key of the vault comes from one place, leave one of them`;
+  throw new PrxError('CONFIG_INVALID', message, { data: { file, key: 'secrets' } });
+}
+
+function checkServers(file: string | undefined, raw: RawConfig): void {
+  for (const name of Object.keys(raw.mcp.servers)) {
+    const problem = findMcpProblem(raw, name);
+    if (problem === undefined) continue;
+    throw new PrxError('CONFIG_INVALID', `${file ?? 'config'}: ${problem}`, { data: { file } });
   }
 }
 

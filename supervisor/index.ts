@@ -2,6 +2,8 @@
 import type { EventEnvelope } from '../protocol/events.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { BackupView, JournalPage, JournalReport } from '../protocol/journal.ts';
+import type { KeptRule } from '../protocol/kept-rules.ts';
+import type { ExplainPolicy, PolicyView } from '../protocol/policy-view.ts';
 import type {
   ApprovalView,
   CreateSession,
@@ -15,6 +17,36 @@ import type {
 } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
 import type { SweepView } from '../protocol/sweep.ts';
+import type { CreatedToken, CreateToken, Scope, TokenView } from '../protocol/tokens.ts';
+
+/** A token of the TCP door as requests are compared with it. */
+export interface Credential {
+  readonly name: string;
+  /** SHA-256 of the token, hex: the token itself is stored nowhere. */
+  readonly sha256: string;
+  readonly scopes: readonly Scope[];
+  /** Wall ms; absent: never. */
+  readonly expiresAtMs?: number;
+}
+
+/** Who may use the TCP door. */
+export interface TokenBook {
+  /** Expired ones too: a refusal says which. */
+  tokens(): readonly Credential[];
+  list(): readonly TokenView[];
+  /** Durable and journaled when it resolves; the only time the value is told.
+   *  @throws STATE_INVALID for a name that is taken, LIMIT_EXCEEDED, STATE_DIR_UNUSABLE. */
+  create(params: CreateToken, by: string): Promise<CreatedToken>;
+  /** In force at the call, durable when it resolves. @throws NOT_FOUND; STATE_INVALID for a token
+   *  of the configuration; STATE_DIR_UNUSABLE when only this supervisor knows of it. */
+  revoke(name: string, by: string): Promise<void>;
+  /** A request with this token was let in; saved within a minute. */
+  noteUse(name: string): void;
+  /** Replaces the tokens of the configuration. */
+  configure(tokens: readonly Credential[]): void;
+  /** Called after each change. */
+  onChanged(hear: () => void): void;
+}
 
 export interface ListFilter {
   readonly state?: readonly SessionState[];
@@ -38,6 +70,7 @@ export interface Supervisor {
     params: CreateSession,
     by: string,
   ): Promise<{ view: SessionView; created: boolean }>;
+  /** Newest first. */
   listSessions(filter: ListFilter): Promise<readonly SessionView[]>;
   getSession(ref: string): Promise<SessionView>;
   /** Closes the session first when it is open; removes its journal and private workspace. */
@@ -45,6 +78,8 @@ export interface Supervisor {
   renameSession(ref: string, name: string): Promise<SessionView>;
   /** @throws SESSION_NOT_OPEN, SESSION_BUSY, QUEUE_FULL, IDEMPOTENCY_CONFLICT, STORE_DEGRADED. */
   acceptInput(ref: string, params: SendInput, by: string): Promise<InputAccepted>;
+  /** The agents that a session can be made of, the default one first. */
+  listAgents(): readonly { readonly name: string }[];
   /** Idempotent: without a running turn nothing happens. */
   interrupt(ref: string, by: string): Promise<SessionView>;
   suspend(ref: string, by: string): Promise<SessionView>;
@@ -83,6 +118,16 @@ export interface Supervisor {
     params: ResolveApproval,
     by: string,
   ): Promise<void>;
+  /** Decides as for a call that was asked for now, and runs nothing. @throws INVALID_REQUEST. */
+  explainPolicy(asked: ExplainPolicy): Promise<PolicyView>;
+  /** Rules that people kept with an approval, oldest first. */
+  listKeptRules(): Promise<readonly KeptRule[]>;
+  /** @throws NOT_FOUND. */
+  removeKeptRule(id: string, by: string): Promise<void>;
+  /** What a signed link is about. @throws FORBIDDEN, APPROVAL_RESOLVED. */
+  readLink(token: string): Promise<ApprovalView>;
+  /** Answers it, once. @throws FORBIDDEN, APPROVAL_RESOLVED, APPROVAL_NOT_FOUND. */
+  answerLink(token: string, decision: 'approve' | 'deny'): Promise<void>;
   listProcesses(ref: string | undefined): Promise<readonly ProcessView[]>;
   /** Absolute path of an artifact's file. @throws NOT_FOUND. */
   findArtifact(ref: string, artifactId: string): Promise<{ path: string; session: SessionId }>;

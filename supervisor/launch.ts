@@ -12,6 +12,7 @@ export interface Programs {
   readonly worker: string;
   readonly gateway: string;
   readonly sandbox: string;
+  readonly mcp: string;
   /** What a worker must be able to read: its bundle, or the source tree. */
   readonly workerReadable: readonly string[];
   /** Running from the source tree, not from bundles. */
@@ -34,6 +35,7 @@ export function findPrograms(supervisorFile: string, node: string): Programs {
     worker: program('worker'),
     gateway: program('gateway'),
     sandbox: program('sandbox'),
+    mcp: isSource ? join(root, 'sandbox', 'mcp-main.ts') : join(here, 'mcp.js'),
     workerReadable: isSource ? [`${root}/`] : [program('worker')],
     isSource,
     threads: { writer: join(here, 'writer.js'), reader: join(here, 'reader.js') },
@@ -118,11 +120,23 @@ export function toGatewaySpec(programs: Programs, apiKeyEnv: string, env: Enviro
 
 /** A sandbox host: trusted, one per session that uses tools. */
 export function toHostSpec(programs: Programs, env: Environment): ChildSpec {
+  return toTrustedSpec('sandbox', programs, env);
+}
+
+/** A listing or a result is a few dozen MB at most; a heap that holds more was attacked. */
+const MCP_HEAP_FLAG = '--max-old-space-size=256';
+
+/** An MCP host: trusted, one per configured server. */
+export function toMcpHostSpec(programs: Programs, env: Environment): ChildSpec {
+  return toTrustedSpec('mcp', programs, env);
+}
+
+function toTrustedSpec(kind: 'sandbox' | 'mcp', programs: Programs, env: Environment): ChildSpec {
   return {
-    kind: 'sandbox',
+    kind,
     process: {
       command: programs.node,
-      args: [...LEAN_FLAGS, programs.sandbox],
+      args: [...LEAN_FLAGS, ...(kind === 'mcp' ? [MCP_HEAP_FLAG] : []), programs[kind]],
       cwd: '/',
       env: { PATH: env['PATH'] ?? '/usr/bin:/bin' },
       ownSession: true,

@@ -2,30 +2,45 @@
  *  when it is ready, and ends at SIGTERM or SIGINT. Whatever happens here, what is in the journal
  *  stands: the next start goes on from there. */
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { z } from 'zod';
 import { type Api, createApi } from '../api/server.ts';
 import { realClock } from '../base/clock.ts';
 import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/logger.ts';
 import { realMarks } from '../base/marked-processes.ts';
-import { realProcesses } from '../base/process.ts';
+import { type ProcessPort, realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { openStore } from '../store/index.ts';
+import { announce } from './announce.ts';
 import { ensureToken } from './api-token.ts';
 import { type Cgroups, openCgroups } from './children/cgroup.ts';
 import { createMonitor } from './children/monitor.ts';
 import { connectRealOrphan } from './children/orphans.ts';
+import { toMarkingPort, toOwner } from './children/registry.ts';
 import { scanRealTrees } from './children/tree.ts';
-import { type Config, type LoadedConfig, loadConfig } from './config.ts';
+import {
+  type Config,
+  type ConfigValue,
+  type Environment,
+  type LoadedConfig,
+  loadConfig,
+} from './config.ts';
 import { realSpools } from './effects/spool.ts';
+import { type Heap, startIdleCollection } from './idle-collection.ts';
+import type { Supervisor, TokenBook } from './index.ts';
 import { isJournalMode, runJournalMode } from './journal-mode.ts';
 import { findPrograms, type Programs, toMonitorSpec } from './launch.ts';
 import { notifyReady, startWatchdog } from './notify.ts';
 import { runProbe } from './probe.ts';
 import { startRetention } from './retention.ts';
 import { createRuntime, type Runtime } from './runtime.ts';
+import { isSecretMode, runSecretMode } from './secrets/secret-mode.ts';
+import type { Probe } from './settings.ts';
 import { createSupervisor } from './supervisor.ts';
+import { openTokenBook } from './token-book.ts';
 
 const optionsSchema = z.strictObject({
   mode: z.enum(['start', 'config']).default('start'),
@@ -37,6 +52,9 @@ const optionsSchema = z.strictObject({
 type Options = z.infer<typeof optionsSchema>;
 
 const FORCED_EXIT = 1;
+/** A machine's first process inherits what others leave and has to reap it: no runtime does. */
+const INIT_MEND =
+  'as the first process of a container, ended processes stay in its process table; start it below an init (docker run --init, or tini)';
 
 function readVersion(root: string): string {
   const text = readFileSync(join(root, 'package.json'), 'utf8');
@@ -46,7 +64,8 @@ function readVersion(root: string): string {
 function printConfig(options: Options): number {
   try {
     const { config, values } = loadConfig(options, process.env);
-    const answer = { ok: true, file: config.file, values: options.show ? values : [] };
+    const shown = options.show ? values.map(toShown) : [];
+    const answer = { ok: true, file: config.file, values: shown };
     process.stdout.write(`${JSON.stringify(answer)}\n`);
     return 0;
   } catch (error) {
@@ -54,6 +73,11 @@ function printConfig(options: Options): number {
     process.stdout.write(`${JSON.stringify({ ok: false, error: { code, message } })}\n`);
     return errorTable[code].exit;
   }
+}
+
+/** What a server is given may be a key. */
+function toShown(each: ConfigValue): ConfigValue {
+  return /^mcp\.servers\..+\.env\./.test(each.key) ? { ...each, value: '(set)' } : each;
 }
 
 async function listen(api: Api, config: Config): Promise<string | undefined> {
@@ -67,85 +91,161 @@ async function listen(api: Api, config: Config): Promise<string | undefined> {
   return url;
 }
 
+/** A proxy in front of us keeps the name under which links to approvals are opened. */
+function toLinkNames({ webhook }: Config): { hosts?: string[]; origins?: string[] } {
+  if (webhook === undefined) return {};
+  const { hostname, origin } = new URL(webhook.linkUrl);
+  return { hosts: [hostname], origins: [origin] };
+}
+
 function openRealCgroups(): Cgroups | undefined {
   const file = '/proc/self/cgroup';
   if (!existsSync(file)) return undefined;
-  const ours = new Set([process.pid, ...realProcesses.listDescendants(process.pid)]);
   const own = readFileSync(file, 'utf8');
-  return openCgroups({ root: '/sys/fs/cgroup', own, isOurs: (pid) => ours.has(pid) });
+  return openCgroups({
+    root: '/sys/fs/cgroup',
+    own,
+    isOurs: (pid) =>
+      pid === process.pid ||
+      realMarks.listAncestors(pid).includes(process.pid) ||
+      realProcesses.findIdentity(pid) === undefined,
+    kill(pid) {
+      const identity = realProcesses.findIdentity(pid);
+      if (identity !== undefined) realMarks.kill(identity);
+    },
+  });
+}
+
+interface DoorParts {
+  readonly runtime: Runtime;
+  readonly supervisor: Supervisor;
+  readonly tokens: TokenBook;
+  readonly logger: Logger;
+  readonly version: string;
+}
+
+function createDoors({ runtime, ...parts }: DoorParts): Api {
+  return createApi({
+    ...parts,
+    ...toLinkNames(runtime.config()),
+    clock: realClock,
+    random: realRandom,
+    pageDir: join(dirname(process.argv[1] ?? ''), 'dashboard'),
+    requestsPerSec: () => runtime.config().raw.api.requests_per_sec,
+  });
+}
+
+function openLogger(config: Config): Logger {
+  const logger = createLogger('supervisor', config.raw.log.level);
+  if (process.pid === 1) logger.warn('supervisor.first_process', { mend: INIT_MEND });
+  return logger;
 }
 
 interface Running {
   readonly runtime: Runtime;
+  readonly processes: ProcessPort;
   readonly config: Config;
   readonly logger: Logger;
 }
 
 async function start(options: Options, loaded: LoadedConfig, programs: Programs): Promise<Running> {
   const { config, values } = loaded;
-  const logger = createLogger('supervisor', config.raw.log.level);
-  // It takes as long as all the rest together, so it starts first; it changes nothing.
-  const probing = runProbe(programs, realProcesses, realClock, process.env);
+  const { key_env: vaultKey } = config.raw.secrets;
+  const keys = [config.provider.apiKeyEnv, ...(vaultKey === undefined ? [] : [vaultKey])];
+  const env = takeEnvironment(keys);
+  const logger = openLogger(config);
   const version = readVersion(programs.root);
   // The store may speak before there is somebody who listens.
   let hearChange = (): void => undefined;
-  const store = await openStore({
+  const opening = openStore({
     stateDir: config.stateDir,
     clock: realClock,
     logger,
     onAnnounced: () => hearChange(),
+    onFatal: (reason) => failStop(reason, logger),
     ...(programs.isSource ? {} : { threadFiles: programs.threads }),
   });
+  const processes = toMarked(config.stateDir);
+  const ask = () => runProbe({ programs, processes, clock: realClock, env });
+  // It takes as long as all the rest together, so it starts now; it changes nothing.
+  let first: Promise<Probe> | undefined = ask();
+  const store = await opening;
   const runtime: Runtime = createRuntime({
     clock: realClock,
     random: realRandom,
     logger,
     processes: realProcesses,
     readRss: createMonitor({
-      ...{ clock: realClock, random: realRandom, logger, processes: realProcesses },
+      ...{ clock: realClock, random: realRandom, logger, processes },
       spec: toMonitorSpec(programs),
     }),
     scanTrees: scanRealTrees,
     cgroups: openRealCgroups(),
     spools: realSpools,
     adoption: { marks: realMarks, connect: connectRealOrphan },
-    store,
-    config,
-    values,
-    loadConfig: () => loadConfig(options, process.env),
-    env: process.env,
+    ...{ store, config, values },
+    loadConfig: () => loadConfig(options, env),
+    env,
     programs,
     version,
-    probe: () => probing,
-    onReloaded: (next) => api.replaceTokens(ensureToken(next, realRandom).tokens),
+    probe() {
+      const answer = first ?? ask();
+      first = undefined;
+      return answer;
+    },
+    onReloaded: (next) => tokens.configure(ensureToken(next, realRandom).tokens),
     onStopped: () => void api.close().then(() => process.exit(0)),
   });
-  const tokens = ensureToken(config, realRandom);
   const supervisor = createSupervisor(runtime);
-  const api: Api = createApi({
-    supervisor,
-    logger,
-    clock: realClock,
-    random: realRandom,
-    version,
-    tokens: tokens.tokens,
+  const own = ensureToken(config, realRandom);
+  const tokens = await openTokenBook({
+    ...{ clock: realClock, random: realRandom, logger },
+    file: join(config.stateDir, 'api-tokens.json'),
+    configured: own.tokens,
+    announce: (event) => announce({ store, logger }, event).then(() => runtime.hearChange()),
   });
+  const api = createDoors({ runtime, supervisor, tokens, logger, version });
   hearChange = () => runtime.hearChange();
-  startRetention({
-    clock: realClock,
-    logger,
-    store,
-    supervisor,
-    settings: () => runtime.config().raw.store,
-  });
+  const settings = (): Config['raw']['store'] => runtime.config().raw.store;
+  startRetention({ clock: realClock, logger, store, supervisor, settings });
+  startIdleCollection(realClock, createRealHeap());
   await runtime.start(async () => listen(api, config));
   const status = await runtime.status(false);
-  const running: Running = { runtime, config, logger };
+  const running: Running = { runtime, processes, config, logger };
   // Before the ready line: whoever reads it may stop us at once.
   handleSignals(running);
-  process.stdout.write(`${toReadyLine(status, tokens.file)}\n`);
+  process.stdout.write(`${toReadyLine(status, own.file)}\n`);
   logger.debug('supervisor.ready', { uptime_ms: Math.round(realClock.nowMs()) });
   return running;
+}
+
+/** The environment as we were started with it, for who must hand the key to a gateway, and to each
+ *  one after it, or open the vault. From here on `process.env` has no key: neither a library nor a
+ *  diagnostic report shows it. The kernel goes on showing the block that a process was started with
+ *  to its own user (/proc/PID/environ); no runtime can take that back. */
+function takeEnvironment(keyNames: readonly string[]): Environment {
+  const env = { ...process.env };
+  for (const name of keyNames) Reflect.deleteProperty(process.env, name);
+  return env;
+}
+
+/** Whatever we start can be found by a sweep, also the few that the registry does not list. */
+function toMarked(stateDir: string): ProcessPort {
+  try {
+    return toMarkingPort(realProcesses, toOwner(stateDir));
+  } catch {
+    // There is no such folder: the journal, which makes it, says why.
+    return realProcesses;
+  }
+}
+
+/** What reached the disk is unknown, so nothing is acknowledged, journaled or decided any more.
+ *  Our end is that of any other death: workers go with their pipes, effects under way are finished
+ *  by their own processes, and the next start (by systemd, or a person) reads what is there. */
+function failStop(reason: string, logger: Logger): never {
+  logger.error('supervisor.fail_stop', { reason });
+  process.stderr.write(`prx-supervisor: ended at once: ${reason}\n`);
+  process.exit(errorTable.STORE_DEGRADED.exit);
 }
 
 function toReadyLine(
@@ -187,6 +287,13 @@ async function main(): Promise<void> {
     process.exitCode = runJournalMode(argument, process.env, realClock);
     return;
   }
+  if (isSecretMode(argument)) {
+    const deps = { env: process.env, clock: realClock, random: realRandom };
+    const { answer, exit } = runSecretMode(argument, deps);
+    process.stdout.write(`${answer}\n`);
+    process.exitCode = exit;
+    return;
+  }
   const parsed = optionsSchema.safeParse(argument);
   if (!parsed.success) {
     throw new PrxError(
@@ -209,14 +316,32 @@ async function main(): Promise<void> {
  *  that is merely full passes. */
 const NOBODY = { pid: 0, startTicks: 0 };
 
-async function notifyManager({ runtime, logger }: Running): Promise<void> {
-  const deps = { processes: realProcesses, clock: realClock, env: process.env, logger };
+async function notifyManager({ runtime, processes, logger }: Running): Promise<void> {
+  const deps = { processes, clock: realClock, env: process.env, logger };
   await notifyReady(deps);
   startWatchdog({
     ...deps,
     pids: [process.pid, process.ppid],
     check: () => runtime.store.removeProcess(NOBODY),
   });
+}
+
+function createRealHeap(): Heap {
+  let before = performance.eventLoopUtilization();
+  return {
+    usedBytes: () => getHeapStatistics().used_heap_size,
+    busyShare() {
+      const now = performance.eventLoopUtilization();
+      const { utilization } = performance.eventLoopUtilization(now, before);
+      before = now;
+      return utilization;
+    },
+    /** The flag is set when it is needed: at the start it would make the code cache void. */
+    collect() {
+      setFlagsFromString('--expose-gc');
+      runInNewContext('gc')();
+    },
+  };
 }
 
 process.umask(0o077);

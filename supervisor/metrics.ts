@@ -1,17 +1,39 @@
-/** The Prometheus text of /metrics. Pure; no session id is ever a label. */
+/** The Prometheus text of /metrics. Pure. A session is a label of one gauge only, and only while it
+ *  holds a worker: as many series at once as there are slots. */
 import type { StatusView } from '../protocol/resources.ts';
 import type { SessionRecord } from '../store/contract.ts';
+import type { MemoryWatch } from './children/memory.ts';
+import type { Histogram, Measured } from './measures.ts';
+import type { Session } from './sessions/session.ts';
 
-export function toMetrics(status: StatusView, records: readonly SessionRecord[]): string {
+/** What no record has. */
+export interface LiveFacts {
+  readonly rssBytes: number;
+  readonly workers: readonly { readonly session: string; readonly rssBytes: number }[];
+  readonly measured: Measured;
+}
+
+/** Of the sessions that hold a worker and were sampled. */
+export function toWorkerMemory(
+  sessions: readonly Pick<Session, 'id' | 'resident'>[],
+  memory: Pick<MemoryWatch, 'recordOf'>,
+): LiveFacts['workers'] {
+  return sessions.flatMap(({ id, resident }) => {
+    const worker = resident.worker();
+    const rssBytes = worker && memory.recordOf(worker.pid)?.curve.at(-1)?.rss_bytes;
+    return rssBytes === undefined ? [] : [{ session: id, rssBytes }];
+  });
+}
+
+export function toMetrics(
+  status: StatusView,
+  records: readonly SessionRecord[],
+  live?: LiveFacts,
+): string {
   const sum = (pick: (record: SessionRecord) => number): number =>
     records.reduce((total, record) => total + pick(record), 0);
   const lines: string[] = [];
-  const metric = (
-    name: string,
-    type: string,
-    help: string,
-    rows: readonly (readonly [string, number])[],
-  ): void => {
+  const metric: Write = (name, type, help, rows) => {
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
     for (const [labels, value] of rows) lines.push(`${name}${labels} ${value}`);
   };
@@ -47,5 +69,59 @@ export function toMetrics(status: StatusView, records: readonly SessionRecord[])
   metric('prx_cost_usd_total', 'counter', 'Model cost, US dollars.', [
     ['', sum((r) => r.cost_usd)],
   ]);
+  if (live !== undefined) {
+    writeMemory(metric, live);
+    writeMeasured(metric, live.measured);
+  }
   return `${lines.join('\n')}\n`;
+}
+
+type Rows = readonly (readonly [string, number])[];
+type Write = (name: string, type: string, help: string, rows: Rows) => void;
+
+function writeMemory(metric: Write, { rssBytes, workers }: LiveFacts): void {
+  metric('prx_supervisor_rss_bytes', 'gauge', 'Memory of the supervisor.', [['', rssBytes]]);
+  metric(
+    'prx_session_rss_bytes',
+    'gauge',
+    'Memory of the worker of a resident session, as last sampled.',
+    workers.map(({ session, rssBytes: bytes }) => [`{session="${session}"}`, bytes]),
+  );
+}
+
+function writeMeasured(metric: Write, measured: Measured): void {
+  const { modelFailures, workerExits, turns } = measured;
+  metric('prx_worker_exits_total', 'counter', 'Ends of workers by cause.', workerExits);
+  metric('prx_turns_total', 'counter', 'Turns that ended, by outcome.', turns);
+  metric('prx_model_failures_total', 'counter', 'Failed model attempts by code.', modelFailures);
+  metric(
+    'prx_model_call_seconds',
+    'histogram',
+    'Model calls from request to outcome.',
+    measured.modelCalls.flatMap(toRows),
+  );
+  metric(
+    'prx_tool_call_seconds',
+    'histogram',
+    'Tool calls by how they ended.',
+    measured.toolCalls.flatMap(toRows),
+  );
+  metric(
+    'prx_journal_lag_seconds',
+    'histogram',
+    'From the stamp of an event to its publication; deltas not counted.',
+    toRows(measured.journalLag),
+  );
+}
+
+/** The lines of one histogram; the name that each begins with ends in what is here. */
+function toRows({ labels, bounds, counts, sum }: Histogram): Rows {
+  const inner = labels === '' ? '' : `${labels},`;
+  const outer = labels === '' ? '' : `{${labels}}`;
+  let total = 0;
+  const buckets = counts.map((count, index): readonly [string, number] => {
+    total += count;
+    return [`_bucket{${inner}le="${bounds[index] ?? '+Inf'}"}`, total];
+  });
+  return [...buckets, [`_sum${outer}`, sum], [`_count${outer}`, total]];
 }

@@ -8,12 +8,14 @@ import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ProcessPort } from '../base/process.ts';
 import type { Random } from '../base/random.ts';
-import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import type { SessionProblem, SessionRecord, Store } from '../store/contract.ts';
+import { announce } from './announce.ts';
 import type { Cgroups } from './children/cgroup.ts';
+import type { ChildSpec } from './children/child.ts';
 import { type AdoptionPorts, createCustody } from './children/custody.ts';
 import { createGateway, type Gateway } from './children/gateway.ts';
 import { createHost } from './children/hosts.ts';
@@ -22,9 +24,16 @@ import type { ScanTrees } from './children/tree.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
 import type { SpoolFiles } from './effects/spool.ts';
-import { type Programs, toGatewaySpec, toHostSpec, toWorkerSpec } from './launch.ts';
-import { toMetrics } from './metrics.ts';
+import { followAll } from './follow-all.ts';
+import { type Programs, toGatewaySpec, toHostSpec, toMcpHostSpec, toWorkerSpec } from './launch.ts';
+import { createMcpPool, type McpPool } from './mcp/pool.ts';
+import { createMeasures } from './measures.ts';
+import { toMetrics, toWorkerMemory } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
+import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
+import { createSandboxProbe } from './probe.ts';
+import { type ConfigChanges, compareValues } from './reload.ts';
+import { createSecrets } from './secrets/secrets.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
 import { type Bus, createBus } from './sessions/bus.ts';
 import { createDirectory, type Directory } from './sessions/directory.ts';
@@ -32,6 +41,7 @@ import type { SessionDeps } from './sessions/session-deps.ts';
 import {
   agentOf,
   createToolSpecs,
+  isSandboxed,
   type Probe,
   toBudget,
   toEffectLimitMs,
@@ -75,6 +85,8 @@ export interface Runtime {
   shownModel(record: SessionRecord): string;
   /** Something was appended outside a session's own journal. */
   hearChange(): void;
+  readonly policy: PolicyParts;
+  readonly mcp: Pick<McpPool, 'find' | 'names'>;
   followAll(
     cursor: string | undefined,
     signal: AbortSignal,
@@ -93,60 +105,56 @@ export interface Runtime {
 
 const STOP_CHILD_MS = 300;
 
+function tell(options: RuntimeOptions, bus: Bus, event: Parameters<typeof announce>[1]): void {
+  const told = announce(options, event).then(() => bus.touch());
+  background(told, event.type, options.logger);
+}
+
 function toDamageReason({ session, seq, problem }: SessionProblem): string {
   return `session ${session} is damaged at event ${seq} and takes no input: ${problem}`;
 }
 
-/** A journal that takes no writes can be read all the same: we start, and say what is wrong. */
-async function journalStart(
-  { store, version, logger }: RuntimeOptions,
-  level: string,
-): Promise<void> {
-  const data = { pid: process.pid, version, epoch: store.epoch, level };
-  try {
-    await store.append({
-      events: [{ session: SYSTEM_SESSION, type: 'supervisor.started', data }],
-    });
-  } catch (error) {
-    logger.error('supervisor.start_not_journaled', { error: toPrxError(error).message });
-  }
-}
-
 export function createRuntime(options: RuntimeOptions): Runtime {
-  const { clock, logger, store, programs, env } = options;
+  const { clock, logger, store, programs, env, cgroups } = options;
   let { config, values } = options;
-  let probe: Probe = { level: 'none', reason: 'not probed yet' };
-  let stopping: Promise<void> | undefined;
-  let listenUrl: string | undefined;
+  let [stopping, listenUrl]: [Promise<void>?, string?] = [];
   const startedAt = toTimestamp(clock.wallMs());
-  const bus = createBus(config.raw.agent.stream_buffer_size);
+  const measures = createMeasures(clock);
+  const bus = createBus(config.raw.agent.stream_buffer_size, measures.observe);
+  const sandbox = createSandboxProbe({ ...options, ask: options.probe, onChanged: changeSandbox });
   const specs = createToolSpecs();
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
   const heartbeatMs = (): number => config.raw.agent.worker.heartbeat_interval_secs * 1000;
-  const child = { ...custody.ports, clock, logger, random: options.random, heartbeatMs };
-  const spec = custody.toAdoptable(toGatewaySpec(programs, config.provider.apiKeyEnv, env));
+  const child = { ...custody.ports, clock, logger, random: options.random, heartbeatMs, cgroups };
+  const secrets = createSecrets({ ...options, config: () => config });
+  const spec = custody.toAdoptable(toGatewaySpec(programs, ...secrets.ofProvider()));
   const gateway: Gateway = createGateway({ ...child, spec }, config.provider);
   const models = createModelChoice(gateway, () => config);
   const memoryLimit = (): number => config.raw.agent.limits.max_memory_mb * 2 ** 20;
-  const workers: WorkerPool = createWorkerPool(
-    {
-      ...{ ...child, cgroups: options.cgroups, memoryLimitBytes: memoryLimit },
-      spec: () => toWorkerSpec(programs, memoryLimit(), probe.worker),
-    },
-    config.raw.agent.worker.warm_pool,
-  );
+  const workerSpec = (): ChildSpec => toWorkerSpec(programs, memoryLimit(), sandbox.known().worker);
+  const spares = { ...child, memoryLimitBytes: memoryLimit, spec: workerSpec };
+  const workers: WorkerPool = createWorkerPool(spares, config.raw.agent.worker.warm_pool);
   const memory = startMemoryWatch({
-    ...options,
-    workers: workers.live,
-    limitBytes: memoryLimit,
+    ...{ ...options, workers: workers.live, limitBytes: memoryLimit },
     residents: () => directory.all().map((each) => each.resident),
   });
-  const admission: Admission = createAdmission(
-    config.raw.agent.limits.max_concurrent_sessions,
-    () => directory.reclaimIdle(),
-  );
+  const slots = config.raw.agent.limits.max_concurrent_sessions;
+  const admission: Admission = createAdmission(slots, () => directory.reclaimIdle());
+  const policy = createPolicyParts(options, () => ({ config, probe: sandbox.known() }));
+  const mcp = openServers();
   const directory: Directory = createDirectory({ store, bus, clock }, () => sessionDeps);
   const sessionDeps = createSessionDeps();
+
+  function openServers(): McpPool {
+    return createMcpPool({
+      ...child,
+      ...{ env, config: () => config, fingerprints: secrets.fingerprints },
+      spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
+      artifactsDir: join(config.stateDir, 'artifacts'),
+      level: () => toStanding(config, sandbox.known()).level,
+      onChanged: (data) => tell(options, bus, { type: 'mcp.changed', data }),
+    });
+  }
 
   function createSessionDeps(): SessionDeps {
     return {
@@ -162,10 +170,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         store,
         spools: options.spools,
         gateway,
-        policy: () => config.raw.security.tool_policy,
-        sandbox: () => toStanding(config, probe),
-        parallelToolCalls: config.raw.agent.loop.parallel_tool_calls,
-        approvalTimeoutMs: () => config.raw.security.approval.timeout_secs * 1000,
+        ...policy.settings,
+        findSandbox: (signal) => (isSandboxed(config) ? sandbox.again(signal) : Promise.resolve()),
+        parallelToolCalls: () => config.raw.agent.loop.parallel_tool_calls,
         toolLimits: () => toToolLimits(config),
       },
       residentDeps: {
@@ -175,28 +182,43 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         workers,
         admission,
         heartbeatMs,
+        settings: () => config,
         memory,
       },
-      createHost: (session, record) =>
+      createHost: (session, record, onNetwork) =>
         createHost({
           ...child,
-          session,
+          ...{ session, onNetwork },
+          ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),
           artifactDir: join(config.stateDir, 'artifacts', session),
         }),
+      mcp: mcp.session,
       hasOrphanWriter: custody.mayWrite,
       cancelOrphan: custody.cancel,
       agent: (name) => agentOf(config, name),
       model: (record) => models.choose(record),
-      manifest: (record) => toManifest(config, specs, record, models.shown(record)),
+      manifest: (record) => mcp.extend(toManifest(config, specs, record, models.shown(record))),
       restartPolicy: (agent) => toRestartPolicy(config, agent),
       budget: (limits) => toBudget(config, limits),
+      redact: secrets.redact,
       maxQueuedInputs: () => config.raw.agent.limits.max_queued_inputs,
       progressTimeoutMs: () => config.raw.agent.worker.progress_timeout_secs * 1000,
       idleHibernateMs: () => config.raw.agent.worker.idle_hibernate_secs * 1000,
+      notifyApproval: policy.notify,
       isContended: () => admission.counts().waiting > 0,
     };
+  }
+
+  /** Spares were started for the machine as it seemed. */
+  function changeSandbox(from: Probe, { level: to }: Probe): void {
+    workers.resize(0);
+    workers.resize(config.raw.agent.worker.warm_pool);
+    tell(options, bus, {
+      type: 'sandbox.changed',
+      data: { from: from.level, to, reason: from.reason ?? '' },
+    });
   }
 
   function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
@@ -206,6 +228,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       const own = gateway.child();
       if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
     }
+    for (const pid of mcp.processes(session))
+      views.push({ kind: 'mcp', pid, started_at: startedAt });
     for (const each of directory.all()) {
       if (session !== undefined && each.id !== session) continue;
       const worker = each.resident.worker();
@@ -223,15 +247,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   }
 
   async function status(deep: boolean): Promise<StatusView> {
-    const sessions: Record<string, number> = {};
-    const records = await store.listSessions();
-    for (const record of records) {
-      const { state } = directory.refresh(record);
-      sessions[state] = (sessions[state] ?? 0) + 1;
-    }
+    const sessions = await store.countSessions();
     const { degraded, damaged } = store.health();
     const reasons = [...(degraded === undefined ? [] : [degraded]), ...damaged.map(toDamageReason)];
-    const standing = toStanding(config, probe);
+    const { reason, mend } = sandbox.known();
+    const { level } = toStanding(config, sandbox.known());
     const { held, waiting } = admission.counts();
     const isStopping = stopping !== undefined;
     return {
@@ -249,10 +269,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       model: models.shown(undefined),
       provider: `${config.provider.kind}: ${config.providerSource}`,
       sandbox: {
-        level: standing.level,
-        ...(probe.reason === undefined ? {} : { reason: probe.reason }),
-        ...(probe.mend === undefined ? {} : { mend: probe.mend }),
+        level,
+        ...(reason === undefined ? {} : { reason }),
+        ...(mend === undefined ? {} : { mend }),
       },
+      ...mcp.status(),
       worker_confinement: [...workers.confinement()],
       memory_enforcement: toMemoryEnforcement(options),
       capacity: {
@@ -276,27 +297,23 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     };
   }
 
-  async function reload(): Promise<{
-    changed: readonly string[];
-    needs_restart: readonly string[];
-  }> {
+  async function reload(): Promise<ConfigChanges> {
     const next = options.loadConfig();
-    const before = new Map(values.map((each) => [each.key, JSON.stringify(each.value)]));
-    const changed = next.values
-      .filter((each) => before.get(each.key) !== JSON.stringify(each.value))
-      .map((each) => each.key);
-    const fixed =
-      /^(store\.path|log\.)|^api\.(?!tokens)|^agent\.stream_buffer_size$|^provider\.api_key_env$/;
-    const needsRestart = changed.filter((key) => fixed.test(key));
+    const changes = compareValues({ started: options.values, before: values, next: next.values });
     const { stateDir, socketPath } = config;
+    const memoryBefore = memoryLimit();
     config = { ...next.config, stateDir, socketPath };
     values = next.values;
     admission.setCapacity(config.raw.agent.limits.max_concurrent_sessions);
+    // Spares have the memory limit on their command line.
+    if (memoryLimit() !== memoryBefore) workers.resize(0);
     workers.resize(config.raw.agent.worker.warm_pool);
+    mcp.reload();
     await gateway.configure(config.provider);
+    await models.discover();
     options.onReloaded(config);
-    logger.info('config.reloaded', { changed });
-    return { changed, needs_restart: needsRestart };
+    logger.info('config.reloaded', { changed: changes.changed });
+    return changes;
   }
 
   async function stop(drainMs: number, by: string): Promise<void> {
@@ -310,32 +327,15 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const halted = directory.halt();
     workers.stop();
     for (const session of directory.all()) session.host.release();
+    mcp.release();
     await Promise.all([halted, gateway.release(STOP_CHILD_MS)]);
     try {
       const data = { pid: process.pid, reason: by };
-      await store.append({
-        events: [{ session: SYSTEM_SESSION, type: 'supervisor.stopped', data }],
-      });
+      await announce(options, { type: 'supervisor.stopped', data });
       await store.close();
     } finally {
       // A journal that cannot be written does not keep us alive.
       options.onStopped();
-    }
-  }
-
-  async function* followAll(
-    cursorAtStart: string | undefined,
-    signal: AbortSignal,
-  ): AsyncGenerator<{ event: EventEnvelope; cursor: string }> {
-    let cursor = cursorAtStart;
-    let changed = bus.nextChange(signal);
-    while (!signal.aborted) {
-      const page = await store.readAll(cursor, 500);
-      for (const event of page.events) yield { event, cursor: page.cursor };
-      cursor = page.cursor;
-      if (page.events.length > 0) continue;
-      await changed;
-      changed = bus.nextChange(signal);
     }
   }
 
@@ -352,16 +352,14 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       throw new PrxError('STORE_DEGRADED', `nothing new is accepted: ${degraded}`);
     },
     shownModel: (record) => models.shown(record),
+    ...{ policy, mcp },
     hearChange: () => bus.touch(),
-    followAll,
+    followAll: (cursor, signal) => followAll({ store, bus }, cursor, signal),
     listProcesses,
     findArtifact(session, artifactId) {
       const path = join(config.stateDir, 'artifacts', session, artifactId);
-      if (
-        !/^[A-Za-z0-9._-]{1,128}$/.test(artifactId) ||
-        artifactId.startsWith('.') ||
-        !existsSync(path)
-      ) {
+      const isName = /^[A-Za-z0-9._-]{1,128}$/.test(artifactId) && !artifactId.startsWith('.');
+      if (!isName || !existsSync(path)) {
         throw new PrxError('NOT_FOUND', `session ${session} has no artifact '${artifactId}'`);
       }
       return path;
@@ -374,15 +372,22 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return Promise.resolve();
     },
     sweep: custody.sweep,
-    metrics: async () => toMetrics(await status(false), await store.listSessions()),
+    metrics: async () => {
+      const rssBytes = process.memoryUsage.rss();
+      const workers = toWorkerMemory(directory.all(), memory);
+      const live = { rssBytes, workers, measured: measures.read() };
+      return toMetrics(await status(false), await store.listSessions(), live);
+    },
     async start(listen) {
       await custody.start();
+      await policy.kept.load();
       const gatewayStarted = gateway.start().catch((error: unknown) => {
         logger.error('gateway.start_failed', { error: toPrxError(error) });
       });
-      [probe] = await Promise.all([options.probe(), gatewayStarted]);
+      const [{ level }] = await Promise.all([sandbox.start(), gatewayStarted]);
       await models.discover();
-      await journalStart(options, probe.level);
+      const data = { pid: process.pid, version: options.version, epoch: store.epoch, level };
+      await announce(options, { type: 'supervisor.started', data });
       const damaged = new Set<string>(store.health().damaged.map(({ session }) => session));
       for (const record of await store.listUnfinished()) {
         if (!damaged.has(record.id)) directory.openRecord(record);

@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import { type ToolSpec, toolTable, toToolSpec } from '../protocol/tools.ts';
 import type { AgentManifest } from '../protocol/worker-methods.ts';
-import type { SessionRecord } from '../store/contract.ts';
+import type { ProcessRecord, SessionRecord } from '../store/contract.ts';
 import type { RestartPolicy } from './children/restart.ts';
 import { type AgentConfig, type Config, DEFAULT_AGENT, type Environment } from './config.ts';
 import type { BudgetLimits } from './effects/budget.ts';
@@ -50,8 +50,14 @@ export function toManifest(
     parallelToolCalls: loop.parallel_tool_calls,
     compactionThresholdTokens: loop.compaction_threshold_tokens,
     compactionStrategy: loop.compaction_strategy,
-    tools: agent.tools.map((name) => toSpec(specs, name)),
+    tools: toOffered(config, agent).map((name) => toSpec(specs, name)),
   };
+}
+
+/** Without a network, fetch would only be a word that costs tokens. */
+function toOffered(config: Config, { tools }: AgentConfig): readonly string[] {
+  const isOffline = config.raw.security.sandbox.network === 'none';
+  return isOffline ? tools.filter((name) => name !== 'fetch') : tools;
 }
 
 export type ToolSpecs = ReadonlyMap<string, ToolSpec>;
@@ -84,22 +90,27 @@ export function toBudget(config: Config, own: Readonly<Record<string, number>>):
   };
 }
 
+/** Whether it matters what sandbox this machine offers. */
+export function isSandboxed({ raw }: Config): boolean {
+  return raw.security.sandbox.backend !== 'none';
+}
+
 /** The level in force, and whether tools are refused. Nothing falls back silently: without a
  *  sandbox, tools run only where the config says backend = "none". */
 export function toStanding(config: Config, probe: Probe): SandboxStanding {
-  const { backend, minimum_level: minimum } = config.raw.security.sandbox;
+  const { backend, minimum_level: minimum, network } = config.raw.security.sandbox;
   if (backend === 'none') {
     const refusal =
       minimum === 'bubblewrap'
         ? 'tool calls are refused: security.sandbox.minimum_level is "bubblewrap", but backend is "none"'
         : undefined;
-    return { level: 'none', refusal };
+    return { level: 'none', network, refusal };
   }
-  if (probe.level === 'bubblewrap') return { level: 'bubblewrap', refusal: undefined };
+  if (probe.level === 'bubblewrap') return { level: 'bubblewrap', network, refusal: undefined };
   const why = probe.reason ?? 'bubblewrap does not work here';
   const mend = probe.mend ?? 'run prx-supervisor doctor';
   const refusal = `tool calls are refused: no sandbox (${why}). Mend: ${mend}. Or write security.sandbox.backend = "none" to run tools without isolation.`;
-  return { level: 'none', refusal };
+  return { level: 'none', network, refusal };
 }
 
 export interface PolicyPlaces {
@@ -112,6 +123,11 @@ export function toSandboxPolicy(
   record: SessionRecord,
   places: PolicyPlaces,
 ): SandboxPolicy {
+  return toPolicyAt(config, workspaceOf(config.stateDir, record), places);
+}
+
+/** The policy of whatever works in this folder. */
+export function toPolicyAt(config: Config, workspace: string, places: PolicyPlaces): SandboxPolicy {
   const { sandbox } = config.raw.security;
   const env: Record<string, string> = {};
   for (const name of sandbox.env_allowlist) {
@@ -119,25 +135,38 @@ export function toSandboxPolicy(
     if (value !== undefined) env[name] = value;
   }
   const configFile = config.file === undefined ? [] : [config.file];
+  const { key_file: keyFile } = config.raw.secrets;
   return {
     backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
-    workspace: workspaceOf(config.stateDir, record),
+    workspace,
     readOnlyPaths: sandbox.read_only_paths,
     writablePaths: sandbox.writable_paths,
-    hiddenPaths: [config.stateDir, homedir()],
+    hiddenPaths: [config.stateDir, homedir(), ...(keyFile === undefined ? [] : [keyFile])],
     protectedPaths: [places.installation, ...configFile],
     envAllowlist: sandbox.env_allowlist,
     env,
     timeoutMs: sandbox.timeout_secs * 1000,
     memoryLimitBytes: sandbox.memory_limit_mb * 2 ** 20,
+    cpuMs: sandbox.max_cpu_secs * 1000,
+    diskBytes: sandbox.max_disk_mb * 2 ** 20,
+    filesMax: sandbox.max_files,
     maxPids: sandbox.max_pids,
     maxOutputBytes: sandbox.max_output_bytes,
     tmpBytes: sandbox.max_disk_mb * 2 ** 20,
+    network: {
+      mode: sandbox.network,
+      allowedDomains: sandbox.allowed_domains,
+      allowedMethods: sandbox.allowed_methods,
+      injections: Object.entries(config.raw.secrets.inject).map(([secret, one]) => ({
+        secret,
+        ...one,
+      })),
+    },
   };
 }
 
 /** How long an effect may run in a process of this kind, for one that does not say it itself. */
-export function toEffectLimitMs(config: Config, kind: 'worker' | 'gateway' | 'sandbox'): number {
+export function toEffectLimitMs(config: Config, kind: ProcessRecord['kind']): number {
   const toolMs = config.raw.security.sandbox.timeout_secs * 1000;
   return kind === 'gateway' ? config.provider.totalTimeoutMs : toolMs;
 }
@@ -150,5 +179,8 @@ export function toToolLimits(config: Config): Readonly<Record<string, number>> {
     memory_limit_mb: sandbox.memory_limit_mb,
     max_pids: sandbox.max_pids,
     max_output_bytes: sandbox.max_output_bytes,
+    max_cpu_secs: sandbox.max_cpu_secs,
+    max_disk_mb: sandbox.max_disk_mb,
+    max_files: sandbox.max_files,
   };
 }

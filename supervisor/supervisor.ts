@@ -10,8 +10,10 @@ import { createSessionId, type SessionId, sessionIdSchema } from '../protocol/id
 import type { JournalPage } from '../protocol/journal.ts';
 import type { CreateSession, EventPage, SessionView } from '../protocol/resources.ts';
 import type { JournalKey, ReadOptions, SessionRecord } from '../store/contract.ts';
+import { foldSession } from '../store/index.ts';
 import { findAgent } from './config.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
+import { createPolicyFace } from './policy-face.ts';
 import type { Runtime } from './runtime.ts';
 import type { Session } from './sessions/session.ts';
 import {
@@ -75,7 +77,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       return { view: view(earlier), created: false };
     }
     if (isPrivate) createPrivateWorkspace(config.stateDir, id);
-    const record = await store.getSession(id);
+    // What the writer made of the same events; reading it back would cost a third of the creation.
+    const record = result.events.reduce<SessionRecord | undefined>(foldSession, undefined);
     assert(record !== undefined, 'a session that was appended is there');
     runtime.hearChange();
     directory.openRecord(record);
@@ -146,8 +149,20 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return types === undefined ? events : filterTypes(events, types);
   }
 
+  const approvals: Pick<Supervisor, 'listApprovals' | 'resolveApproval'> = {
+    async listApprovals() {
+      const records = await store.listSessions();
+      return records.flatMap((record) => toApprovalViews(directory.refresh(record)));
+    },
+    async resolveApproval(ref, callId, params, by) {
+      runtime.assertOpen();
+      await (await directory.open(ref)).resolveApproval(callId, params, by);
+    },
+  };
+
   return {
     createSession: create,
+    listAgents: () => [...runtime.config().agents.keys()].map((name) => ({ name })),
     async listSessions({ state, labels }) {
       const filter = { ...(state ? { states: state } : {}), ...(labels ? { labels } : {}) };
       return (await store.listSessions(filter)).map(view);
@@ -190,14 +205,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     followEvents: follow,
     readAllEvents: (cursor, limit) => store.readAll(cursor, limit),
     followAll: (cursor, signal) => runtime.followAll(cursor, signal),
-    async listApprovals() {
-      const records = await store.listSessions();
-      return records.flatMap((record) => toApprovalViews(directory.refresh(record)));
-    },
-    async resolveApproval(ref, callId, params, by) {
-      runtime.assertOpen();
-      await (await directory.open(ref)).resolveApproval(callId, params, by);
-    },
+    ...approvals,
+    ...createPolicyFace(runtime, approvals),
     async listProcesses(ref) {
       const id = ref === undefined ? undefined : (await store.resolveSession(ref)).id;
       return runtime.listProcesses(id);

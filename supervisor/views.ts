@@ -49,5 +49,9 @@ export function toSessionView(
 }
 
 export function toApprovalViews(record: SessionRecord): readonly ApprovalView[] {
-  return record.approvals.map((approval) => ({ session: record.id, ...approval }));
+  return record.approvals.map(({ covers, ...approval }) => ({
+    session: record.id,
+    ...approval,
+    ...(covers === undefined ? {} : { covers: [...covers] }),
+  }));
 }
