@@ -12,7 +12,7 @@ import type {
   TurnOutcome,
   TurnRecord,
 } from '../protocol/content.ts';
-import type { AgentManifest } from '../protocol/worker-methods.ts';
+import type { AgentManifest, StepStart } from '../protocol/worker-methods.ts';
 import type { Ask } from './ask.ts';
 import {
   applyCompaction,
@@ -28,6 +28,8 @@ export interface TurnSpec {
   readonly history: SessionHistory;
   readonly turn: number;
   readonly input: AcceptedInput;
+  /** What the first step begins with; undefined: it is asked for, as for every other step. */
+  readonly first?: StepStart | undefined;
   readonly ask: Ask;
   readonly isInterrupted: () => boolean;
 }
@@ -80,7 +82,8 @@ async function runStep(
   progress: Progress,
   step: number,
 ): Promise<TurnEnd | undefined> {
-  const steering = await spec.ask('turn/step', { turn: spec.turn, step });
+  const told = step === 1 ? spec.first : undefined;
+  const steering = told ?? (await spec.ask('turn/step', { turn: spec.turn, step }));
   if (steering === undefined) return INTERRUPTED;
   if (steering.steer.length > 0) {
     record(progress, { step, steer: steering.steer, message: NO_MESSAGE, results: [] });

@@ -60,7 +60,7 @@ export function serveWorker(spec: WorkerSpec): Connection<typeof remoteSide> {
   let running: { readonly turn: number; readonly interrupt: Interrupt } | undefined;
 
   async function run(
-    { turn, input }: Params<'turn/run'>,
+    { turn, input, first }: Params<'turn/run'>,
     { signal }: RequestContext,
   ): Promise<Result<'turn/run'>> {
     const { manifest, history } = assertReady(turn);
@@ -71,7 +71,7 @@ export function serveWorker(spec: WorkerSpec): Connection<typeof remoteSide> {
     try {
       const ask = createAsk(connection, interrupt);
       const isInterrupted = interrupt.isRequested;
-      const end = await runTurn({ manifest, history, turn, input, ask, isInterrupted });
+      const end = await runTurn({ manifest, history, turn, input, first, ask, isInterrupted });
       const { history: grown, ...result } = end;
       agent = { manifest, history: grown };
       return result;

@@ -3,7 +3,12 @@
  *  over an in-memory pair and shares nothing with the worker that is to be. */
 import type { Clock } from '../base/clock.ts';
 import { createConnection, type Side } from '../protocol/connection.ts';
-import { acceptedInputSchema, type ModelOutcome, type ToolOutcome } from '../protocol/content.ts';
+import {
+  acceptedInputSchema,
+  type ModelOutcome,
+  type SessionHistory,
+  type ToolOutcome,
+} from '../protocol/content.ts';
 import { sessionIdSchema } from '../protocol/ids.ts';
 import { createMemoryPair } from '../protocol/transport.ts';
 import {
@@ -43,6 +48,15 @@ function answerStep(step: number): ModelOutcome {
   };
 }
 
+/** What most sessions bring along: reading it the first time takes a worker 2 ms. */
+function createHistory(): SessionHistory {
+  const content = [{ type: 'text', text: 'Hello.' }];
+  const input = acceptedInputSchema.parse({ input_id: 'in_0', content });
+  const message = { text: 'Warm.', tool_calls: [{ id: 'c', name: 'shell', arguments: '{}' }] };
+  const steps = [{ step: 1, steer: [input], message, results: [toolOutcome] }];
+  return { turns: [{ turn: 1, input, steps, outcome: 'completed' }] };
+}
+
 /** Runs a few turns with one tool call each. Takes about 10 ms of processor time; never rejects. */
 export async function warmUp(clock: Clock): Promise<void> {
   const [worker, supervisor] = createMemoryPair();
@@ -64,9 +78,9 @@ export async function warmUp(clock: Clock): Promise<void> {
   const options = { timeoutMs: TIMEOUT_MS };
   try {
     const sessionId = sessionIdSchema.parse('s_0000000000000000');
-    const start = { sessionId, generation: 1, manifest, history: { turns: [] } };
+    const start = { sessionId, generation: 1, manifest, history: createHistory() };
     await outer.request('worker/initialize', start, options);
-    for (let turn = 1; turn <= TURNS; turn += 1) {
+    for (let turn = 2; turn <= 1 + TURNS; turn += 1) {
       const content = [{ type: 'text', text: 'Hello.' }];
       const input = acceptedInputSchema.parse({ input_id: `in_${turn}`, content });
       await outer.request('turn/run', { turn, input }, options);
