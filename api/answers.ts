@@ -1,6 +1,7 @@
 /** Writes the answers of handlers to the connection: the one place that knows both. */
 import type { FastifyReply } from 'fastify';
 import type { Clock } from '../base/clock.ts';
+import { isKnown, toEtag } from './etag.ts';
 import { openFile } from './file.ts';
 import { HttpError } from './problem.ts';
 import type { Answer, Route } from './route.ts';
@@ -15,9 +16,17 @@ export interface AnswerDeps {
   toProblem(error: unknown): unknown;
 }
 
+/** How long a caller may read on. */
+export interface Permit {
+  /** Milliseconds until its token expires; Infinity: never. */
+  readonly leftMs: number;
+  isValid(): boolean;
+}
+
 export interface Exchange {
   readonly route: Route;
   readonly reply: FastifyReply;
+  readonly permit: Permit;
   /** Present when the request asks to become a WebSocket. */
   readonly upgrade: Upgrade | undefined;
 }
@@ -29,14 +38,16 @@ export async function writeAnswer(
 ): Promise<void> {
   const { reply, route } = exchange;
   switch (answer.kind) {
-    case 'json': {
-      reply.code(answer.status ?? route.status).headers(answer.headers ?? {});
-      reply.type('application/json; charset=utf-8').send(JSON.stringify(answer.value));
-      return;
-    }
+    case 'json':
+      return writeJson(exchange, answer);
     case 'text':
       reply.code(route.status).type(answer.contentType).send(answer.text);
       return;
+    case 'bytes': {
+      reply.code(answer.bytes === undefined ? 304 : route.status).headers(answer.headers);
+      reply.type(answer.contentType).send(answer.bytes);
+      return;
+    }
     case 'empty':
       reply.code(route.status).send();
       return;
@@ -52,16 +63,28 @@ export async function writeAnswer(
   }
 }
 
+function writeJson({ route, reply }: Exchange, answer: AnswerOf<'json'>): void {
+  const text = JSON.stringify(answer.value);
+  reply.code(answer.status ?? route.status).headers(answer.headers ?? {});
+  if (answer.isRevalidated) {
+    const etag = toEtag(text);
+    // May be kept, and is asked for each time: what is shown was true a moment ago.
+    reply.headers({ etag, 'cache-control': 'private, no-cache' });
+    if (isKnown(reply.request.headers['if-none-match'], etag)) return void reply.code(304).send();
+  }
+  reply.type('application/json; charset=utf-8').send(text);
+}
+
 type AnswerOf<K extends Answer['kind']> = Extract<Answer, { kind: K }>;
 
 async function runStream(
   deps: AnswerDeps,
-  { reply }: Exchange,
+  { reply, permit }: Exchange,
   answer: AnswerOf<'stream'>,
 ): Promise<void> {
   const { clock, toProblem } = deps;
   const response = reply.raw;
-  const slot = deps.streams.take();
+  const slot = takeSlot(deps, permit);
   response.once('close', slot.release);
   const frames = await openOrRelease(slot, () => answer.open(slot.signal));
   reply.hijack();
@@ -73,7 +96,7 @@ async function runStream(
 
 async function runSocket(
   deps: AnswerDeps,
-  { reply, upgrade }: Exchange,
+  { reply, upgrade, permit }: Exchange,
   answer: AnswerOf<'socket'>,
 ): Promise<void> {
   if (upgrade === undefined) {
@@ -81,7 +104,7 @@ async function runSocket(
       headers: { upgrade: 'websocket' },
     });
   }
-  const slot = deps.streams.take();
+  const slot = takeSlot(deps, permit);
   upgrade.socket.once('close', slot.release);
   const events = await openOrRelease(slot, () => answer.open(slot.signal));
   reply.hijack();
@@ -92,6 +115,15 @@ async function runSocket(
   const { onMessage } = answer;
   await serveSocket(ws, { clock, signal: slot.signal, events, onMessage, toProblem });
   slot.release();
+}
+
+/** Ended, too, when the caller's token expires. */
+function takeSlot({ streams, clock }: AnswerDeps, permit: Permit): StreamSlot {
+  const slot = streams.take(permit.isValid);
+  if (permit.leftMs === Number.POSITIVE_INFINITY) return slot;
+  const timer = clock.setTimer(permit.leftMs, slot.release);
+  slot.signal.addEventListener('abort', () => timer.cancel(), { once: true });
+  return slot;
 }
 
 async function openOrRelease<T>(slot: StreamSlot, open: () => Promise<T>): Promise<T> {

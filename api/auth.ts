@@ -3,17 +3,11 @@
  *  (Origin), and must carry a bearer token whose scope covers the route. Pure. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
+import { toTimestamp } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
-import type { Route, Scope } from './route.ts';
-
-export interface ApiToken {
-  /** Shown in the journal as `token:<name>`. */
-  readonly name: string;
-  /** SHA-256 of the token, hex: the token itself is stored nowhere. */
-  readonly sha256: string;
-  /** Empty: the token is valid and allows nothing. admin includes operate, operate read. */
-  readonly scopes: readonly Scope[];
-}
+import type { Scope } from '../protocol/tokens.ts';
+import type { Credential } from '../supervisor/index.ts';
+import type { Route } from './route.ts';
 
 /** Through which listener a request came. */
 export type Door =
@@ -28,14 +22,25 @@ export type Door =
 
 export interface Caller {
   readonly by: string;
+  /** Absent: it needed none. */
+  readonly token?: Credential;
   hasScope(scope: Scope): boolean;
 }
 
+/** A token without scopes is valid and allows nothing. */
 const includes: Readonly<Record<Scope, readonly Scope[]>> = {
   read: ['read'],
-  operate: ['read', 'operate'],
-  admin: ['read', 'operate', 'admin'],
+  approve: ['read', 'approve'],
+  operate: ['read', 'approve', 'operate'],
+  admin: ['read', 'approve', 'operate', 'admin'],
 };
+
+/** What a request is judged by, besides its route and its door. */
+export interface Claim {
+  readonly headers: IncomingHttpHeaders;
+  readonly tokens: readonly Credential[];
+  readonly wallMs: number;
+}
 
 const LOOPBACK_NAMES: readonly string[] = ['localhost', '127.0.0.1', '[::1]'];
 
@@ -72,15 +77,15 @@ export function toHostName(address: string): string {
 }
 
 /** The caller of a route. @throws UNAUTHORIZED without a valid token, FORBIDDEN without scope. */
-export function authorize(
-  door: Door,
-  route: Pick<Route, 'scope'>,
-  request: { headers: IncomingHttpHeaders; tokens: readonly ApiToken[] },
-): Caller {
+export function authorize(door: Door, route: Pick<Route, 'scope'>, claim: Claim): Caller {
   if (door.kind === 'socket') return socketCaller;
   if (route.scope === 'none') return anonymousCaller;
-  const token = findToken(request.headers.authorization, request.tokens);
-  if (token === undefined) throw unauthorized(request.tokens);
+  const token = findToken(claim);
+  if (token === undefined) throw unauthorized(claim.tokens);
+  if (isExpired(token, claim.wallMs)) {
+    const message = `the token '${token.name}' expired at ${toTimestamp(token.expiresAtMs ?? 0)}`;
+    throw new PrxError('UNAUTHORIZED', `${message}; create another: token create`);
+  }
   const granted = new Set(token.scopes.flatMap((scope) => includes[scope]));
   if (!granted.has(route.scope)) {
     throw new PrxError(
@@ -89,22 +94,31 @@ export function authorize(
         `${token.scopes.join(', ') || 'none'}`,
     );
   }
-  return { by: `token:${token.name}`, hasScope: (scope) => granted.has(scope) };
+  return { by: `token:${token.name}`, token, hasScope: (scope) => granted.has(scope) };
 }
 
-function unauthorized(tokens: readonly ApiToken[]): PrxError {
+export function isExpired({ expiresAtMs }: Credential, wallMs: number): boolean {
+  return expiresAtMs !== undefined && expiresAtMs <= wallMs;
+}
+
+function unauthorized(tokens: readonly Credential[]): PrxError {
   const mend =
     tokens.length === 0
-      ? 'no token is configured: add one under api.tokens, or use the unix socket'
-      : 'send Authorization: Bearer TOKEN with a token of api.tokens';
+      ? 'no token is configured: make one with `token create`, or use the unix socket'
+      : 'send Authorization: Bearer TOKEN; `token create` makes one';
   return new PrxError('UNAUTHORIZED', `the request carries no valid token; ${mend}`);
 }
 
+/** SHA-256 of the token that a request carries; undefined: it carries none. */
+export function digestToken(headers: IncomingHttpHeaders): Buffer | undefined {
+  const given = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1];
+  return given === undefined ? undefined : createHash('sha256').update(given).digest();
+}
+
 /** All tokens are compared, each in constant time: the answer's time says nothing of them. */
-function findToken(header: string | undefined, tokens: readonly ApiToken[]): ApiToken | undefined {
-  const given = /^Bearer +(\S+)$/i.exec(header ?? '')?.[1];
-  if (given === undefined) return undefined;
-  const digest = createHash('sha256').update(given).digest();
+function findToken({ headers, tokens }: Claim): Credential | undefined {
+  const digest = digestToken(headers);
+  if (digest === undefined) return undefined;
   const matches = tokens.filter((token) => {
     const expected = Buffer.from(token.sha256, 'hex');
     return expected.length === digest.length && timingSafeEqual(expected, digest);

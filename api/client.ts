@@ -19,12 +19,14 @@ import type {
 import type { SessionState } from '../protocol/states.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import { type ConnectionNews, followFrames } from './client/follow.ts';
+import { type PolicyClient, policyMethods } from './client/policy.ts';
 import {
   createExchange,
   type Exchange,
   type ExchangeRequest,
   type Target,
 } from './client/request.ts';
+import { createTokenMethods, type TokenMethods } from './client/tokens.ts';
 
 export type { ConnectionNews } from './client/follow.ts';
 export type { Target } from './client/request.ts';
@@ -74,7 +76,7 @@ export interface Artifact {
 /** Wherever a `ref` is taken: an id, an unambiguous part of one, a name, or @last. Every method
  *  throws PrxError: the supervisor's own, or NOT_RUNNING, PEER_CLOSED, FORBIDDEN (another user's
  *  socket), DEADLINE_EXCEEDED, PAYLOAD_TOO_LARGE. */
-export interface ApiClient {
+export interface ApiClient extends PolicyClient, TokenMethods {
   getHealth(): Promise<{ status: string }>;
   /** Resolves also when it is not ready: `status` and `reasons` say so. */
   getReadiness(): Promise<{ status: StatusView['status']; reasons: string[] }>;
@@ -137,6 +139,8 @@ export function createClient(options: ClientOptions): ApiClient {
     ...eventMethods(exchange, clock),
     ...journalMethods(exchange),
     ...workMethods(exchange),
+    ...policyMethods(exchange),
+    ...createTokenMethods(exchange),
   };
 }
 

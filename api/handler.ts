@@ -6,15 +6,20 @@ import type { Socket } from 'node:net';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
+import { isPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
-import type { Supervisor } from '../supervisor/index.ts';
-import { writeAnswer } from './answers.ts';
-import { type ApiToken, authorize, type Caller, checkAddress, type Door } from './auth.ts';
+import type { Supervisor, TokenBook } from '../supervisor/index.ts';
+import { type Permit, writeAnswer } from './answers.ts';
+import { authorize, type Caller, checkAddress, type Door, isExpired } from './auth.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
 import { createServer, ServerResponse } from './http.ts';
+import { toOpenaiError } from './openai/error.ts';
 import { createOpenapi } from './openapi.ts';
+import type { Page } from './page.ts';
 import { HttpError, logFailure, PROBLEM_TYPE, toRefusal } from './problem.ts';
+import { type Rates, toRateKey } from './rates.ts';
+import type { Refusals } from './refusals.ts';
 import type { Route } from './route.ts';
 import { routeTable } from './routes/index.ts';
 import type { Streams } from './streams.ts';
@@ -27,7 +32,10 @@ export interface HandlerDeps {
   readonly random: Random;
   readonly version: string;
   readonly streams: Streams;
-  tokens(): readonly ApiToken[];
+  readonly page: Page;
+  readonly tokens: TokenBook;
+  readonly rates: Rates;
+  readonly refusals: Refusals;
 }
 
 export interface Handler {
@@ -105,6 +113,16 @@ function createApp(deps: HandlerDeps, factsOf: FactsOf): FastifyInstance {
     { parseAs: 'buffer' },
     async (_request: FastifyRequest, bytes: Buffer) => parseBody(bytes),
   );
+  // A button of a page without a script sends an empty form; no other route takes one.
+  app.addContentTypeParser(
+    /^application\/x-www-form-urlencoded\s*(;|$)/i,
+    { parseAs: 'buffer', bodyLimit: 1024 },
+    async (request: FastifyRequest, bytes: Buffer) => {
+      const isLink = request.routeOptions.url?.startsWith('/api/v1/links/') === true;
+      if (isLink && bytes.length === 0) return undefined;
+      throw new HttpError(415, 'the body must be application/json', { code: 'INVALID_REQUEST' });
+    },
+  );
   app.addHook('onRequest', async (request, reply) => {
     reply.headers({
       'x-request-id': request.id,
@@ -136,31 +154,73 @@ function addRoute(
     exposeHeadRoute: route.method === 'GET' && route.scope === 'none',
     onRequest: async (request) => {
       const facts = getFacts(factsOf, request);
-      const { headers } = request;
-      facts.caller = authorize(facts.door, route, { headers, tokens: deps.tokens() });
+      facts.caller = admit(deps, { request, route, door: facts.door });
     },
     handler: async (request, reply) => {
       const { caller, upgrade } = getFacts(factsOf, request);
       assert(caller !== undefined, 'a handler runs after authorization');
       const { params, query, body, headers } = request;
+      const permit = toPermit(deps, caller);
       const answer = await route.handler({
         supervisor,
+        tokens: deps.tokens,
         params,
         query,
         body,
         headers,
         by: caller.by,
-        hasScope: caller.hasScope,
+        hasScope: (scope) => caller.hasScope(scope) && permit.isValid(),
         describe,
+        page: deps.page,
+        signal: toSignal(reply.raw),
       });
       const toProblem = (error: unknown): unknown => {
         logFailure(deps.logger, error, { requestId: request.id, route: route.id });
         return toRefusal(error, request.id).problem;
       };
-      await writeAnswer({ clock, streams, toProblem }, { route, reply, upgrade }, answer);
+      await writeAnswer({ clock, streams, toProblem }, { route, reply, upgrade, permit }, answer);
       return reply;
     },
   });
+}
+
+/** Who it is, and whether it asks too often: as the token if that is valid, so that strangers at
+ *  the same address (a proxy's) cannot use up what it may ask. */
+function admit(
+  deps: HandlerDeps,
+  { request, route, door }: { request: FastifyRequest; route: Route; door: Door },
+): Caller {
+  if (door.kind === 'socket') return authorize(door, route, noClaim);
+  const { headers } = request;
+  const address = request.raw.socket.remoteAddress ?? '';
+  try {
+    const claim = { headers, tokens: deps.tokens.tokens(), wallMs: deps.clock.wallMs() };
+    const caller = authorize(door, route, claim);
+    deps.rates.take(caller.token === undefined ? toRateKey(address) : caller.by);
+    if (caller.token !== undefined) deps.tokens.noteUse(caller.token.name);
+    return caller;
+  } catch (error) {
+    if (isPrxError(error, 'RATE_LIMITED')) throw error;
+    deps.rates.take(toRateKey(address));
+    deps.refusals.note(error, { headers, address, route: route.id });
+    throw error;
+  }
+}
+
+const noClaim = { headers: {}, tokens: [], wallMs: 0 };
+
+function toPermit({ tokens, clock }: HandlerDeps, { token }: Caller): Permit {
+  if (token === undefined) return { leftMs: Number.POSITIVE_INFINITY, isValid: () => true };
+  const leftMs = (token.expiresAtMs ?? Number.POSITIVE_INFINITY) - clock.wallMs();
+  const isKnown = (): boolean =>
+    tokens.tokens().some(({ name, sha256 }) => name === token.name && sha256 === token.sha256);
+  return { leftMs, isValid: () => !isExpired(token, clock.wallMs()) && isKnown() };
+}
+
+function toSignal(response: Response): AbortSignal {
+  const controller = new AbortController();
+  response.once('close', () => controller.abort());
+  return controller.signal;
 }
 
 function getFacts(factsOf: FactsOf, request: FastifyRequest): Facts {
@@ -181,6 +241,10 @@ function refuse(
   });
   const { problem, headers } = toRefusal(error, request.id);
   reply.code(problem.status).headers(headers).header('x-request-id', request.id);
+  if (request.url.startsWith('/v1/')) {
+    reply.type('application/json; charset=utf-8').send(JSON.stringify(toOpenaiError(problem)));
+    return;
+  }
   reply.type(PROBLEM_TYPE).send(JSON.stringify(problem));
 }
 

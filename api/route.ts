@@ -5,9 +5,10 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import { PrxError } from '../base/errors.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
-import type { Supervisor } from '../supervisor/index.ts';
+import type { Scope } from '../protocol/tokens.ts';
+import type { Supervisor, TokenBook } from '../supervisor/index.ts';
+import type { Page } from './page.ts';
 
-export type Scope = 'read' | 'operate' | 'admin';
 export type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
 
 /** One frame of an event stream. Each text is one line. */
@@ -25,9 +26,18 @@ export type Answer =
       /** Absent: the route's status. */
       readonly status?: number;
       readonly headers?: Readonly<Record<string, string>>;
+      /** A client that has this very answer already is told so (304). */
+      readonly isRevalidated?: boolean;
     }
   | { readonly kind: 'text'; readonly text: string; readonly contentType: string }
   | { readonly kind: 'empty' }
+  | {
+      readonly kind: 'bytes';
+      /** Absent: the client has them (304). */
+      readonly bytes: Buffer | undefined;
+      readonly contentType: string;
+      readonly headers: Readonly<Record<string, string>>;
+    }
   | { readonly kind: 'file'; readonly path: string; readonly name: string }
   | {
       readonly kind: 'stream';
@@ -43,15 +53,20 @@ export type Answer =
 
 export interface RouteContext<P, Q, B> {
   readonly supervisor: Supervisor;
+  readonly tokens: TokenBook;
   readonly params: P;
   readonly query: Q;
   readonly body: B;
   readonly headers: IncomingHttpHeaders;
   /** Who asks, for the journal: `socket`, or `token:<name>`. */
   readonly by: string;
+  /** Now: a token that was revoked since the request began has none. */
   hasScope(scope: Scope): boolean;
   /** The OpenAPI document of this server. */
   describe(): unknown;
+  readonly page: Page;
+  /** Aborted when the client is gone, or the server cuts it off: for answers that wait. */
+  readonly signal: AbortSignal;
 }
 
 export type RawContext = RouteContext<unknown, unknown, unknown>;
@@ -138,7 +153,7 @@ export function parseInput<T extends z.ZodType>(
 
 export function toJsonAnswer(
   value: unknown,
-  rest: { status?: number; headers?: Readonly<Record<string, string>> } = {},
+  rest: Omit<Extract<Answer, { kind: 'json' }>, 'kind' | 'value'> = {},
 ): Answer {
   return { kind: 'json', value, ...rest };
 }

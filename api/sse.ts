@@ -41,7 +41,7 @@ export async function writeEventStream(
     await write(`retry: ${RETRY_MS}\n\n`);
     for await (const frame of frames) {
       if (signal.aborted) break;
-      await write(toText(frame));
+      await write(toBytes(frame));
     }
   } catch (error) {
     if (!signal.aborted) await write(`event: problem\ndata: ${toProblemText(error)}\n\n`);
@@ -51,6 +51,17 @@ export async function writeEventStream(
   }
 }
 
+/** A frame may go to many clients, and is encoded once. */
+const bytesOf = new WeakMap<StreamFrame, Buffer>();
+
+function toBytes(frame: StreamFrame): Buffer {
+  const known = bytesOf.get(frame);
+  if (known !== undefined) return known;
+  const bytes = Buffer.from(toText(frame), 'utf8');
+  bytesOf.set(frame, bytes);
+  return bytes;
+}
+
 function toText({ id, event, data }: StreamFrame): string {
   const idLine = id === undefined ? '' : `id: ${id}\n`;
   const eventLine = event === undefined ? '' : `event: ${event}\n`;
@@ -58,7 +69,7 @@ function toText({ id, event, data }: StreamFrame): string {
 }
 
 interface Writer {
-  (text: string): Promise<void>;
+  (text: string | Buffer): Promise<void>;
   stop(): void;
 }
 
@@ -69,7 +80,7 @@ function createWriter({ response, clock, signal }: EventStream): Writer {
     timer = clock.setTimer(HEARTBEAT_MS, beat);
   };
   let timer = clock.setTimer(HEARTBEAT_MS, beat);
-  const write = async (text: string): Promise<void> => {
+  const write = async (text: string | Buffer): Promise<void> => {
     if (signal.aborted || response.write(text)) return;
     isDraining = true;
     await drained(response, clock, signal);

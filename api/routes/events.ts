@@ -125,13 +125,25 @@ function lastEventId<T>(headers: IncomingHttpHeaders, schema: z.ZodType<T>): T |
 }
 
 async function* toFrames(events: AsyncIterable<EventEnvelope>): AsyncGenerator<StreamFrame> {
-  for await (const event of events) yield toFrame(String(event.seq), event);
+  for await (const event of events) yield toSharedFrame(event);
 }
 
 async function* toCursorFrames(
   items: AsyncIterable<{ event: EventEnvelope; cursor: string }>,
 ): AsyncGenerator<StreamFrame> {
   for await (const { event, cursor } of items) yield toFrame(cursor, event);
+}
+
+/** Readers of one session are given the same events: each is made a frame once, however many
+ *  read it, and the frame goes with the event. */
+const frameOf = new WeakMap<EventEnvelope, StreamFrame>();
+
+function toSharedFrame(event: EventEnvelope): StreamFrame {
+  const known = frameOf.get(event);
+  if (known !== undefined) return known;
+  const frame = toFrame(String(event.seq), event);
+  frameOf.set(event, frame);
+  return frame;
 }
 
 function toFrame(id: string, event: EventEnvelope): StreamFrame {

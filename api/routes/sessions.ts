@@ -10,8 +10,11 @@ import {
   sessionViewSchema,
 } from '../../protocol/resources.ts';
 import { sessionStateSchema } from '../../protocol/states.ts';
+import { toPage } from '../pages.ts';
 import { defineRoute, parseInput, type Route, toJsonAnswer } from '../route.ts';
-import { listSchema, sessionParams } from './params.ts';
+import { limitSchema, listSchema, sessionParams } from './params.ts';
+
+const CURSOR_CHARS_MAX = 128;
 
 const listQuery = z.strictObject({
   state: listSchema
@@ -24,6 +27,12 @@ const listQuery = z.strictObject({
     .pipe(z.array(z.string().regex(/^[^=]+=/, 'a label is written key=value')))
     .optional()
     .describe('key=value; given several times, all must match.'),
+  limit: limitSchema.optional().describe('Sessions of one page; absent: all.'),
+  after: z
+    .string()
+    .max(CURSOR_CHARS_MAX)
+    .optional()
+    .describe('Opaque; X-Prx-Next of the page before.'),
 });
 
 const renameSchema = z.strictObject({ name: createSessionSchema.shape.name.unwrap() });
@@ -53,7 +62,9 @@ export const sessionRoutes: readonly Route[] = [
     path: '/api/v1/sessions',
     scope: 'read',
     status: 200,
-    summary: 'List sessions, filtered by state and label',
+    summary:
+      'List sessions, newest first, filtered by state and label; with limit a page, and ' +
+      'X-Prx-Next is the next `after` (absent: that was the last)',
     query: listQuery,
     response: z.array(sessionViewSchema),
     handle: async ({ supervisor, query }) => {
@@ -61,7 +72,9 @@ export const sessionRoutes: readonly Route[] = [
         ...(query.state === undefined ? {} : { state: query.state }),
         ...(query.label === undefined ? {} : { labels: toLabels(query.label) }),
       };
-      return toJsonAnswer(await supervisor.listSessions(filter));
+      const { rows, next } = toPage(await supervisor.listSessions(filter), query);
+      const headers = next === undefined ? {} : { 'x-prx-next': next };
+      return toJsonAnswer(rows, { headers, isRevalidated: true });
     },
   }),
   defineRoute({
@@ -73,7 +86,8 @@ export const sessionRoutes: readonly Route[] = [
     summary: 'One session',
     params: sessionParams,
     response: sessionViewSchema,
-    handle: async ({ supervisor, params }) => toJsonAnswer(await supervisor.getSession(params.id)),
+    handle: async ({ supervisor, params }) =>
+      toJsonAnswer(await supervisor.getSession(params.id), { isRevalidated: true }),
   }),
   defineRoute({
     id: 'renameSession',

@@ -5,6 +5,7 @@ import { PrxError } from '../../base/errors.ts';
 import { effectIdSchema } from '../../protocol/ids.ts';
 import { resolveApprovalSchema, sendInputSchema } from '../../protocol/resources.ts';
 import { defineRoute, parseInput, type RawContext, type Route } from '../route.ts';
+import { checkDecision } from './approvals.ts';
 import { naturalSchema, sessionParams } from './params.ts';
 
 const headSchema = z.looseObject({
@@ -51,7 +52,7 @@ async function answerMessage(
   const { supervisor, session, by } = context;
   const { type, ref, ...rest } = parseInput(headSchema, message, 'message');
   if (type === 'ping') return { type: 'pong', ref };
-  if (!context.hasScope('operate')) {
+  if (type !== 'approval' && !context.hasScope('operate')) {
     throw new PrxError('FORBIDDEN', `a message of type '${type}' needs the scope 'operate'`);
   }
   switch (type) {
@@ -65,6 +66,7 @@ async function answerMessage(
     }
     case 'approval': {
       const { call_id, ...decision } = parseInput(approvalSchema, rest, 'message');
+      checkDecision(decision, context.hasScope);
       await supervisor.resolveApproval(session, call_id, decision, by);
       return { type: 'ack', ref, result: { call_id, decision: decision.decision } };
     }

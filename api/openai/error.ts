@@ -1,0 +1,41 @@
+/** Failures in the shape that OpenAI clients read: {error: {message, type, param, code}}. The
+ *  status, which decides whether they try again, is that of the problem document. */
+import type { Problem } from '../../protocol/resources.ts';
+
+export interface OpenaiError {
+  readonly message: string;
+  readonly type: string;
+  readonly param: string | null;
+  readonly code: string | null;
+}
+
+const types: Readonly<Record<number, string>> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'invalid_request_error',
+  409: 'conflict_error',
+  413: 'invalid_request_error',
+  422: 'invalid_request_error',
+  429: 'rate_limit_error',
+};
+
+export function toOpenaiError(problem: Problem): { readonly error: OpenaiError } {
+  const type = types[problem.status] ?? 'server_error';
+  const { code } = problem.data ?? {};
+  return {
+    error: {
+      message: problem.detail,
+      type,
+      param: findParam(problem.data ?? {}),
+      code: typeof code === 'string' ? code : problem.code.toLowerCase(),
+    },
+  };
+}
+
+/** Which parameter is meant: named by whoever refused it, or the first that the schema refused. */
+function findParam({ param, issues }: Readonly<Record<string, unknown>>): string | null {
+  if (typeof param === 'string') return param;
+  const path: unknown = Array.isArray(issues) ? issues[0]?.path : undefined;
+  return typeof path === 'string' ? path.replace(/^(body|query|path)\.?/, '') || null : null;
+}
