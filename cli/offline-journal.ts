@@ -102,7 +102,8 @@ function parseAnswer(text: string): Answer | undefined {
   }
 }
 
-function toError({ error }: Answer): PrxError {
+/** What our own program answered with. */
+export function toError({ error }: Pick<Answer, 'error'>): PrxError {
   const { code, message, data } = (error ?? {}) as Readonly<Record<string, unknown>>;
   const known = isErrorCode(code) && Object.hasOwn(errorTable, code) ? code : 'INTERNAL';
   return new PrxError(known, String(message), {

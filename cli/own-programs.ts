@@ -6,11 +6,12 @@ import { PrxError } from '../base/errors.ts';
 import type { Machine } from './machine.ts';
 import { EXIT } from './outcome.ts';
 
-export type OwnProgram = 'chaos' | 'cli' | 'supervisor' | 'sandbox';
+export type OwnProgram = 'chaos' | 'cli' | 'supervisor' | 'sandbox' | 'policy';
 
 /** @throws INTERNAL when the package is incomplete. */
 export function findProgram(name: OwnProgram, folder: string = import.meta.dirname): string {
-  const candidates = [join(folder, `${name}.js`), join(folder, '..', name, 'main.ts')];
+  const source = name === 'policy' ? ['supervisor', 'policy-main.ts'] : [name, 'main.ts'];
+  const candidates = [join(folder, `${name}.js`), join(folder, '..', ...source)];
   const found = candidates.find((file) => existsSync(file));
   if (found !== undefined) return found;
   const message = `this installation has no ${name} (looked for ${candidates.join(' and ')})`;
@@ -65,11 +66,19 @@ export interface ProgramOutput {
   readonly stderr: string;
 }
 
+export interface OwnProgramRequest {
+  readonly program: OwnProgram;
+  readonly args: readonly string[];
+  readonly timeoutMs: number;
+  /** For its standard input, which is empty otherwise. */
+  readonly input?: Buffer;
+}
+
 /** Runs one of our programs to its end and collects what it says.
  *  @throws DEADLINE_EXCEEDED after `timeoutMs`, LIMIT_EXCEEDED for endless output. */
 export async function runOwnProgram(
   machine: Machine,
-  request: { program: OwnProgram; args: readonly string[]; timeoutMs: number },
+  request: OwnProgramRequest,
 ): Promise<ProgramOutput> {
   const { startProcess } = await import('../base/process.ts');
   const child = await startProcess({
@@ -78,7 +87,7 @@ export async function runOwnProgram(
     env: toChildEnv(machine),
     ownSession: false,
   });
-  child.stdin.end();
+  child.stdin.end(request.input);
   let isLate = false;
   const timer = machine.clock.setTimer(request.timeoutMs, () => {
     isLate = true;

@@ -1,4 +1,5 @@
 /** One session in words: what it is, what it does, what it cost, what happened last. */
+import type { EventEnvelope } from '../../protocol/events.ts';
 import type { SessionView } from '../../protocol/resources.ts';
 import { defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
@@ -8,7 +9,7 @@ import { readHistory } from '../session/history.ts';
 import { createPlainWriter } from '../session/plain.ts';
 import { toName } from '../session-action.ts';
 import { formatAge, formatClock, formatCost, formatCount } from '../text/format.ts';
-import { sanitize } from '../text/width.ts';
+import { sanitize, sanitizeLine } from '../text/width.ts';
 
 const RECENT_LINES = 12;
 
@@ -25,6 +26,9 @@ export const command = defineCommand({
     }
     for (const line of lines) context.print(line);
     const { events } = await readHistory({ client, sessionId: view.id, since: 0 });
+    const todo = describeTodo(events);
+    if (todo.length > 0) context.print(`\n${context.style.bold('Todo:')}`);
+    for (const line of todo) context.print(`  ${line}`);
     let text = '';
     let feed: FeedState = emptyFeed;
     const writer = createPlainWriter({ style: context.style, write: (part) => (text += part) });
@@ -41,6 +45,22 @@ export const command = defineCommand({
     return EXIT.done;
   },
 });
+
+const MARKS: Readonly<Record<string, string>> = { done: '[x]', in_progress: '[>]' };
+
+/** The task list as the newest call of `todo` has it; empty: there is none. */
+export function describeTodo(events: readonly EventEnvelope[]): string[] {
+  const calls = events.map(toKnownEvent).filter((event) => event.type === 'tool.requested');
+  const newest = calls.findLast(({ data }) => data.tool === 'todo')?.data.arguments;
+  const items = isRecord(newest) && Array.isArray(newest['items']) ? newest['items'] : [];
+  return items.filter(isRecord).map(({ text, status }) => {
+    return `${MARKS[String(status)] ?? '[ ]'} ${sanitizeLine(String(text))}`;
+  });
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 /** Sentences, one a line. */
 export function describeSession(view: SessionView, nowMs: number): string[] {

@@ -5,7 +5,13 @@ import type { StatusView } from '../../protocol/resources.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { type Check, type CheckStatus, toOverall } from '../doctor/check.ts';
 import { checkDisk, checkNode, checkSocket, checkStateDir } from '../doctor/machine-checks.ts';
-import { checkConfig, checkHealth, checkProvider, checkSandbox } from '../doctor/service-checks.ts';
+import {
+  checkConfig,
+  checkHealth,
+  checkProvider,
+  checkSandbox,
+  checkServers,
+} from '../doctor/service-checks.ts';
 import { toStartCommand } from '../locate.ts';
 import { EXIT } from '../outcome.ts';
 import { sanitize } from '../text/width.ts';
@@ -77,7 +83,7 @@ async function runChecks(
   return [
     checkNode(process.version),
     ...local,
-    ...(status === undefined ? [] : [checkHealth(status)]),
+    ...(status === undefined ? [] : [checkHealth(status), ...checkServers(status)]),
     config.check,
     checkProvider(config.find, machine.env),
     sandbox,

@@ -61,12 +61,33 @@ const rows: readonly Row[] = [
     load: () => import('./wait.ts'),
   },
   {
+    name: 'acp',
+    usage: '',
+    summary: 'Serve an editor on stdio (Agent Client Protocol)',
+    group: 'talk',
+    load: () => import('./acp.ts'),
+  },
+  {
+    name: 'mcp',
+    usage: '',
+    summary: 'Serve sessions as tools on stdio (Model Context Protocol)',
+    group: 'talk',
+    load: () => import('./mcp.ts'),
+  },
+  {
     name: 'ps',
     aliases: ['ls'],
     usage: '',
     summary: 'List sessions',
     group: 'look',
     load: () => import('./ps.ts'),
+  },
+  {
+    name: 'top',
+    usage: '',
+    summary: 'Watch the supervisor and its sessions live',
+    group: 'look',
+    load: () => import('./top.ts'),
   },
   {
     name: 'inspect',
@@ -181,6 +202,13 @@ const rows: readonly Row[] = [
     load: () => import('./deny.ts'),
   },
   {
+    name: 'policy',
+    usage: '<action> <what> [arguments]',
+    summary: 'explain: why a tool call is allowed, asked for or denied',
+    group: 'approve',
+    load: () => import('./policy.ts'),
+  },
+  {
     name: 'start',
     usage: '',
     summary: 'Start the supervisor (in the foreground unless --detach)',
@@ -216,11 +244,25 @@ const rows: readonly Row[] = [
     load: () => import('./config.ts'),
   },
   {
+    name: 'token',
+    usage: '<action> [name]',
+    summary: 'create, ls or revoke what lets clients in at the TCP door',
+    group: 'supervisor',
+    load: () => import('./token.ts'),
+  },
+  {
     name: 'journal',
     usage: '<action> [id]',
     summary: 'verify, repair or export the durable truth',
     group: 'supervisor',
     load: () => import('./journal.ts'),
+  },
+  {
+    name: 'secret',
+    usage: '<action> [name]',
+    summary: 'set, ls or rm secrets for agents; rotate the key of the vault',
+    group: 'supervisor',
+    load: () => import('./secret.ts'),
   },
   {
     name: 'backup',
@@ -249,6 +291,13 @@ const rows: readonly Row[] = [
     summary: 'Kill our own processes at random in a scratch folder and check every invariant',
     group: 'supervisor',
     load: () => import('./chaos.ts'),
+  },
+  {
+    name: 'sandbox',
+    usage: '<action> [command..]',
+    summary: 'run: one command in the sandbox, as a tool runs it; explain: what it gives here',
+    group: 'supervisor',
+    load: () => import('./sandbox.ts'),
   },
   {
     name: 'service',

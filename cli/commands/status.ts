@@ -40,6 +40,9 @@ export function renderStatus(
     ['model', `${status.model}, provider ${status.provider}`],
     ['sandbox', [sandbox.level, sandbox.reason].filter((part) => part !== undefined).join(': ')],
     ...(sandbox.mend === undefined ? [] : [['mend', sandbox.mend] as [string, string]]),
+    ...(status.mcp ?? []).map(
+      (each) => [`mcp ${each.server}`, describeServer(each)] as [string, string],
+    ),
     ['workers', status.worker_confinement.join(', ') || 'not confined'],
     [
       'capacity',
@@ -53,4 +56,16 @@ export function renderStatus(
   ];
   const layout = context.plain ? 'labelled' : 'columns';
   return renderFields(fields, { layout, style: context.style });
+}
+
+function describeServer(each: NonNullable<StatusView['mcp']>[number]): string {
+  const { state, processes, tools, level, problems } = each;
+  const count = processes === 1 ? 'one process' : `${processes} processes`;
+  const facts = [
+    state,
+    `${tools} tools`,
+    count,
+    ...(level === undefined ? [] : [`level ${level}`]),
+  ];
+  return [facts.join(', '), ...problems].join('; ');
 }

@@ -100,6 +100,20 @@ export function judgeSandbox(answer: SandboxAnswer): Check {
   };
 }
 
+/** One for each MCP server that was asked for and cannot be used, or left something out. */
+export function checkServers({ mcp = [] }: Pick<StatusView, 'mcp'>): Check[] {
+  return mcp.map(({ server, state, tools, level, problems }) => {
+    const at = level === undefined ? '' : ` at level ${level}`;
+    const summary = [`${state}, ${tools} tools${at}`, ...problems].join('; ');
+    const base = { id: `mcp.${server}`, category: 'supervisor', summary } as const;
+    if (state === 'failed') {
+      return { ...base, status: 'warn', mend: `correct mcp.servers.${server}, then reload` };
+    }
+    if (problems.length === 0) return { ...base, status: 'ok' };
+    return { ...base, status: 'warn', mend: 'docs/mcp.md says what of a server is left out' };
+  });
+}
+
 export function checkHealth(status: StatusView): Check {
   const base = { id: 'health', category: 'supervisor' } as const;
   if (status.status === 'ok')

@@ -9,6 +9,10 @@ const TELLING: Readonly<Record<string, string>> = {
   edit_file: 'path',
   list_files: 'path',
   search: 'pattern',
+  glob: 'pattern',
+  run_code: 'code',
+  apply_patch: 'patch',
+  ask_user: 'question',
 };
 
 const SUMMARY_CHARS_MAX = 2000;

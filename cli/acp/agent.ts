@@ -1,0 +1,212 @@
+/** The ACP agent: an editor's requests mapped to the api. A session of the editor is one of ours,
+ *  by the same id, so it can be attached to from anywhere while the editor is open, and is still
+ *  there after the editor was closed. */
+import {
+  type AgentApp,
+  type AgentContext,
+  agent,
+  type ContentBlock,
+  methods,
+  PROTOCOL_VERSION,
+  RequestError,
+  type SessionInfo,
+  type SessionModeState,
+} from '@agentclientprotocol/sdk';
+import type { ApiClient } from '../../api/client.ts';
+import { isPrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Random } from '../../base/random.ts';
+import type { ContentPart } from '../../protocol/content.ts';
+import type { SessionView } from '../../protocol/resources.ts';
+import { type Attachment, type Mode, openAttachment } from './attachment.ts';
+import { toParts, toStopReason } from './updates.ts';
+
+export interface AcpDeps {
+  readonly api: ApiClient;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly version: string;
+  /** Of new sessions; absent: the default one. */
+  readonly agent: string | undefined;
+}
+
+const modes: Readonly<Record<Mode, { name: string; description: string }>> = {
+  ask: { name: 'Ask', description: 'What needs approval is put to you' },
+  allow: { name: 'Allow', description: 'What needs approval is approved for you' },
+  deny: { name: 'Deny', description: 'What needs approval is denied for you' },
+};
+
+/** Sessions of one page of session/list. */
+const PAGE_SESSIONS = 50;
+
+/** An app that serves one connection. */
+export function createAcpAgent(deps: AcpDeps): AgentApp {
+  const { api, random, logger } = deps;
+  const attached = new Map<string, Attachment>();
+
+  function attach(view: SessionView, client: AgentContext, since: number): Attachment {
+    attached.get(view.id)?.close();
+    const position = { since, liveAt: view.last_seq };
+    const attachment = openAttachment({ api, client, logger, sessionId: view.id }, position);
+    attached.set(view.id, attachment);
+    return attachment;
+  }
+
+  function find(sessionId: string): Attachment {
+    const attachment = attached.get(sessionId);
+    if (attachment !== undefined) return attachment;
+    const hint = `session ${sessionId} is not open here: session/load or session/resume first`;
+    throw RequestError.invalidParams(undefined, hint);
+  }
+
+  async function prompt(sessionId: string, blocks: readonly ContentBlock[]) {
+    const attachment = find(sessionId);
+    const content = toContent(blocks);
+    const key = random.uuid();
+    attachment.expectInput(key);
+    const input = await api.sendInput(sessionId, { content, idempotency_key: key });
+    const end = await attachment.turnEnd(input.input_id);
+    const stopReason = toStopReason(end);
+    if (stopReason !== undefined) return { stopReason };
+    const why = end.error?.message ?? end.reason ?? 'see the events of the session';
+    throw RequestError.internalError(undefined, `the turn failed: ${why}`);
+  }
+
+  return agent({ name: 'prx-supervisor' })
+    .onConnect((connection) => {
+      void connection.closed.then(() => {
+        for (const attachment of attached.values()) attachment.close();
+      });
+    })
+    .onRequest(methods.agent.initialize, () => ({
+      protocolVersion: PROTOCOL_VERSION,
+      agentInfo: { name: 'prx-supervisor', version: deps.version },
+      authMethods: [],
+      agentCapabilities: {
+        loadSession: true,
+        promptCapabilities: { image: true, embeddedContext: true },
+        sessionCapabilities: { list: {}, resume: {}, close: {}, delete: {} },
+      },
+    }))
+    .onRequest(methods.agent.authenticate, () => ({}))
+    .onRequest(methods.agent.session.new, ({ params, client }) =>
+      told(async () => {
+        const agentName = deps.agent === undefined ? {} : { agent: deps.agent };
+        const workspace = params.cwd;
+        const { view } = await api.createSession({ workspace, ...agentName });
+        attach(view, client, view.last_seq);
+        return { sessionId: view.id, modes: toModes('ask') };
+      }),
+    )
+    .onRequest(methods.agent.session.load, ({ params, client }) =>
+      told(async () => {
+        const view = await reopen(api, params.sessionId);
+        await attach(view, client, 0).live;
+        return { modes: toModes('ask') };
+      }),
+    )
+    .onRequest(methods.agent.session.resume, ({ params, client }) =>
+      told(async () => {
+        const view = await reopen(api, params.sessionId);
+        attach(view, client, view.last_seq);
+        return { modes: toModes('ask') };
+      }),
+    )
+    .onRequest(methods.agent.session.list, ({ params }) =>
+      told(async () => toPage(await api.listSessions(), params.cwd, params.cursor)),
+    )
+    .onRequest(methods.agent.session.close, ({ params }) =>
+      told(async () => {
+        // The editor's tab is closed; the session stays, as it does when a terminal detaches.
+        attached.get(params.sessionId)?.close();
+        attached.delete(params.sessionId);
+        return {};
+      }),
+    )
+    .onRequest(methods.agent.session.delete, ({ params }) =>
+      told(async () => {
+        attached.get(params.sessionId)?.close();
+        attached.delete(params.sessionId);
+        await api.deleteSession(params.sessionId);
+        return {};
+      }),
+    )
+    .onRequest(methods.agent.session.setMode, ({ params }) => {
+      find(params.sessionId).mode = toMode(params.modeId);
+      return {};
+    })
+    .onRequest(methods.agent.session.prompt, ({ params }) =>
+      told(() => prompt(params.sessionId, params.prompt)),
+    )
+    .onNotification(methods.agent.session.cancel, async ({ params }) => {
+      await api.interrupt(params.sessionId);
+    });
+}
+
+/** A session that was closed is opened again: that is what asking for it means. */
+async function reopen(api: ApiClient, sessionId: string): Promise<SessionView> {
+  const view = await api.getSession(sessionId);
+  return view.state === 'stopped' || view.state === 'failed' ? api.restart(view.id) : view;
+}
+
+/** Our errors with their code and advice; others pass through. */
+async function told<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!isPrxError(error)) throw error;
+    const data = { code: error.code, message: error.message };
+    if (error.code === 'SESSION_NOT_FOUND') throw new RequestError(-32002, error.message, data);
+    const isAsked = error.code === 'INVALID_REQUEST' || error.code === 'WORKSPACE_REFUSED';
+    throw new RequestError(isAsked ? -32602 : -32603, error.message, data);
+  }
+}
+
+function toModes(currentModeId: Mode): SessionModeState {
+  const availableModes = Object.entries(modes).map(([id, mode]) => ({ id, ...mode }));
+  return { currentModeId, availableModes };
+}
+
+function toMode(id: string): Mode {
+  if (id === 'ask' || id === 'allow' || id === 'deny') return id;
+  const known = Object.keys(modes).join(', ');
+  throw RequestError.invalidParams(undefined, `there is no mode '${id}'; known: ${known}`);
+}
+
+function toContent(blocks: readonly ContentBlock[]): ContentPart[] {
+  const content = blocks.flatMap((block) => {
+    const parts = toParts(block);
+    if (parts !== undefined) return parts;
+    throw RequestError.invalidParams(undefined, `a prompt cannot hold a block of ${block.type}`);
+  });
+  if (content.length > 0) return content;
+  throw RequestError.invalidParams(undefined, 'the prompt is empty');
+}
+
+/** Newest first; the cursor is the id of the last session of the page before. */
+function toPage(
+  views: readonly SessionView[],
+  cwd: string | null | undefined,
+  cursor: string | null | undefined,
+): { sessions: SessionInfo[]; nextCursor?: string } {
+  const all = views
+    .filter((view) => cwd == null || view.workspace === cwd)
+    .toSorted((a, b) => b.updated_at.localeCompare(a.updated_at) || a.id.localeCompare(b.id));
+  const start = cursor == null ? 0 : all.findIndex(({ id }) => id === cursor) + 1;
+  const page = all.slice(start, start + PAGE_SESSIONS);
+  const last = page.at(-1);
+  const hasMore = start + PAGE_SESSIONS < all.length;
+  return {
+    sessions: page.map(toInfo),
+    ...(hasMore && last !== undefined ? { nextCursor: last.id } : {}),
+  };
+}
+
+function toInfo({ id, name, workspace, updated_at: updatedAt }: SessionView): SessionInfo {
+  return {
+    sessionId: id,
+    cwd: workspace,
+    updatedAt,
+    ...(name === undefined ? {} : { title: name }),
+  };
+}

@@ -1,0 +1,240 @@
+/** One screen of `top`: pure, from what is known to exactly as many lines as fit. */
+import type { SessionView } from '../../protocol/resources.ts';
+import { renderSessions, type TableContext } from '../commands/ps.ts';
+import { formatBytes, formatClock, formatCost, formatCount } from '../text/format.ts';
+import type { Style } from '../text/style.ts';
+import { renderFields, renderTable } from '../text/table.ts';
+import { sanitizeLine, truncate } from '../text/width.ts';
+import { commands, findSelected, findShown, type Known, type TopState, tabs } from './model.ts';
+
+export interface Frame {
+  readonly columns: number;
+  readonly rows: number;
+  readonly style: Style;
+  readonly nowMs: number;
+  /** Flat, labelled lines. */
+  readonly plain: boolean;
+}
+
+export function renderTop(state: TopState, known: Known, frame: Frame): string[] {
+  const { columns, rows, style } = frame;
+  const head = [renderTabs(state, style), renderTitle(state, known, frame)];
+  const foot = renderFoot(state, known, style);
+  const room = Math.max(1, rows - head.length - 1);
+  const body = renderBody(state, known, { ...frame, rows: room });
+  const lines = [...head, ...body.slice(0, room)];
+  while (lines.length < rows - 1) lines.push('');
+  return [...lines, foot].map((line) => cutLine(line, columns));
+}
+
+/** The tab alone, as many lines as it has. */
+export function renderBody(state: TopState, known: Known, frame: Frame): string[] {
+  return bodies[state.tab](state, known, frame);
+}
+
+/** A line with colour is not cut in a sequence: its rows were made to fit before they got one. */
+function cutLine(line: string, columns: number): string {
+  return line.includes('\u001b') ? line : truncate(line, columns);
+}
+
+function renderTabs({ tab }: TopState, style: Style): string {
+  return tabs
+    .map((name, index) => {
+      const shown = `${index + 1} ${name}`;
+      return name === tab ? style.bold(style.underline(shown)) : shown;
+    })
+    .join('  ');
+}
+
+function renderTitle(state: TopState, known: Known, { style, columns }: Frame): string {
+  if (known.problem !== undefined) return style.red(truncate(known.problem, columns));
+  const search = state.isSearching || state.search !== '' ? `/${state.search}` : '';
+  const view = findSelected(state, known);
+  const isOfSession = state.tab !== 'Overview' && state.tab !== 'Sessions';
+  const chosen = isOfSession && view !== undefined ? `session ${view.name ?? view.id}` : '';
+  return style.dim(truncate([chosen, search].filter(Boolean).join('  '), columns));
+}
+
+function renderFoot(state: TopState, known: Known, style: Style): string {
+  if (state.note !== '') return style.yellow(sanitizeLine(state.note));
+  const waiting = known.approvals.length;
+  const calls = waiting === 0 ? '' : `${waiting} to approve (a, d) · `;
+  return style.dim(`${calls}1-7 tabs · ↑↓ choose · / search · 7 what can be done · q quit`);
+}
+
+type Body = (state: TopState, known: Known, frame: Frame) => string[];
+
+const bodies: Readonly<Record<TopState['tab'], Body>> = {
+  Overview: renderOverview,
+  Sessions: renderList,
+  Triggers: () => ['There are no triggers in this version: sessions begin with an input.'],
+  Context: renderContext,
+  Logs: renderLogs,
+  Events: renderEvents,
+  Commands: renderCommands,
+};
+
+function toLayout({ plain, style }: Frame) {
+  return { layout: plain ? ('labelled' as const) : ('columns' as const), style };
+}
+
+function renderOverview(_state: TopState, known: Known, frame: Frame): string[] {
+  const { status, sessions, approvals } = known;
+  if (status === undefined) return ['asking the supervisor …'];
+  const { capacity, sandbox } = status;
+  const spent = sessions.reduce((sum, each) => sum + each.cost_usd, 0);
+  const tokens = sessions.reduce(
+    (sum, { usage }) => sum + usage.input_tokens + usage.output_tokens,
+    0,
+  );
+  const states = Object.entries(status.sessions).map(([name, count]) => `${count} ${name}`);
+  const reasons = status.reasons.length === 0 ? '' : `: ${status.reasons.join('; ')}`;
+  const fields: [string, string][] = [
+    ['status', `${status.status}${reasons}`],
+    ['version', `${status.version}, pid ${status.pid}`],
+    ['model', `${status.model} (${status.provider})`],
+    ['sandbox', [sandbox.level, sandbox.reason].filter(Boolean).join(': ')],
+    [
+      'workers',
+      `${capacity.resident} of ${capacity.max_concurrent_sessions}, ${capacity.warm} warm`,
+    ],
+    ['queued', `${capacity.queued}`],
+    ['sessions', states.join(', ') || 'none'],
+    ['to approve', `${approvals.length}`],
+    ['tokens, cost', `${formatCount(tokens)}, ${formatCost(spent)}`],
+  ];
+  const rows = known.processes.map((each) => [
+    each.kind,
+    String(each.pid),
+    each.rss_bytes === undefined ? '' : formatBytes(each.rss_bytes),
+    formatClock(each.started_at),
+  ]);
+  const columns = [
+    { title: 'PROCESS' },
+    { title: 'PID', align: 'right' as const },
+    { title: 'MEMORY', align: 'right' as const },
+    { title: 'SINCE' },
+  ];
+  const table = { ...toLayout(frame), width: frame.columns };
+  return [...renderFields(fields, table), '', ...renderTable(columns, rows, table)];
+}
+
+function renderList(state: TopState, known: Known, frame: Frame): string[] {
+  const shown = findShown(state, known);
+  if (shown.length === 0) return [known.sessions.length === 0 ? 'no session' : 'nothing fits'];
+  const selected = findSelected(state, known);
+  const index = Math.max(
+    0,
+    shown.findIndex(({ id }) => id === selected?.id),
+  );
+  // The selected one is always in sight.
+  const room = Math.max(1, frame.rows - 1);
+  const first = Math.max(0, Math.min(index - Math.floor(room / 2), shown.length - room));
+  const part = shown.slice(first, first + room);
+  const table: TableContext = {
+    ...toLayout(frame),
+    width: frame.columns - 2,
+    nowMs: frame.nowMs,
+  };
+  const lines = renderSessions(part, table);
+  const hasHead = lines.length > part.length;
+  return lines.map((line, at) => {
+    const isSelected = at - (hasHead ? 1 : 0) === index - first;
+    return `${isSelected ? '›' : ' '} ${line}`;
+  });
+}
+
+function renderContext(state: TopState, known: Known, frame: Frame): string[] {
+  const view = findSelected(state, known);
+  if (view === undefined) return ['no session'];
+  const calls = known.events.filter(({ type }) => type === 'model.completed');
+  const newest = usageOf(calls.at(-1)?.data);
+  const compactions = known.events.filter(({ type }) => type === 'context.compacted').length;
+  return renderFields(
+    [
+      ['agent, model', `${view.agent}, ${view.model}`],
+      [
+        'turn',
+        `${view.turn}${view.last_outcome === undefined ? '' : `, last ${view.last_outcome}`}`,
+      ],
+      ['last request', newest === undefined ? 'none here' : `${formatCount(newest)} tokens`],
+      ['all requests', toUsage(view)],
+      ['cost', formatCost(view.cost_usd)],
+      ['compactions', `${compactions} in the newest events`],
+      ['waiting inputs', `${view.queued_inputs}`],
+      ['worker', `${view.residency}, generation ${view.generation}, ${view.restarts} restarts`],
+      ['workspace', view.workspace],
+    ],
+    toLayout(frame),
+  );
+}
+
+function usageOf(data: unknown): number | undefined {
+  const usage =
+    typeof data === 'object' && data !== null && 'usage' in data ? data.usage : undefined;
+  if (typeof usage !== 'object' || usage === null || !('input_tokens' in usage)) return undefined;
+  return typeof usage.input_tokens === 'number' ? usage.input_tokens : undefined;
+}
+
+function toUsage({ usage }: SessionView): string {
+  return `${formatCount(usage.input_tokens)} in, ${formatCount(usage.output_tokens)} out`;
+}
+
+/** What a person wants to know: no deltas, no output. */
+const quiet = new Set(['model.delta', 'tool.output', 'tool.decided', 'model.started']);
+
+function renderLogs(state: TopState, known: Known, frame: Frame): string[] {
+  const lines = known.events
+    .filter(({ type }) => !quiet.has(type))
+    .map(({ time, type, data }) => `${formatClock(time)} ${type} ${toWords(data)}`);
+  return toWindow(lines, state, frame);
+}
+
+function renderEvents(state: TopState, known: Known, frame: Frame): string[] {
+  const lines = known.events.map(
+    ({ seq, time, type, data }) => `${seq} ${formatClock(time)} ${type} ${JSON.stringify(data)}`,
+  );
+  return toWindow(lines, state, frame);
+}
+
+function toWindow(lines: readonly string[], { search, scroll }: TopState, frame: Frame): string[] {
+  const found = lines.filter((line) => line.toLowerCase().includes(search.toLowerCase()));
+  if (found.length === 0) return ['no event'];
+  const end = Math.max(Math.min(found.length, frame.rows), found.length - scroll);
+  const part = found.slice(Math.max(0, end - frame.rows), end);
+  return part.map((line) => truncate(sanitizeLine(line), frame.columns));
+}
+
+function toWords(data: unknown): string {
+  if (typeof data !== 'object' || data === null) return '';
+  return Object.entries(data)
+    .filter(([, value]) => ['string', 'number', 'boolean'].includes(typeof value))
+    .map(([name, value]) => `${name}=${String(value)}`)
+    .join(' ');
+}
+
+function renderCommands(state: TopState, known: Known, frame: Frame): string[] {
+  const view = findSelected(state, known);
+  const rows = commands.map(({ key, name, does, isConfirmed }) => [
+    key,
+    name,
+    does,
+    isConfirmed ? 'press twice' : 'at once',
+  ]);
+  const columns = [
+    { title: 'KEY' },
+    { title: 'COMMAND' },
+    { title: 'DOES', flexible: true },
+    { title: '' },
+  ];
+  const on =
+    view === undefined ? 'There is no session.' : `On ${view.name ?? view.id}, from any tab:`;
+  const table = { ...toLayout(frame), width: frame.columns };
+  return [
+    on,
+    '',
+    ...renderTable(columns, rows, table),
+    '',
+    'prx-supervisor attach opens a session.',
+  ];
+}
