@@ -1,0 +1,120 @@
+/** The page's way to the api: same origin, a bearer token that lives as long as the tab. Streams
+ *  are read with fetch, because an EventSource cannot carry a token. */
+import { createSseParser } from '../api/client/sse-parser.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import type { Problem } from '../protocol/resources.ts';
+
+const TOKEN_KEY = 'prx-token';
+/** Milliseconds between two tries of a stream that was lost. */
+const RECONNECT_MS = 1000;
+
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export function readToken(): string {
+  return sessionStorage.getItem(TOKEN_KEY) ?? '';
+}
+
+export function keepToken(token: string): void {
+  if (token === '') sessionStorage.removeItem(TOKEN_KEY);
+  else sessionStorage.setItem(TOKEN_KEY, token.trim());
+}
+
+/** A link may bring the token behind the `#`, which no server sees; it does not stay there. */
+export function takeTokenFromUrl(): void {
+  const token = /^#token=([^&]+)/.exec(location.hash)?.[1];
+  if (token === undefined) return;
+  keepToken(decodeURIComponent(token));
+  history.replaceState(null, '', '#/');
+}
+
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await request(method, path, body);
+  const text = await response.text();
+  // Both ends are one version: the answer has the shape that its caller names.
+  return (text === '' ? undefined : JSON.parse(text)) as T;
+}
+
+export const get = <T>(path: string): Promise<T> => call<T>('GET', path);
+
+async function request(
+  method: string,
+  path: string,
+  body?: unknown,
+  rest: { signal?: AbortSignal; accept?: string } = {},
+): Promise<Response> {
+  const token = readToken();
+  const response = await fetch(path, {
+    method,
+    headers: {
+      ...(token === '' ? {} : { authorization: `Bearer ${token}` }),
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(rest.accept === undefined ? {} : { accept: rest.accept }),
+    },
+    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    ...(rest.signal === undefined ? {} : { signal: rest.signal }),
+  });
+  if (response.ok) return response;
+  throw new ApiError(response.status, await readProblem(response));
+}
+
+async function readProblem(response: Response): Promise<string> {
+  try {
+    const { detail, code } = (await response.json()) as Problem;
+    return `${detail} (${code})`;
+  } catch {
+    // Not ours: a proxy in between, perhaps.
+    return `the server answered ${response.status} ${response.statusText}`;
+  }
+}
+
+export interface Follow {
+  readonly session: string;
+  readonly since: number;
+  readonly signal: AbortSignal;
+  onEvents(events: readonly EventEnvelope[]): void;
+  onConnection(isOpen: boolean): void;
+}
+
+/** Events from behind `since`, then live; across lost connections, each once. Rejects with what
+ *  another try would not mend. */
+export async function follow(options: Follow): Promise<void> {
+  const { session, signal } = options;
+  let since = options.since;
+  while (!signal.aborted) {
+    try {
+      const path = `/api/v1/sessions/${session}/events?follow=true&since=${since}`;
+      const response = await request('GET', path, undefined, { signal });
+      options.onConnection(true);
+      for await (const events of readFrames(response)) {
+        since = events.at(-1)?.seq ?? since;
+        options.onEvents(events);
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      const isFinal = error instanceof ApiError && error.status < 500 && error.status !== 429;
+      if (isFinal) throw error;
+    }
+    options.onConnection(false);
+    await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+  }
+}
+
+async function* readFrames(response: Response): AsyncGenerator<readonly EventEnvelope[]> {
+  if (response.body === null) return;
+  const parser = createSseParser();
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const frames = parser.push(value).filter(({ id }) => id !== undefined);
+    if (frames.length > 0) yield frames.map(({ data }) => JSON.parse(data) as EventEnvelope);
+  }
+}

@@ -1,0 +1,93 @@
+/** The page: four views behind the `#`, a token, and nothing that the api does not have. */
+import { render } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
+import { keepToken, readToken, takeTokenFromUrl } from './api.ts';
+import { ApprovalsPage, useApprovals } from './approvals.tsx';
+import { SessionPage } from './session.tsx';
+import { SessionsPage } from './sessions.tsx';
+import { SystemPage } from './system.tsx';
+
+function useHash(): string {
+  const [hash, setHash] = useState(location.hash);
+  useEffect(() => {
+    const onChange = (): void => setHash(location.hash);
+    addEventListener('hashchange', onChange);
+    return () => removeEventListener('hashchange', onChange);
+  }, []);
+  return hash;
+}
+
+function App() {
+  const hash = useHash();
+  const [, id] = /^#\/sessions\/([^/]+)/.exec(hash) ?? [];
+  // A new token begins everything anew.
+  const [token, setToken] = useState(readToken());
+  return (
+    <div key={token}>
+      <a class="skip" href="#content">
+        To the content
+      </a>
+      <Top hash={hash} onToken={setToken} />
+      <main id="content" tabIndex={-1}>
+        {id === undefined ? <Page hash={hash} /> : <SessionPage key={id} id={id} />}
+      </main>
+    </div>
+  );
+}
+
+function Page({ hash }: { hash: string }) {
+  if (hash === '#/approvals') return <ApprovalsPage />;
+  if (hash === '#/system') return <SystemPage />;
+  return <SessionsPage />;
+}
+
+function Top({ hash, onToken }: { hash: string; onToken: (token: string) => void }) {
+  const { list } = useApprovals();
+  const [text, setText] = useState('');
+  const waiting = list.length === 0 ? '' : ` (${list.length})`;
+  const links = [
+    ['#/', 'Sessions'],
+    ['#/approvals', `Approvals${waiting}`],
+    ['#/system', 'System'],
+  ] as const;
+  const isCurrent = (href: string): boolean =>
+    href === hash || (href === '#/' && (hash === '' || hash.startsWith('#/sessions')));
+  return (
+    <header class="top">
+      <h1>prx-supervisor</h1>
+      <nav aria-label="Pages">
+        {links.map(([href, name]) => (
+          <a key={href} href={href} {...(isCurrent(href) ? { 'aria-current': 'page' } : {})}>
+            {name}
+          </a>
+        ))}
+      </nav>
+      <form
+        class="push row"
+        onSubmit={(event) => {
+          event.preventDefault();
+          keepToken(text);
+          onToken(text);
+          setText('');
+        }}
+      >
+        <input
+          type="password"
+          aria-label="Token"
+          autocomplete="off"
+          placeholder={readToken() === '' ? 'token' : 'another token'}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+        <button type="submit">Use</button>
+      </form>
+    </header>
+  );
+}
+
+takeTokenFromUrl();
+const root = document.getElementById('app');
+if (root !== null) {
+  root.replaceChildren();
+  render(<App />, root);
+}
