@@ -93,14 +93,17 @@ function findOrderProblems(messages: readonly Message[]): string[] {
 function findTextProblems(messages: readonly Message[]): string[] {
   const problems: string[] = [];
   let script: TurnScript | undefined;
+  let isFirst = false;
   let index = 0;
   for (const message of messages) {
     const found = message.role === 'user' ? parseTurnScript(toText(message)) : undefined;
     if (found !== undefined) {
+      isFirst = script === undefined;
       script = found;
       index = 0;
     }
     if (message.role !== 'assistant' || script === undefined) continue;
+    if (isFirst) index = findSaidIndex(message, script) ?? index;
     const expected = script.steps[index]?.say ?? '';
     const text = toText(message);
     if (!expected.startsWith(text)) {
@@ -111,6 +114,18 @@ function findTextProblems(messages: readonly Message[]): string[] {
   return problems;
 }
 
+/** Which step said this, by its own words or its calls. Of the first turn in a transcript a
+ *  compaction may have taken the first steps, but never its input. */
+function findSaidIndex(message: Message, { chaos }: TurnScript): number | undefined {
+  const [call] = message.tool_calls ?? [];
+  const ids = [
+    toText(message).split(`${chaos}.`)[1],
+    call?.id.split(`call_${chaos.replaceAll('.', '_')}_`)[1],
+  ];
+  const digits = ids.flatMap((id) => /^\d+/.exec(id ?? '') ?? [])[0];
+  return digits === undefined ? undefined : Number(digits);
+}
+
 function findQuestion(messages: readonly Message[]): StepQuestion | undefined {
   const scripts = messages.map((each) =>
     each.role === 'user' ? parseTurnScript(toText(each)) : undefined,
@@ -118,7 +133,11 @@ function findQuestion(messages: readonly Message[]): StepQuestion | undefined {
   const at = scripts.findLastIndex((script) => script !== undefined);
   const script = scripts[at];
   if (script === undefined) return undefined;
-  const index = messages.slice(at).filter((message) => message.role === 'assistant').length;
+  const said = messages.slice(at).filter((message) => message.role === 'assistant');
+  const isFirst = scripts.findIndex((each) => each !== undefined) === at;
+  const [earliest] = said;
+  const cut = isFirst && earliest !== undefined ? (findSaidIndex(earliest, script) ?? 0) : 0;
+  const index = cut + said.length;
   const step = script.steps[index];
   return step === undefined ? undefined : { script, index, step };
 }

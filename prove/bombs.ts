@@ -1,0 +1,330 @@
+/** Memory bombs and hangs in a worker and in a tool, beside seven sessions that stream: how far the
+ *  limit is overshot, how long the misbehaving one lives, and what its neighbours feel.
+ *  FAULTS 13 (frozen), 14 (spinning), 43 and 45 (buffers), 44 (in a grandchild), 46 (heap),
+ *  49 (the sampler is blind). */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { listDescendants } from '../base/process.ts';
+import { createSeededRandom, type Random } from '../base/random.ts';
+import { type Provider, startProvider } from '../bench/provider.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import { findRunning, pause } from '../test/integration/processes.ts';
+import { COOKIE, findCookies } from './census.ts';
+import { type Feed, isType, openFeed } from './feed.ts';
+import { createTokenClock, STREAM, STREAMERS, type Streamers, startStreamers } from './latency.ts';
+import type { Figure, Outcome, Proof, ProofOptions } from './proof.ts';
+import { toQuantile } from './report.ts';
+import { openStand, type Stand, toConfig } from './stand.ts';
+
+const WORKER_MB = 192;
+/** The least that may be configured: below it runtimes do not start. */
+const TOOL_MB = 2048;
+const HEARTBEAT_SECS = 2;
+const TOOL_SECS = 4;
+const RATIO_MAX = 1.5;
+/** Two heartbeats missed, SIGTERM, a grace, and one second. */
+const HANG_MS_MAX = 2 * HEARTBEAT_SECS * 1000 + 200 + 1000;
+const BEFORE_MS = 1500;
+const SAMPLE_MS = 5;
+
+interface Bomb {
+  readonly name: string;
+  readonly in: 'worker' | 'tool';
+  /** The input: `bomb:KIND` for a worker's hook, else a tool call's command, else a stream. */
+  readonly text: (cookie: string) => string;
+  /** Limit in MB that it breaks; absent: it hangs. */
+  readonly limitMb?: number;
+  /** Cause in each `worker.exited`, or status in `tool.completed`: one of these. */
+  readonly ends: readonly string[];
+  /** So many workers die of it before their input is set aside; absent: not judged. */
+  readonly deaths?: number;
+  /** Done from outside, once it has begun. */
+  readonly assist?: (stand: Stand, feed: Feed) => void;
+  readonly boundMs?: number;
+}
+
+const EAT = 'perl -e "my @a; push @a, 1 x 8000000 while 1"';
+const run = (command: string) => (cookie: string) =>
+  JSON.stringify({ command: `${COOKIE}=${cookie} exec sh -c '${command}'` });
+const asBomb = (kind: string) => () => `bomb:${kind}`;
+
+const BOMBS: readonly Bomb[] = [
+  {
+    ...{ name: 'worker: buffers', in: 'worker', text: asBomb('buffers'), limitMb: WORKER_MB },
+    ...{ ends: ['memory'], deaths: 2 },
+  },
+  {
+    ...{ name: 'worker: heap', in: 'worker', text: asBomb('heap'), limitMb: WORKER_MB },
+    ...{ ends: ['memory'], deaths: 2 },
+  },
+  {
+    ...{ name: 'worker: buffers, sampler frozen', in: 'worker', limitMb: WORKER_MB },
+    ...{ text: asBomb('buffers'), ends: ['memory'], deaths: 2, assist: freezeMonitor },
+  },
+  {
+    ...{ name: 'worker: spins', in: 'worker', text: asBomb('spin'), boundMs: HANG_MS_MAX },
+    ends: ['unresponsive'],
+  },
+  {
+    ...{ name: 'worker: frozen', in: 'worker', text: () => 'slow', boundMs: HANG_MS_MAX },
+    ...{ ends: ['unresponsive'], assist: freezeWorker },
+  },
+  {
+    ...{ name: 'tool: memory', in: 'tool', text: run(EAT), limitMb: TOOL_MB },
+    ends: ['error', 'memory', 'killed', 'timeout'],
+  },
+  {
+    ...{ name: 'tool: memory in a grandchild', in: 'tool', limitMb: TOOL_MB },
+    ...{ text: run(`(setsid ${EAT} &); sleep 300`), ends: ['timeout'] },
+  },
+  {
+    ...{ name: 'tool: spins', in: 'tool', text: run('while :; do :; done'), ends: ['timeout'] },
+    boundMs: TOOL_SECS * 1000 + 1000,
+  },
+  {
+    ...{ name: 'tool: frozen', in: 'tool', text: run('kill -STOP $$'), ends: ['timeout'] },
+    boundMs: TOOL_SECS * 1000 + 1000,
+  },
+];
+
+interface Result {
+  /** Of each worker or tool that misbehaved. */
+  readonly livedMs: number[];
+  readonly peakMb: number[];
+  readonly before: number[];
+  readonly during: number[];
+}
+
+interface Campaign {
+  readonly stand: Stand;
+  readonly random: Random;
+  readonly streamers: Streamers;
+  readonly results: ReadonlyMap<Bomb, Result>;
+  readonly violations: string[];
+}
+
+export const bombs: Proof = {
+  name: 'bombs',
+  claim: 'memory bombs and hangs end by their limits, and seven streams beside them do not feel it',
+  runs: 10,
+  async run(options) {
+    const provider = await startProvider();
+    const stand = await openStand(toBombConfig(provider), options, addHook);
+    try {
+      return await campaign(stand, provider, options);
+    } finally {
+      await stand.close();
+      await provider.close();
+    }
+  },
+};
+
+const toBombConfig = ({ url }: Provider): string =>
+  toConfig(
+    url,
+    `memory_limit_mb = ${TOOL_MB}
+timeout_secs = ${TOOL_SECS}
+[agent.limits]
+max_memory_mb = ${WORKER_MB}
+[agent.worker]
+heartbeat_interval_secs = ${HEARTBEAT_SECS}
+max_restart_attempts = 1`,
+  );
+
+/** Into the installation of this run, before its supervisor starts. */
+function addHook(dir: string): void {
+  const worker = join(dir, 'dist', 'worker.js');
+  const hook = readFileSync(join(import.meta.dirname, 'bomb-hook.cjs'), 'utf8');
+  writeFileSync(worker, `${hook}${readFileSync(worker, 'utf8')}`);
+}
+
+async function campaign(stand: Stand, provider: Provider, options: ProofOptions): Promise<Outcome> {
+  const clock = createTokenClock();
+  provider.answer = async ({ prompt, step }, reply) => {
+    if (prompt === STREAM) return clock.streamTokens(reply);
+    if (prompt === 'slow' && step === 0) await pause(500);
+    if (prompt.startsWith('{') && step === 0) reply.callTool('shell', JSON.parse(prompt));
+    else reply.say('the end');
+    reply.end();
+  };
+  const streamers = await startStreamers(stand, clock);
+  const results = new Map(
+    BOMBS.map((bomb) => [bomb, { livedMs: [], peakMb: [], before: [], during: [] }]),
+  );
+  const random = createSeededRandom(options.seed);
+  const campaign: Campaign = { stand, random, streamers, results, violations: [] };
+  for (let run = 1; run <= options.runs; run += 1) {
+    for (const [bomb, result] of results) await explode(campaign, bomb, result);
+    options.onProgress(`${run} of ${options.runs} rounds`);
+  }
+  await streamers.close();
+  return toOutcome(campaign);
+}
+
+async function explode(campaign: Campaign, bomb: Bomb, result: Result): Promise<void> {
+  const { stand, random, streamers, violations } = campaign;
+  const workspace = stand.bench.workspace;
+  const { view } = await stand.client.createSession({ workspace, approve: 'all' });
+  const feed = openFeed(stand.client, view.id);
+  // Its first turn: whatever a start costs is over when the quiet begins.
+  await turn(stand, feed, 'hello');
+  if (bomb.in === 'tool') await turn(stand, feed, JSON.stringify({ command: 'true' }));
+  const beforeMs = performance.now();
+  await pause(BEFORE_MS);
+  const from = feed.seen.length;
+  const cookie = random.hex(6);
+  const startMs = performance.now();
+  const stopSampling = sample(bomb, feed, { cookie, from, peakMb: result.peakMb });
+  await stand.client.sendInput(view.id, { text: bomb.text(cookie) });
+  bomb.assist?.(stand, feed);
+  const ended = await feed.until(isType('turn.completed'), from);
+  stopSampling();
+  for (const pid of findMonitors(stand)) process.kill(pid, 'SIGCONT');
+  const ends = feed.seen.slice(from).filter(({ event }) => isEnd(bomb, event));
+  const lastMs = ends.at(-1)?.atMs ?? ended.atMs;
+  result.before.push(...streamers.between(beforeMs, startMs));
+  // The tokens that were under way have a moment to arrive.
+  await pause(100);
+  result.during.push(...streamers.between(startMs, lastMs));
+  result.livedMs.push(...listLives(bomb, feed, { from, startMs }));
+  const said = ends.map(({ event }) => toEnd(event));
+  const isExpected =
+    said.length > 0 &&
+    said.every((end) => bomb.ends.includes(end)) &&
+    said.length === (bomb.deaths ?? said.length);
+  if (!isExpected) violations.push(`${bomb.name}: it ended as '${said.join()}'`);
+  const alive = await turn(stand, feed, 'hello');
+  if (alive !== 'completed') violations.push(`${bomb.name}: the next turn is ${alive}`);
+  feed.close();
+  await stand.client.close(view.id);
+}
+
+async function turn(stand: Stand, feed: Feed, text: string): Promise<string> {
+  const from = feed.seen.length;
+  await stand.client.sendInput(feed.session, { text });
+  const { event } = await feed.until(isType('turn.completed'), from);
+  return (event.data as { outcome: string }).outcome;
+}
+
+const isEnd = (bomb: Bomb, { type, data }: EventEnvelope): boolean =>
+  bomb.in === 'tool'
+    ? type === 'tool.completed'
+    : type === 'worker.exited' && (data as { cause: string }).cause !== 'stopped';
+
+function toEnd({ data }: EventEnvelope): string {
+  const { cause, status } = data as { cause?: string; status?: string };
+  return cause ?? status ?? '?';
+}
+
+interface Span {
+  readonly from: number;
+  readonly startMs: number;
+}
+
+/** Each misbehaving life, from its input or its own start to its end. */
+function listLives(bomb: Bomb, feed: Feed, { from, startMs }: Span): number[] {
+  const lives: number[] = [];
+  let bornMs = startMs;
+  for (const { event, atMs } of feed.seen.slice(from)) {
+    if (event.type === 'worker.started' || event.type === 'tool.started') bornMs = atMs;
+    if (isEnd(bomb, event)) lives.push(atMs - bornMs);
+  }
+  return lives;
+}
+
+interface Sampling {
+  readonly cookie: string;
+  readonly from: number;
+  readonly peakMb: number[];
+}
+
+/** Looks every few milliseconds; the kernel keeps each process's own peak between two looks. */
+function sample(bomb: Bomb, feed: Feed, { cookie, from, peakMb }: Sampling): () => void {
+  if (bomb.limitMb === undefined) return () => undefined;
+  const peaks = new Map<number, number>();
+  const look = (): void => {
+    const worker = findWorker(feed);
+    const pids =
+      bomb.in === 'tool'
+        ? findCookies(cookie).map(({ pid }) => pid)
+        : [worker, ...listDescendants(worker)];
+    const mb = Math.max(0, ...pids.map(readPeakMb));
+    const key = bomb.in === 'tool' ? 0 : worker;
+    peaks.set(key, Math.max(peaks.get(key) ?? 0, mb));
+  };
+  const timer = setInterval(look, bomb.in === 'tool' ? SAMPLE_MS * 10 : SAMPLE_MS);
+  return () => {
+    clearInterval(timer);
+    const dead = new Set(
+      feed.seen
+        .slice(from)
+        .filter(({ event }) => isEnd(bomb, event))
+        .map(({ event }) => (bomb.in === 'tool' ? 0 : (event.data as { pid: number }).pid)),
+    );
+    for (const [key, mb] of peaks) if (dead.has(key)) peakMb.push(mb);
+  };
+}
+
+function readPeakMb(pid: number): number {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+    return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
+  } catch {
+    return 0; // It ended while we looked.
+  }
+}
+
+function findMonitors({ bench }: Stand): readonly number[] {
+  return findRunning(join(bench.dir, 'dist', 'monitor.js'));
+}
+
+function freezeMonitor(stand: Stand): void {
+  for (const pid of findMonitors(stand)) process.kill(pid, 'SIGSTOP');
+}
+
+/** The model takes its time, and the worker stops meanwhile. */
+function freezeWorker(_stand: Stand, feed: Feed): void {
+  const worker = findWorker(feed);
+  for (const pid of [worker, ...listDescendants(worker)]) process.kill(pid, 'SIGSTOP');
+}
+
+/** The pid of the newest one; it is started before any of this begins. */
+function findWorker({ seen }: Feed): number {
+  const newest = seen.findLast(({ event }) => event.type === 'worker.started');
+  if (newest === undefined) throw new Error('the session has no worker yet');
+  return (newest.event.data as { pid: number }).pid;
+}
+
+function toOutcome({ stand, results, violations }: Campaign): Outcome {
+  const figures = [...results].flatMap(([bomb, result]): Figure[] => {
+    const { livedMs, peakMb, before, during } = result;
+    const { name, limitMb, boundMs } = bomb;
+    const ratio = toQuantile(during, 0.99) / toQuantile(before, 0.99);
+    const bound = boundMs === undefined ? {} : { bound: boundMs };
+    return [
+      { name: `${name}: time to its end`, unit: 'ms', samples: livedMs, ...bound },
+      ...(limitMb === undefined
+        ? []
+        : [
+            {
+              ...{ name: `${name}: peak / limit (${limitMb} MiB)`, unit: '×' as const },
+              samples: peakMb.map((mb) => mb / limitMb),
+            },
+          ]),
+      { name: `${name}: others' tokens, before`, unit: 'ms', samples: before },
+      { name: `${name}: others' tokens, during`, unit: 'ms', samples: during },
+      { name: `${name}: p99 during / before`, unit: '×', samples: [ratio], bound: RATIO_MAX },
+    ];
+  });
+  const counts = [...results].map(([bomb, { livedMs }]) => [`${bomb.name}, ends`, livedMs.length]);
+  return {
+    counts: { 'sessions that stream beside them': STREAMERS, ...Object.fromEntries(counts) },
+    figures,
+    violations,
+    notes: [
+      ...stand.notes,
+      'a worker can start no process, so that a bomb in a grandchild (FAULTS 44) is a tool only',
+      'the limit of a tool is per process',
+    ],
+  };
+}

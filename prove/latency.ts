@@ -1,0 +1,90 @@
+/** Seven sessions that stream, each token stamped when the model writes it and when a client has
+ *  it: what a neighbour costs them. Model and clients are in this process, so one clock stamps both
+ *  ends, and what this process does meanwhile is part of both sides of a comparison. */
+
+import type { Reply } from '../bench/provider.ts';
+import type { EventEnvelope } from '../protocol/events.ts';
+import { pause } from '../test/integration/processes.ts';
+import { type Feed, isType, openFeed } from './feed.ts';
+import type { Stand } from './stand.ts';
+
+export const STREAMERS = 7;
+const TOKEN_EVERY_MS = 25;
+const TOKENS_PER_TURN = 400;
+/** The provider answers an input of this text with `streamTokens`. */
+export const STREAM = 'stream';
+
+export interface Streamers {
+  /** Latencies of the tokens that were written in this span, ms. */
+  between(fromMs: number, toMs: number): readonly number[];
+  /** Ends with the turns under way. */
+  close(): Promise<void>;
+}
+
+export interface TokenClock {
+  readonly writtenMs: Map<number, number>;
+  streamTokens(reply: Reply): Promise<void>;
+}
+
+export function createTokenClock(): TokenClock {
+  const writtenMs = new Map<number, number>();
+  return {
+    writtenMs,
+    async streamTokens(reply) {
+      const startMs = performance.now();
+      for (let index = 0; index < TOKENS_PER_TURN; index += 1) {
+        await pause(Math.max(0, startMs + index * TOKEN_EVERY_MS - performance.now()));
+        const token = writtenMs.size;
+        writtenMs.set(token, performance.now());
+        reply.say(`<${token}>`);
+      }
+      reply.end();
+    },
+  };
+}
+
+export async function startStreamers(stand: Stand, { writtenMs }: TokenClock): Promise<Streamers> {
+  const feeds: Feed[] = [];
+  const stopping = new AbortController();
+  const turns: Promise<void>[] = [];
+  for (let number = 1; number <= STREAMERS; number += 1) {
+    const workspace = stand.createWorkspace(`stream-${number}`);
+    const { view } = await stand.client.createSession({ workspace });
+    const feed = openFeed(stand.client, view.id);
+    feeds.push(feed);
+    turns.push(streamOn(stand, feed, stopping.signal));
+  }
+  await Promise.all(feeds.map((feed) => feed.until(isType('model.delta'))));
+  return {
+    between(fromMs, toMs) {
+      return feeds.flatMap(({ seen }) =>
+        seen.flatMap(({ event, atMs }) =>
+          readTokens(event)
+            .map((token) => writtenMs.get(token) ?? Number.NaN)
+            .filter((ms) => ms >= fromMs && ms < toMs)
+            .map((ms) => atMs - ms),
+        ),
+      );
+    },
+    async close() {
+      stopping.abort();
+      await Promise.all(turns);
+      for (const feed of feeds) feed.close();
+    },
+  };
+}
+
+async function streamOn(stand: Stand, feed: Feed, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    const from = feed.seen.length;
+    await stand.client.sendInput(feed.session, { text: STREAM });
+    await feed.until(isType('turn.completed'), from);
+  }
+}
+
+/** Several tokens may come in one event. */
+function readTokens({ type, data }: EventEnvelope): readonly number[] {
+  if (type !== 'model.delta') return [];
+  const { text } = data as { text: string };
+  return [...text.matchAll(/<(\d+)>/g)].map(([, number]) => Number(number));
+}
