@@ -25,8 +25,9 @@ export interface Lab {
   readonly bin: string;
   /** A program of the copy's dist/. */
   program(name: string): string;
-  /** A fresh state dir with a model server; no supervisor runs in it yet. */
-  createHome(): Promise<Home>;
+  /** A fresh state dir with a model server; no supervisor runs in it yet.
+   *  @param settings  more lines of its config.toml. */
+  createHome(settings?: readonly string[]): Promise<Home>;
   close(): Promise<void>;
 }
 
@@ -75,7 +76,7 @@ export function createLab(quick: boolean): Lab {
     node: process.execPath,
     bin: join(dir, 'bin/prx-supervisor'),
     program,
-    async createHome() {
+    async createHome(settings = []) {
       const provider = await startProvider();
       providers.push(provider);
       homes += 1;
@@ -83,6 +84,7 @@ export function createLab(quick: boolean): Lab {
         dir: join(dir, `home-${homes}`),
         provider,
         program: program('supervisor'),
+        settings,
       });
     },
     async close() {
@@ -97,15 +99,16 @@ interface HomeParts {
   readonly dir: string;
   readonly provider: Provider;
   readonly program: string;
+  readonly settings: readonly string[];
 }
 
-function createHome({ dir, provider, program }: HomeParts): Home {
+function createHome({ dir, provider, program, settings: more }: HomeParts): Home {
   const stateDir = join(dir, 'state');
   const workspace = join(dir, 'workspace');
   const config = join(dir, 'config.toml');
   mkdirSync(workspace, { recursive: true });
-  const settings = ['[agent]', 'model = "bench"', '[provider]', `base_url = "${provider.url}"`];
-  writeFileSync(config, `${settings.join('\n')}\n`);
+  const base = ['[agent]', 'model = "bench"', '[provider]', `base_url = "${provider.url}"`];
+  writeFileSync(config, `${[...base, ...more].join('\n')}\n`);
   const options = JSON.stringify({ config, stateDir });
   const env = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: dir, OPENAI_API_KEY: 'none' };
   const startAs = (command: string, args: readonly string[]): Promise<Running> =>

@@ -1,6 +1,9 @@
 /** Prints the figures, all or the named ones: `npm run bench -- token tool`. `--quick`: few rounds,
  *  to see that it works. `--markdown`: the table of docs/benchmarks.md. */
+import { boot } from './boot.ts';
+import { create } from './create.ts';
 import type { Figure } from './figure.ts';
+import { hibernate } from './hibernate.ts';
 import { createLab } from './lab.ts';
 import { load } from './load.ts';
 import { describeLoad, describeMachine } from './machine.ts';
@@ -8,12 +11,20 @@ import { memory } from './memory.ts';
 import { prompt } from './prompt.ts';
 import { ps } from './ps.ts';
 import { type Section, toMarkdown, toText } from './report.ts';
+import { restarts } from './restarts.ts';
+import { revive } from './revive.ts';
+import { sseMany } from './sse-many.ts';
 import { start } from './start.ts';
+import { storm } from './storm.ts';
 import { token } from './token.ts';
 import { tool } from './tool.ts';
+import { wake } from './wake.ts';
 import { workerStart } from './worker-start.ts';
 
-const FIGURES: readonly Figure[] = [workerStart, prompt, token, tool, start, memory, ps, load];
+const FIGURES: readonly Figure[] = [
+  ...[workerStart, prompt, token, tool, start, memory, ps, load],
+  ...[create, revive, wake, hibernate, boot, storm, restarts, sseMany],
+];
 const FLAGS = ['--quick', '--markdown'];
 
 async function main(args: readonly string[]): Promise<void> {

@@ -28,10 +28,11 @@ export async function openSession(home: Home): Promise<WatchedSession> {
   return watchSession(home, view.id);
 }
 
-async function watchSession(home: Home, id: string): Promise<WatchedSession> {
+/** @param since  what came before is not read again. */
+export async function watchSession(home: Home, id: string, since = 0): Promise<WatchedSession> {
   const stream = await send({
     socketPath: join(home.stateDir, 'api.sock'),
-    path: `/api/v1/sessions/${id}/events?follow=true`,
+    path: `/api/v1/sessions/${id}/events?follow=true&since=${since}`,
     headers: { accept: 'text/event-stream' },
   });
   const seen: Seen[] = [];
@@ -71,6 +72,20 @@ async function watchSession(home: Home, id: string): Promise<WatchedSession> {
     unwatch: () => void stream.destroy(),
   };
 }
+
+/** When an event that `isWanted` was seen, ms. @throws Error when it was not. */
+export function seenAtMs(
+  { seen }: WatchedSession,
+  isWanted: (event: EventEnvelope) => boolean,
+): number {
+  const found = seen.findLast(({ event }) => isWanted(event));
+  if (found === undefined) throw new Error('an event that was waited for was not seen');
+  return found.atMs;
+}
+
+export const isResident = ({ type, data }: EventEnvelope): boolean =>
+  // The schema of its type was applied when it was journaled.
+  type === 'session.residency' && (data as { to: string }).to === 'resident';
 
 /** Waits until the spare workers are there, so that nothing else starts meanwhile. */
 export async function settle(home: Home, warm: number): Promise<void> {

@@ -19,7 +19,8 @@ export const workerStart: Figure = {
   name: 'worker',
   async run(lab) {
     const programs = findPrograms(lab.program('supervisor'), lab.node);
-    const { worker: launcher } = await runProbe(programs, realProcesses, realClock, process.env);
+    const ports = { programs, processes: realProcesses, clock: realClock, env: process.env };
+    const { worker: launcher } = await runProbe(ports);
     const plainSpec = toWorkerSpec(programs, MEMORY_LIMIT_BYTES, undefined);
     const ownSpec = toWorkerSpec(programs, MEMORY_LIMIT_BYTES, launcher);
     const bare: number[] = [];
