@@ -1,0 +1,13 @@
+/** Every mutation, in the order of the invariants. */
+import { effectMutations } from './effects.ts';
+import { journalMutations } from './journal.ts';
+import { machineMutations } from './machine.ts';
+import { invariantOf, type Mutation } from './mutation.ts';
+import { refusalMutations } from './refusals.ts';
+
+export const mutations: readonly Mutation[] = [
+  ...journalMutations,
+  ...effectMutations,
+  ...machineMutations,
+  ...refusalMutations,
+].toSorted((one, other) => invariantOf(one) - invariantOf(other));

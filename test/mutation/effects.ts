@@ -1,0 +1,256 @@
+/** Invariants 4, 5, 6 and 8: effects that happen once, workers that are alone, transcripts that a
+ *  provider takes. */
+import { bySimulation, byTest, type Mutation } from './mutation.ts';
+
+export const effectMutations: readonly Mutation[] = [
+  {
+    id: '4.outcome-is-looked-up',
+    line: 'a call that has an outcome in the journal is answered with it',
+    file: 'supervisor/effects/tool-call.ts',
+    original: '  if (known.outcome !== undefined) return known.outcome;\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/sessions/worker-death',
+      'at any ask, before or after it, changes nothing of the turn (FAULTS 2, 61)',
+    ),
+  },
+  {
+    id: '4.joined-while-it-runs',
+    line: 'a call that is asked for again while it runs is joined',
+    file: 'supervisor/effects/gate.ts',
+    original: '  if (joined !== undefined) return joined as Promise<T>;\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/sessions/worker-death',
+      'a model step is requested once although two workers ask for it (FAULTS 14)',
+    ),
+  },
+  {
+    id: '4.past-of-an-open-turn',
+    line: 'of a turn that an earlier supervisor began, the journal is asked first',
+    file: 'supervisor/sessions/driver.ts',
+    original: '    gate.openTurn(open.turn, false);\n    idleness.end();',
+    replacement: '    gate.openTurn(open.turn, true);\n    idleness.end();',
+    finder: bySimulation(200),
+  },
+  {
+    id: '4.write-is-not-repeated',
+    line: 'a tool that writes is not run again when its outcome is unknown',
+    file: 'supervisor/effects/tool-call.ts',
+    original: "effectClass !== 'write' && attempt < ATTEMPTS_MAX",
+    replacement: 'attempt < ATTEMPTS_MAX',
+    finder: bySimulation(200),
+  },
+  {
+    id: '4.unsent-only-without-power-loss',
+    line: 'after a power loss a missing spool does not mean that nothing ran',
+    file: 'supervisor/effects/tool-call.ts',
+    original: 'known.epoch === store.epoch && spools',
+    replacement: 'spools',
+    finder: byTest(
+      'supervisor/effects/tool-call',
+      'behind a power loss finds no spool: that does not mean that nothing ran',
+    ),
+  },
+  {
+    id: '4.reserved-before-it-runs',
+    line: 'the reserve of a call is synced before it runs',
+    file: 'supervisor/effects/tool-call.ts',
+    original: '  await deps.journal.append(...before, started);',
+    replacement: '  void deps.journal.append(...before, started);',
+    finder: bySimulation(100),
+  },
+  {
+    id: '4.host-joins',
+    line: 'a host runs an effect once, whoever asks for it',
+    file: 'sandbox/calls.ts',
+    original: '      if (joined !== undefined) return await joined.outcome;\n',
+    replacement: '',
+    finder: byTest('sandbox/calls', 'asked for twice while it runs, a call is begun once'),
+  },
+  {
+    id: '4.orphan-syncs-its-outcome',
+    line: 'a host without a supervisor syncs the outcome in its spool',
+    file: 'sandbox/spool.ts',
+    original: '        if (isOrphaned()) log.sync();\n',
+    replacement: '',
+    finder: byTest('sandbox/calls', 'the end of a call is %s'),
+  },
+  {
+    id: '4.spool-is-checked',
+    line: 'a record whose checksum does not fit is none',
+    file: 'base/append-log.ts',
+    original:
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of a template.
+      "  if (head !== `${crc32(json).toString(16).padStart(CHECKSUM_CHARS, '0')} `) return undefined;\n",
+    replacement: '',
+    finder: byTest(
+      'base/append-log',
+      'each flipped bit is noticed, and what stands before it is kept',
+    ),
+  },
+  {
+    id: '5.adopted-from-the-spool',
+    line: 'when the gateway dies, its spool is read before anything is requested',
+    file: 'supervisor/effects/model-call.ts',
+    original: "if (isPrxError(error, 'GATEWAY_LOST')) return await adoptAttempt(call, attempt);",
+    replacement:
+      "if (isPrxError(error, 'GATEWAY_LOST')) return { kind: 'failed', code: 'GATEWAY_LOST', message: '', retry_in_ms: 0 };",
+    finder: byTest('supervisor/effects/model-call', 'an end in the spool is adopted, deltas once'),
+  },
+  {
+    id: '5.adopted-by-the-next-supervisor',
+    line: 'an attempt that an earlier supervisor left open is read from its spool',
+    file: 'supervisor/effects/model-call.ts',
+    original: '    const found = await adoptAttempt(call, known.attempts);\n    const isUnsent',
+    replacement:
+      "    const found: AttemptOutcome = { kind: 'failed', code: 'GATEWAY_LOST', message: '', retry_in_ms: 0 };\n    const isUnsent",
+    finder: byTest(
+      'supervisor/effects/model-call',
+      'finds the end in the spool: never requested again',
+    ),
+  },
+  {
+    id: '5.reserved-before-it-is-sent',
+    line: 'the reserve of an attempt is synced before the request',
+    file: 'supervisor/effects/model-call.ts',
+    original: "    await deps.journal.append(draft('model.started', started, at(call)));",
+    replacement: "    void deps.journal.append(draft('model.started', started, at(call)));",
+    finder: bySimulation(100),
+  },
+  {
+    id: '5.gateway-recalls',
+    line: 'a gateway answers an attempt that has ended from its spool',
+    file: 'gateway/attempts.ts',
+    original: '      if (recalled !== undefined) return recalled;\n',
+    replacement: '',
+    finder: byTest('gateway/attempts', 'after its end: the answer of the spool'),
+  },
+  {
+    id: '5.gateway-joins',
+    line: 'a gateway joins an attempt that runs',
+    file: 'gateway/attempts.ts',
+    original: '      if (joined !== undefined) return joined.outcome;\n',
+    replacement: '',
+    finder: byTest('gateway/attempts', 'while it runs: one request, one answer'),
+  },
+  {
+    id: '5.orphan-is-waited-for',
+    line: 'an orphan that has not said what it does may still write',
+    file: 'supervisor/children/orphans.ts',
+    original: 'if (status === undefined || !status.orphaned) return true;',
+    replacement: 'if (status === undefined) return false;',
+    finder: byTest(
+      'supervisor/children/orphans',
+      'cancels what runs, also when it was told so before the first answer',
+    ),
+  },
+  {
+    id: '5.writer-asked-before-reading',
+    line: 'whether the writer lives is asked before its spool is read',
+    file: 'supervisor/effects/spool.ts',
+    original: '    if (!mayGrow) return undefined;',
+    replacement: '    if (!tail.isWriterAlive()) return undefined;',
+    finder: byTest(
+      'supervisor/effects/spool',
+      'a writer that ends while its spool is read is read once more',
+    ),
+  },
+  {
+    id: '5.orphan-syncs-its-answer',
+    line: 'a gateway without a supervisor syncs the answer in its spool',
+    file: 'gateway/attempt.ts',
+    original: '    if (spec.isOrphaned()) log.sync();\n',
+    replacement: '',
+    finder: byTest('gateway/attempts-bound', 'the end of an attempt is %s'),
+  },
+  {
+    id: '6.generation-rises',
+    line: 'each worker of a session has a generation of its own',
+    file: 'supervisor/sessions/resident.ts',
+    original: 'journal.record().generation + 1',
+    replacement: 'Math.max(1, journal.record().generation)',
+    finder: bySimulation(50),
+  },
+  {
+    id: '6.closed-turn-takes-nothing',
+    line: 'a turn whose end is being written takes no more asks',
+    file: 'supervisor/effects/gate.ts',
+    original: 'if (current?.turn === turn && !current.closing) return current;',
+    replacement: 'if (current?.turn === turn) return current;',
+    finder: byTest(
+      'supervisor/effects/tool-call',
+      'a call behind the end of its turn is refused, though its worker lives; nothing runs',
+    ),
+  },
+  {
+    id: '6.initialized-once',
+    line: 'a worker serves one session, once',
+    file: 'worker/session.ts',
+    original:
+      "        if (agent !== undefined) throw invalid('this worker was initialized already');\n",
+    replacement: '',
+    finder: byTest('worker/session', 'is initialized once'),
+  },
+  {
+    id: '6.one-supervisor',
+    line: 'a state directory has one supervisor',
+    file: 'store/lock.ts',
+    original: 'PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE',
+    replacement: 'BEGIN DEFERRED',
+    finder: byTest(
+      'store/open',
+      'is held by one process: a second one is told who; after its death it is free (FAULTS 60)',
+    ),
+  },
+  {
+    id: '8.cut-answer-has-no-calls',
+    line: 'an answer that was cancelled has no tool calls',
+    file: 'store/fold-history.ts',
+    original: 'isCut ? { ...message, tool_calls: [] } : message',
+    replacement: 'message',
+    finder: byTest(
+      'store/fold-history',
+      'keeps the text of a cancelled call and drops its tool calls',
+    ),
+  },
+  {
+    id: '8.missing-result-is-made',
+    line: 'a call without an outcome has a result that says so',
+    file: 'store/fold-history.ts',
+    original: 'results: message.tool_calls.map((_, index) => {',
+    replacement: 'results: message.tool_calls.slice(0, open.outcomes.size).map((_, index) => {',
+    finder: byTest(
+      'store/fold-history',
+      'says of a call without an outcome whether it may have run',
+    ),
+  },
+  {
+    id: '8.call-ids-are-unique',
+    line: 'a call id that was used before is given anew',
+    file: 'worker/context.ts',
+    original: "call.id === '' || ids.has(call.id) ? freshId(ids) : call.id",
+    replacement: "call.id === '' ? freshId(ids) : call.id",
+    finder: byTest('worker/context', 'is well formed, whatever the history'),
+  },
+  {
+    id: '8.arguments-are-an-object',
+    line: 'arguments that are no JSON object are wrapped in one',
+    file: 'worker/context.ts',
+    original: '  return JSON.stringify({ invalid_arguments: text });',
+    replacement: '  return text;',
+    finder: byTest('worker/context', 'is well formed, whatever the history'),
+  },
+  {
+    id: '8.result-for-each-call',
+    line: 'surplus calls, too, have a result each',
+    file: 'worker/context.ts',
+    original: "return [...steer, { role: 'assistant', message }, ...results];",
+    replacement:
+      "return [...steer, { role: 'assistant', message }, ...results.slice(0, manifest.maxToolCallsPerTurn)];",
+    finder: byTest(
+      'worker/context',
+      'gives a call without result, and a surplus one, a result of their own',
+    ),
+  },
+];
