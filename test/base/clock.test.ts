@@ -39,7 +39,7 @@ describe('a timer', () => {
 
   const day = 24 * 3600 * 1000;
   test.each([2 ** 31 - 2, 2 ** 31 - 1, 2 ** 31, 30 * day, 90 * day])(
-    'of %d ms fires at its time, beyond the limit of the runtime too',
+    'of %d ms fires at its time, beyond the limit of the runtime too (FAULTS 20)',
     (delayMs) => {
       const fire = jest.fn();
       realClock.setTimer(delayMs, fire);
@@ -68,7 +68,7 @@ describe('a timer', () => {
     expect(() => realClock.setTimer(Number.NaN, () => undefined)).toThrow('a delay is a number');
   });
 
-  test('keeps its time when the wall clock jumps', () => {
+  test('keeps its time when the wall clock jumps (FAULTS 21)', () => {
     const fire = jest.fn();
     realClock.setTimer(1_000, fire);
     jest.setSystemTime(Date.UTC(2100, 0, 1));

@@ -3,7 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import type { Message } from 'vscode-jsonrpc/node';
 import { type Clock, realClock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
-import { DRAIN_MS } from '../../protocol/connection.ts';
+import { DRAIN_MS, REQUESTS_MAX } from '../../protocol/connection.ts';
 import { encodeFrame } from '../../protocol/frames.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import { connectPeers, transports, turnUntil } from './peers.ts';
@@ -260,6 +260,33 @@ describe('a connection over streams', () => {
     expect(server.isOpen()).toBe(true);
     clock.fire();
     expect(await server.closed).toEqual({ kind: 'eof' });
+  });
+
+  test('a peer that asks on and never reads its answers is ended, by name', async () => {
+    const { server, toServer } = connectRaw();
+    const params = { value: 'x'.repeat(1_000_000) };
+    for (let id = 1; id <= 20; id += 1) {
+      toServer.write(encodeFrame({ jsonrpc: '2.0', id, method: 'echo', params } as Message));
+    }
+    expect(await server.closed).toMatchObject({
+      kind: 'protocol',
+      error: { code: 'LIMIT_EXCEEDED', message: expect.stringContaining('does not read') },
+    });
+  });
+
+  test('a peer that asks for more at once than anyone may is ended, by name', async () => {
+    const { server, toServer, hangs } = connectRaw();
+    const ask = (id: number) =>
+      toServer.write(encodeFrame({ jsonrpc: '2.0', id, method: 'hang', params: {} } as Message));
+    for (let id = 1; id <= REQUESTS_MAX; id += 1) ask(id);
+    await turnUntil(() => hangs() === REQUESTS_MAX);
+    expect(server.isOpen()).toBe(true);
+    ask(REQUESTS_MAX + 1);
+    expect(await server.closed).toMatchObject({
+      kind: 'protocol',
+      error: { code: 'LIMIT_EXCEEDED', message: expect.stringContaining('under way') },
+    });
+    expect(hangs()).toBe(REQUESTS_MAX);
   });
 
   test.each([

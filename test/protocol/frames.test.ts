@@ -2,7 +2,7 @@ import { PassThrough, Readable, Writable } from 'node:stream';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Message } from 'vscode-jsonrpc/node';
-import { isPrxError } from '../../base/errors.ts';
+import { isPrxError, toPrxError } from '../../base/errors.ts';
 import {
   createFrameParser,
   createFrameReader,
@@ -38,7 +38,7 @@ function cut(bytes: Buffer, places: readonly number[]): Buffer[] {
 }
 
 describe('frame parser', () => {
-  test('any chunking of the same bytes gives the same bodies', () => {
+  test('any chunking of the same bytes gives the same bodies (FAULTS 33)', () => {
     const bodies = fc.array(fc.string({ unit: 'binary', maxLength: 40 }), { maxLength: 6 });
     const places = fc.array(fc.nat(), { maxLength: 12 });
     fc.assert(
@@ -69,7 +69,7 @@ describe('frame parser', () => {
     );
   });
 
-  test('two frames split at each byte, multibyte characters included', () => {
+  test('two frames split at each byte, multibyte characters included (FAULTS 33)', () => {
     const bytes = Buffer.concat([frame('{"t":"aé€😀"}'), frame('{"t":"z"}')]);
     for (let at = 0; at <= bytes.length; at += 1) {
       const seen = parse([bytes.subarray(0, at), bytes.subarray(at)]);
@@ -81,7 +81,7 @@ describe('frame parser', () => {
     }
   });
 
-  test('a hundred frames in one chunk; an empty body at the end of a chunk', () => {
+  test('a hundred frames in one chunk; an empty body at the end of a chunk (FAULTS 33)', () => {
     const texts = Array.from({ length: 100 }, (_, index) => `{"n":${index}}`);
     expect(parse([Buffer.concat(texts.map(frame))]).bodies).toEqual(texts);
     expect(parse([frame('')]).bodies).toEqual(['']);
@@ -103,7 +103,7 @@ describe('frame parser', () => {
     ['NUL bytes', '\0\0\0\0'],
     ['a header that does not end', `Content-Length: ${'1'.repeat(100)}`],
     ['an empty header', '\r\n\r\n'],
-  ])('%s is refused', (_, text) => {
+  ])('%s is refused (FAULTS 36)', (_, text) => {
     expect(parse([Buffer.from(text)]).error).toBe('FRAME_INVALID');
     const bytes = [...Buffer.from(text)].map((byte) => Buffer.from([byte]));
     expect(parse(bytes).error).toBe('FRAME_INVALID');
@@ -118,7 +118,7 @@ describe('frame parser', () => {
     [100, undefined],
     [101, 'FRAME_TOO_LARGE'],
     [9_999_999_999, 'FRAME_TOO_LARGE'],
-  ])('an announced body of %d bytes with a limit of 100: %s', (length, error) => {
+  ])('an announced body of %d bytes with a limit of 100: %s (FAULTS 35)', (length, error) => {
     const header = Buffer.from(`Content-Length: ${length}\r\n\r\n`);
     expect(parse([header], 100).error).toBe(error);
   });
@@ -172,13 +172,13 @@ describe('frame reader', () => {
     ['neither request nor response', '{"jsonrpc":"2.0","foo":1}'],
     ['an id of no kind', '{"jsonrpc":"2.0","id":{},"method":"m"}'],
     ['an id of null', '{"jsonrpc":"2.0","id":null,"method":"m"}'],
-  ])('a body that is %s ends the reading', async (_, body) => {
+  ])('a body that is %s ends the reading (FAULTS 36)', async (_, body) => {
     const heard = listen(Readable.from([frame(body), encodeFrame(note('after'))]));
     await heard.ended;
     expect(heard).toMatchObject({ messages: [], errors: ['FRAME_INVALID'], closes: 1 });
   });
 
-  test('invalid UTF-8 is refused, not mended', async () => {
+  test('invalid UTF-8 is refused, not mended (FAULTS 36)', async () => {
     const body = Buffer.from('{"jsonrpc":"2.0","method":"m","params":{"t":"?"}}');
     body[body.indexOf('?')] = 0xff;
     const header = Buffer.from(`Content-Length: ${body.length}\r\n\r\n`);
@@ -195,7 +195,7 @@ describe('frame reader', () => {
     expect(heard.errors).toEqual(['FRAME_INVALID']);
   });
 
-  test('an end inside a frame is a violation; an end between frames is none', async () => {
+  test('an end inside a frame is a violation; an end between frames is none (FAULTS 34)', async () => {
     const bytes = encodeFrame(note('x'));
     const torn = listen(Readable.from([bytes.subarray(0, 30)]));
     const whole = listen(Readable.from([bytes]));
@@ -224,7 +224,7 @@ describe('frame reader', () => {
     expect(heard).toMatchObject({ messages: [note('one')], errors: [], closes: 0 });
   });
 
-  test('a flood waits in the stream of its sender: one chunk is taken at a time', async () => {
+  test('a flood waits in the stream of its sender: one chunk is taken at a time (FAULTS 37)', async () => {
     const chunk = Buffer.concat(Array.from({ length: 50 }, () => encodeFrame(note('x'))));
     let taken = 0;
     const flood = new Readable({
@@ -267,7 +267,7 @@ async function nextMessage(done: () => boolean): Promise<void> {
 }
 
 describe('frame writer', () => {
-  test('a write resolves only when the pipe has taken it', async () => {
+  test('a write resolves only when the pipe has taken it (FAULTS 39)', async () => {
     let take: () => void = () => undefined;
     const slow = new Writable({
       write(_chunk, _encoding, done) {
@@ -306,11 +306,27 @@ describe('frame writer', () => {
   test('a message beyond the limit is refused before a byte is written', async () => {
     const stream = new PassThrough();
     const size = encodeFrame(note('x')).length - 'Content-Length: 60\r\n\r\n'.length;
-    const fits = createFrameWriter(stream, size);
+    const fits = createFrameWriter(stream, { frameBytesMax: size });
     await fits.write(note('x'));
-    const tooSmall = createFrameWriter(stream, size - 1);
+    const tooSmall = createFrameWriter(stream, { frameBytesMax: size - 1 });
     await expect(tooSmall.write(note('x'))).rejects.toMatchObject({ code: 'FRAME_TOO_LARGE' });
     expect(stream.readableLength).toBe(encodeFrame(note('x')).length);
+  });
+
+  test('answers that the peer does not read are bounded; what we say of ourselves waits', async () => {
+    const deaf = new Writable({ highWaterMark: 1, write: () => undefined });
+    const answer = { jsonrpc: '2.0', id: 1, result: 'x'.repeat(100) } as Message;
+    const frameBytes = encodeFrame(answer).length;
+    const writer = createFrameWriter(deaf, { answersBytesMax: 2 * frameBytes });
+    const errors: string[] = [];
+    writer.onError(([error]) => errors.push(toPrxError(error).code));
+    const write = (message: Message): void => void writer.write(message).catch(() => undefined);
+    for (let count = 0; count < 3; count += 1) write(answer);
+    expect([deaf.writableLength, errors]).toEqual([3 * frameBytes, []]);
+    write(note('x'));
+    expect(errors).toEqual([]);
+    await expect(writer.write(answer)).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+    expect(errors).toEqual(['LIMIT_EXCEEDED']);
   });
 
   test('a message of 5 MB crosses in one piece', async () => {

@@ -72,7 +72,7 @@ describe('tools', () => {
 describe('events', () => {
   const envelope = { session: 'system', seq: 1, epoch: 1, time: '' } as const;
 
-  test('of a known type are validated, of an unknown one ignored', () => {
+  test('of a known type are validated, of an unknown one ignored (FAULTS 59)', () => {
     const known = { ...envelope, type: 'store.degraded', data: { reason: 'full', later: 1 } };
     expect(parseEvent(known)).toEqual({ ...known, data: { reason: 'full' } });
     expect(parseEvent({ ...envelope, type: 'from.the.future', data: 7 })).toBeUndefined();

@@ -20,6 +20,7 @@ const view: View = {
   writable: [],
   hidden: [],
   protected: [],
+  pinned: [],
   system: [
     { kind: 'bind', path: '/usr' },
     { kind: 'link', path: '/bin', target: 'usr/bin' },
@@ -27,6 +28,7 @@ const view: View = {
   runtime: [],
   env: { PATH: '/usr/bin' },
   tmpBytes: 1000,
+  network: 'none',
   isFiltered: true,
 };
 
@@ -41,6 +43,20 @@ function toLines(args: readonly string[]): string[] {
 }
 const linesOf = (changes: Partial<View>): string[] =>
   toLines(toSandboxArguments({ ...view, ...changes }, { parked: true }));
+
+describe('[config:security.sandbox.network] the network', () => {
+  const cell = { stage: '/sys', mark: 'm', staged: false };
+  test.each([
+    ['none', true, false],
+    ['allowlist', false, true],
+    ['full', false, false],
+  ] as const)('%s: a namespace of its own %s, of the cell %s', (network, own, shared) => {
+    expect(
+      toSandboxArguments({ ...view, network }, { parked: true }).includes('--unshare-net'),
+    ).toBe(own);
+    expect(toCellArguments({ ...cell, network }).includes('--unshare-net')).toBe(shared);
+  });
+});
 
 describe('sandbox arguments', () => {
   test('the whole profile, in order', () => {
@@ -178,7 +194,7 @@ test('limits: 0 means not set', () => {
 });
 
 test('a cell is a pid namespace; without a prelude it makes its own stage', () => {
-  const options = { stage: '/sys', mark: 'm', staged: false };
+  const options = { stage: '/sys', mark: 'm', staged: false, network: 'none' } as const;
   const bare = toCellArguments(options);
   const staged = toCellArguments({ ...options, staged: true });
   for (const args of [bare, staged]) {

@@ -8,10 +8,13 @@ import { realClock } from '../../base/clock.ts';
 import { type ProcessExit, type RunningProcess, startProcess } from '../../base/process.ts';
 import { type Connection, createConnection } from '../../protocol/connection.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
+import { type Fingerprints, noFingerprints } from '../../protocol/fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from '../../protocol/ids.ts';
+import { type NetworkRequest, noNetwork } from '../../protocol/network.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
+  sandboxAsks,
   sandboxNotifications,
   sandboxReports,
   sandboxRequests,
@@ -31,6 +34,9 @@ export interface HostOptions {
   /** Runs the host as this user (root only). */
   readonly uid?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** What the vault holds, as far as this host may have it. */
+  readonly secrets?: Readonly<Record<string, string>>;
+  readonly fingerprints?: Fingerprints;
 }
 
 export interface TestHost {
@@ -41,6 +47,7 @@ export interface TestHost {
   readonly workspace: string;
   readonly artifactDir: string;
   readonly outputs: ToolOutput[];
+  readonly requests: NetworkRequest[];
   readonly stderr: () => string;
   spoolPath(effect: string): string;
   readSpool(effect: string): readonly LogRecord[];
@@ -60,16 +67,25 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
     stderr += chunk.toString('utf8');
   });
   const outputs: ToolOutput[] = [];
+  const requests: NetworkRequest[] = [];
   const connection = createConnection({
     transport: createStreamTransport(child.stdout, child.stdin),
     clock: realClock,
     peer: 'the sandbox host',
-    local: { requests: {}, notifications: sandboxReports },
+    local: { requests: sandboxAsks, notifications: sandboxReports },
     remote,
-    requests: {},
+    requests: {
+      'secret/read': async ({ name }) => {
+        const value = options.secrets?.[name];
+        if (value === undefined)
+          return { kind: 'refused' as const, reason: `there is no secret ${name}` };
+        return { kind: 'value' as const, value };
+      },
+    },
     notifications: {
       'sandbox/ready': () => undefined,
       'tool/output': (output) => void outputs.push(output),
+      'network/request': (request) => void requests.push(request),
     },
   });
   let count = 0;
@@ -83,13 +99,17 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
     workspace,
     artifactDir,
     outputs,
+    requests,
     stderr: () => stderr,
     spoolPath,
     readSpool: (effect) => readAppendLog(spoolPath(effect)).records,
     initialize: () =>
       connection.request(
         'sandbox/initialize',
-        { sessionId: sessionIdSchema.parse('s_0123456789abcdef'), policy, artifactDir },
+        {
+          sessionId: sessionIdSchema.parse('s_0123456789abcdef'),
+          ...{ policy, artifactDir, fingerprints: options.fingerprints ?? noFingerprints },
+        },
         { timeoutMs: 10_000 },
       ),
     run(tool, args, asked) {
@@ -151,8 +171,12 @@ function defaultPolicy(workspace: string): SandboxPolicy {
     env: {},
     timeoutMs: 10_000,
     memoryLimitBytes: 0,
+    cpuMs: 0,
+    diskBytes: 0,
+    filesMax: 0,
     maxPids: 256,
     maxOutputBytes: 65_536,
     tmpBytes: 64 * 1024 * 1024,
+    network: noNetwork,
   };
 }

@@ -175,7 +175,7 @@ withBubblewrap.each(variants)(`sandbox host as $name${why}`, (variant) => {
     expect(readFileSync(join(host.artifactDir, artifact)).length).toBe(588_895);
   });
 
-  test('a flood of 1 GB is stopped, and streams no more than the cap', async () => {
+  test('a flood of 1 GB is stopped, and streams no more than the cap (FAULTS 37)', async () => {
     const outcome = await host.shell('yes | head -c 1000000000', '7.3.1');
     expect(outcome).toMatchObject({ status: 'killed', truncated: true });
     const streamed = host.outputs
@@ -185,7 +185,7 @@ withBubblewrap.each(variants)(`sandbox host as $name${why}`, (variant) => {
     expect(outcome.output.length).toBeLessThan(70_000);
   });
 
-  test('the time limit kills the whole tree, also what was forked twice', async () => {
+  test('the time limit kills the whole tree, also what was forked twice (FAULTS 15)', async () => {
     const outcome = await host.run('shell', {
       command: '(setsid sh -c "sleep 8801 & sleep 8802" &); sleep 8803',
       timeout_secs: 0.5,

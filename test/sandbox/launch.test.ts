@@ -105,14 +105,17 @@ test('limits stay below our own hard limits', () => {
     ['Max open files', 1024],
     ['Max processes', Number.POSITIVE_INFINITY],
   ]);
-  expect(decideRlimits({ maxPids: 64, memoryLimitBytes: 1 }, hard)).toEqual({
+  const some = { maxPids: 64, memoryLimitBytes: 1, diskBytes: 5000 };
+  expect(decideRlimits(some, hard)).toEqual({
     processes: 64,
-    fileBytes: 8 * 1024 ** 3,
+    fileBytes: 5000,
     openFiles: 1024,
     dataBytes: 2 * 1024 ** 3,
   });
-  expect(decideRlimits({ maxPids: 0, memoryLimitBytes: 0 }, hard)).toMatchObject({
+  const none = { maxPids: 0, memoryLimitBytes: 0, diskBytes: 0 };
+  expect(decideRlimits(none, hard)).toMatchObject({
     processes: 0,
+    fileBytes: 16 * 1024 ** 3,
     dataBytes: 0,
   });
 });
@@ -129,6 +132,7 @@ describe('pool of parked sandboxes', () => {
         usable: true,
         discarded: false,
         isUsable: () => fake.usable,
+        placed: Promise.resolve(),
         release: () => {
           throw new Error('not released here');
         },

@@ -3,8 +3,8 @@ import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
-import { spawnQuick } from '../../base/process.ts';
-import { listChildren, listTree } from '../../sandbox/launch/process-tree.ts';
+import { listDescendants, spawnQuick } from '../../base/process.ts';
+import { listChildren } from '../../sandbox/launch/process-tree.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import {
   type HostOptions,
@@ -83,14 +83,29 @@ withBubblewrap(`deaths${why}`, () => {
     await waitUntilGone(() => findProcesses(/sleep 8811/));
   });
 
+  test('the cell, idle, and the next one as it starts: nothing ran, so a third runs the call', async () => {
+    const host = await startReady();
+    const [first = 0] = listChildren(host.process.pid);
+    process.kill(listChildren(first)[0] ?? first, 'SIGKILL');
+    await waitUntilGone(() => listChildren(host.process.pid).filter((pid) => pid === first));
+    const call = host.shell('echo ran >> count; cat count');
+    let second: number | undefined;
+    while (second === undefined) {
+      await realClock.sleep(1);
+      second = listChildren(host.process.pid).find((pid) => pid !== first);
+    }
+    process.kill(second, 'SIGKILL');
+    expect(await call).toMatchObject({ status: 'ok', output: 'ran\n' });
+  });
+
   test('the monitor of one sandbox, mid-call: that call only is indeterminate', async () => {
     const host = await startReady();
     const call = host.shell('sleep 8812');
     const other = host.shell('sleep 0.5; echo fine');
     await waitFor(/^sleep 8812/);
-    const tree = listTree(host.process.pid);
+    const tree = listDescendants(host.process.pid);
     const [sleeper = 0] = findProcesses(/^sleep 8812/);
-    const monitor = tree.find((pid) => listTree(pid).includes(sleeper) && isMonitor(pid));
+    const monitor = tree.find((pid) => listDescendants(pid).includes(sleeper) && isMonitor(pid));
     process.kill(monitor ?? 0, 'SIGKILL');
     expect(await call).toMatchObject({ status: 'indeterminate' });
     expect(await other).toMatchObject({ status: 'ok', output: 'fine\n' });

@@ -6,11 +6,14 @@ import { afterAll, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { createCollector } from '../../sandbox/collect.ts';
 import type { CommandEnd, RunningCommand } from '../../sandbox/launch/backend.ts';
+import type { CommandTree } from '../../sandbox/launch/command-tree.ts';
 import { joinSentence, toEnding } from '../../sandbox/outcome.ts';
+import { toPrintable } from '../../sandbox/printable.ts';
 import { runScript, type StopCause } from '../../sandbox/script.ts';
 import { createSpill } from '../../sandbox/spill.ts';
 import { createStreamer } from '../../sandbox/streamer.ts';
 import { createMatchLines, quote, toSearchScript } from '../../sandbox/tools/search.ts';
+import type { Breach } from '../../sandbox/watch.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-output-'));
 afterAll(() => rmSync(base, { recursive: true, force: true }));
@@ -86,7 +89,7 @@ describe('streamer', () => {
     ]);
   });
 
-  test('holds its producer while a slow taker has too much waiting', async () => {
+  test('holds its producer while a slow taker has too much waiting (FAULTS 37, 39)', async () => {
     let release = (): void => undefined;
     const gate = new Promise<void>((resolve) => {
       release = resolve;
@@ -104,6 +107,27 @@ describe('streamer', () => {
   });
 });
 
+describe('printable output', () => {
+  test.each([
+    ['a\tb\r\nc', 'a\tb\r\nc'],
+    ['\x1b]52;c;eA==\x07', '\\x1b]52;c;eA==\\x07'],
+    ['\x00\x9b\x7f', '\\x00\\x9b\\x7f'],
+    ['a\u202eb\u2066', 'a\\u202eb\\u2066'],
+    ['é 漢 🙂', 'é 漢 🙂'],
+  ])('%j is shown as %j', (text, shown) => {
+    expect(toPrintable(text)).toBe(shown);
+  });
+});
+
+const untouched: CommandTree = {
+  measure: () => undefined,
+  wasOutOfMemory: () => false,
+  peakBytes: () => undefined,
+  openFileFolders: () => [],
+  freeze: () => () => undefined,
+};
+const unlimited = { memoryBytes: 0, cpuMs: 0, diskBytes: 0, files: 0, roots: [] };
+
 describe('a script ends', () => {
   interface Fake {
     readonly command: RunningCommand;
@@ -120,6 +144,7 @@ describe('a script ends', () => {
       command: {
         ...streams,
         ended,
+        tree: untouched,
         kill() {
           fake.kills += 1;
           onKill(fake);
@@ -136,6 +161,7 @@ describe('a script ends', () => {
     clock: realClock,
     script: 'x',
     timeoutMs: 10_000,
+    limits: unlimited,
     signal: new AbortController().signal,
     onOutput: async () => undefined,
     ...changes,
@@ -175,6 +201,17 @@ describe('a script ends', () => {
     expect(await running).toEqual({ kind: 'flood' });
   });
 
+  test('by the memory limit that the kernel enforced, though it left an exit code', async () => {
+    const fake = createFake(dies);
+    const tree = { ...untouched, wasOutOfMemory: () => true, peakBytes: () => 2 ** 20 };
+    const command = { ...fake.command, tree };
+    const limits = { ...unlimited, memoryBytes: 2 ** 20 };
+    const running = runScript({ ...spec(fake), limits, backend: { run: async () => command } });
+    fake.end({ kind: 'exited', code: 0 });
+    const breach = { limit: 'memory_limit_mb', value: 1, max: 1 };
+    expect(await running).toEqual({ kind: 'limit', breach, peakBytes: 2 ** 20 });
+  });
+
   test('a kill that came too early is asked again', async () => {
     const fake = createFake((killed) => {
       if (killed.kills === 2) dies(killed);
@@ -183,6 +220,9 @@ describe('a script ends', () => {
     expect(fake.kills).toBe(2);
   });
 });
+
+const toLimitEnd = (limit: Breach['limit']) =>
+  ({ kind: 'limit', breach: { limit, value: 9, max: 4 } }) as const;
 
 describe('what the model reads about an end', () => {
   const limits = { timeoutMs: 2000, floodBytes: 100 };
@@ -193,9 +233,13 @@ describe('what the model reads about an end', () => {
     [{ kind: 'timeout' }, 'timeout', undefined, /2 s/],
     [{ kind: 'cancelled' }, 'cancelled', undefined, /cancelled/],
     [{ kind: 'flood' }, 'killed', undefined, /100 bytes/],
+    [toLimitEnd('memory_limit_mb'), 'memory', undefined, /9 MiB of memory.*4 MiB.*memory_limit_mb/],
+    [toLimitEnd('max_cpu_secs'), 'killed', undefined, /9 s of processor.*max_cpu_secs/],
+    [toLimitEnd('max_disk_mb'), 'killed', undefined, /9 MiB to the workspace.*max_disk_mb/],
+    [toLimitEnd('max_files'), 'killed', undefined, /9 files.*max_files/],
     [{ kind: 'lost', detail: 'why' }, 'indeterminate', undefined, /why/],
   ] as const)('%j', (end, status, exitCode, sentence) => {
-    expect(toEnding(end, limits)).toEqual({
+    expect(toEnding(end, limits)).toMatchObject({
       status,
       exitCode,
       sentence: expect.stringMatching(sentence),

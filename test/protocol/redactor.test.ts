@@ -1,0 +1,123 @@
+/** A secret is found however it is cut and in every form that is looked for, and nothing else is
+ *  changed. */
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import {
+  hashWindow,
+  noFingerprints,
+  rollHash,
+  toFingerprints,
+  WINDOW_BYTES,
+} from '../../protocol/fingerprints.ts';
+import { createRedactor, redactText } from '../../protocol/redactor.ts';
+
+const value = 'sw0rd/fish+"é% 42';
+const prints = toFingerprints([{ name: 'KEY', value: Buffer.from(value) }], 'seed');
+
+function redactInPieces(pieces: readonly Buffer[], of = prints): string {
+  const redactor = createRedactor(of);
+  return Buffer.concat([...pieces.map((piece) => redactor.push(piece)), redactor.end()]).toString();
+}
+
+describe('[promise:no-secret-leaves] a value is made unreadable', () => {
+  test.each([
+    ['as it is', value],
+    ['in a URL', encodeURIComponent(value)],
+    ['in a form', new URLSearchParams({ v: value }).toString().slice(2)],
+    ['in JSON', JSON.stringify(value).slice(1, -1)],
+    ['in hex', Buffer.from(value).toString('hex')],
+    ['in HEX', Buffer.from(value).toString('hex').toUpperCase()],
+  ])('%s', (_form, text) => {
+    expect(redactText(`before ${text} after`, prints)).toBe('before [secret KEY] after');
+  });
+
+  test('in base64, wherever it begins', () => {
+    fc.assert(
+      fc.property(fc.string(), fc.string(), fc.boolean(), (before, after, isUrl) => {
+        const whole = Buffer.from(`${before}${value}${after}`);
+        const shown = redactText(whole.toString(isUrl ? 'base64url' : 'base64'), prints);
+        expect(shown).toContain('[secret KEY]');
+        // At most the three characters at each end, of which only a part is the value's.
+        const left = Buffer.from(shown.replace('[secret KEY]', '\n'), 'base64').toString('latin1');
+        expect(left).not.toContain(value.slice(2, -2));
+      }),
+    );
+  });
+
+  test('however the stream is cut', () => {
+    const text = `a${value}${value}b sw0rd/fis ${value.slice(0, -1)}! ${value}`;
+    const expected = text.replaceAll(value, '[secret KEY]');
+    const bytes = Buffer.from(text);
+    fc.assert(
+      fc.property(fc.array(fc.nat(bytes.length), { maxLength: 20 }), (cuts) => {
+        const at = [0, ...cuts.sort((a, b) => a - b), bytes.length];
+        const pieces = at.slice(1).map((end, i) => bytes.subarray(at[i], end));
+        expect(redactInPieces(pieces)).toBe(expected);
+      }),
+    );
+  });
+
+  test('and of two that begin alike the whole longer one', () => {
+    const both = toFingerprints(
+      [
+        { name: 'SHORT', value: Buffer.from('swordfish') },
+        { name: 'LONG', value: Buffer.from('swordfish-and-chips') },
+      ],
+      'seed',
+    );
+    const text = 'swordfish-and-chips swordfish-and swordfish';
+    const expected = '[secret LONG] [secret SHORT]-and [secret SHORT]';
+    const bytes = [...text].map((char) => Buffer.from(char));
+    expect(redactInPieces(bytes, both)).toBe(expected);
+    expect(redactText(text, both)).toBe(expected);
+  });
+});
+
+test('what holds no secret passes unchanged, in any pieces', () => {
+  fc.assert(
+    fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
+      const all = Buffer.concat(pieces);
+      const redactor = createRedactor(prints);
+      const out = Buffer.concat([
+        ...pieces.map((piece) => redactor.push(Buffer.from(piece))),
+        redactor.end(),
+      ]);
+      expect(out.equals(all)).toBe(true);
+    }),
+  );
+});
+
+test('at most a window waits while nothing looks like the beginning of one', () => {
+  const redactor = createRedactor(prints);
+  expect(redactor.push(Buffer.from('0123456789')).toString()).toBe('012');
+  // A byte that is in no form of any value ends the wait.
+  expect(redactor.push(Buffer.from('a\n')).toString()).toBe('3456789a\n');
+  expect(redactor.push(Buffer.from('\n~ab')).toString()).toBe('\n~');
+  expect(createRedactor(noFingerprints).push(Buffer.from('0123456789')).toString()).toBe(
+    '0123456789',
+  );
+});
+
+test('a value below the window is not looked for, and one at it is', () => {
+  const of = (text: string) => toFingerprints([{ name: 'N', value: Buffer.from(text) }], 's');
+  expect(redactText('1234567', of('1234567'))).toBe('1234567');
+  expect(redactText('x12345678', of('12345678'))).toBe('x[secret N]');
+});
+
+test('the fingerprints do not hold the value, and differ from seed to seed', () => {
+  expect(JSON.stringify(prints)).not.toContain('fish');
+  const other = toFingerprints([{ name: 'KEY', value: Buffer.from(value) }], 'other');
+  expect(other.prints[0]?.digest).not.toBe(prints.prints[0]?.digest);
+});
+
+test('the rolling hash is the hash of each window', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: WINDOW_BYTES, maxLength: 64 }), (bytes) => {
+      let hash = hashWindow(bytes, 0);
+      for (let at = 0; at + WINDOW_BYTES < bytes.length; at += 1) {
+        hash = rollHash(hash, bytes[at] ?? 0, bytes[at + WINDOW_BYTES] ?? 0);
+        expect(hash).toBe(hashWindow(bytes, at + 1));
+      }
+    }),
+  );
+});

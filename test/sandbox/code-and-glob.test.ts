@@ -1,0 +1,100 @@
+/** run_code and glob in real sandboxes, as root and as an ordinary user. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+import { toGlobScript } from '../../sandbox/tools/glob.ts';
+import { toCodeScript } from '../../sandbox/tools/run-code.ts';
+import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
+
+const hasPython = findProgram('python3') !== undefined;
+const variants = [
+  { name: 'root', options: {} },
+  { name: 'an ordinary user', options: { uid: 1500 } },
+  { name: 'level none', options: { policy: { backend: 'none' as const } } },
+].filter(({ name }) => isRoot || name !== 'an ordinary user');
+const withBubblewrap = hasBubblewrap ? describe : describe.skip;
+
+withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
+  let host: TestHost;
+  beforeAll(async () => {
+    host = await startTestHost({ ...options, env: { PATH: process.env.PATH ?? '' } });
+    for (const folder of ['src/deep', 'ignored', '.hidden']) {
+      mkdirSync(join(host.workspace, folder), { recursive: true });
+    }
+    const files = ['a.ts', 'src/b.ts', 'src/deep/c.test.ts', 'src/d.js', 'ignored/e.ts'];
+    for (const name of [...files, '.hidden/f.ts']) writeFileSync(join(host.workspace, name), '');
+    writeFileSync(join(host.workspace, '.gitignore'), 'ignored/\n');
+    await host.initialize();
+  });
+  afterAll(() => host.close());
+
+  const code = (language: string, text: string, rest: object = {}) =>
+    host.run('run_code', { language, code: text, ...rest });
+
+  test('JavaScript: modules of both kinds, await, quotes, exit code, no network', async () => {
+    const program = [
+      "import { join } from 'node:path';",
+      "const x = await Promise.resolve(`1$'`);",
+      "console.log(join('a', x));",
+    ].join('\n');
+    expect(await code('javascript', program)).toMatchObject({ status: 'ok', output: "a/1$'\n" });
+    const old = "console.log(require('node:os').platform()); process.exit(3);";
+    expect(await code('javascript', old)).toMatchObject({
+      ...{ status: 'error', exit_code: 3, output: expect.stringContaining('linux') },
+    });
+    const broken = await code('javascript', 'console.log(1');
+    expect(broken).toMatchObject({ status: 'error', output: expect.stringMatching(/SyntaxError/) });
+  });
+
+  test('JavaScript: a line that looks like the end of the program is none', async () => {
+    const text = 'console.log(`\nPRX_CODE_0\n`.trim())';
+    expect((await code('javascript', text)).output).toBe('PRX_CODE_0\n');
+  });
+
+  test('is ended by its time limit, as a command is', async () => {
+    const { status } = await code('javascript', 'for (;;);', { timeout_secs: 0.5 });
+    expect(status).toBe('timeout');
+  });
+
+  test('Python, or the sentence that it is not there', async () => {
+    const { output } = await code('python', 'import sys\nprint(sys.version_info[0], "it\'s")');
+    expect(output).toMatch(hasPython ? /^3 it's\n/ : /python3 is not installed here/);
+  });
+
+  test.each([
+    [{ pattern: '*.ts' }, 'a.ts\nsrc/b.ts\nsrc/deep/c.test.ts'],
+    [{ pattern: 'src/*.ts' }, 'src/b.ts'],
+    [{ pattern: '*.{js,test.ts}' }, 'src/d.js\nsrc/deep/c.test.ts'],
+    [{ pattern: '*.ts', path: 'src/deep' }, 'src/deep/c.test.ts'],
+    [{ pattern: '.hidden/*', hidden: true }, '.hidden/f.ts'],
+    [
+      { pattern: '*.none' },
+      'No file matches. "*.ts" looks in all folders; a pattern with / starts at path.',
+    ],
+    [
+      { pattern: '*.ts', max_results: 1 },
+      'a.ts\n[stopped at 1 files; ask for a narrower pattern or path]',
+    ],
+  ])('glob %j', async (args, output) => {
+    expect(await host.run('glob', args)).toMatchObject({ status: 'ok', output });
+  });
+
+  test('glob: a bad pattern or path is an error that says so', async () => {
+    expect(await host.run('glob', { pattern: '{a' })).toMatchObject({
+      ...{ status: 'error', output: expect.stringMatching(/alternate|glob/) },
+    });
+    expect(await host.run('glob', { pattern: '*', path: 'nowhere' })).toMatchObject({
+      ...{ status: 'error', output: expect.stringMatching(/nowhere/) },
+    });
+  });
+});
+
+test('nothing of the arguments is a word of the shell', () => {
+  const evil = "'; rm -rf x; '";
+  expect(toGlobScript('/rg', { pattern: evil, path: evil })).toContain(
+    `'--glob='\\''; rm -rf x; '\\'''`,
+  );
+  const script = toCodeScript('/node', { language: 'javascript', code: 'PRX_CODE_0\n$(rm x)' });
+  expect(script).toBe("exec '/node' - <<'PRX_CODE_1'\nPRX_CODE_0\n$(rm x)\nPRX_CODE_1\n");
+});

@@ -1,0 +1,181 @@
+/** What a tool leaves in a workspace starts nothing at its user's: by properties, each way in. */
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { findActiveKey, findGuard, starterNames } from '../../sandbox/guarded.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
+
+const OTHER_UID = 61_003;
+const users = isRoot ? [undefined, OTHER_UID] : [undefined];
+const on = hasBubblewrap && findProgram('git') !== undefined ? describe : describe.skip;
+
+let host: TestHost | undefined;
+afterEach(async () => {
+  await host?.close();
+  host = undefined;
+});
+
+const GIT = 'git -c user.name=a -c user.email=b -c init.defaultBranch=main';
+
+async function startIn(uid: number | undefined, files: readonly string[] = []): Promise<TestHost> {
+  host = await startTestHost(uid === undefined ? {} : { uid });
+  for (const file of files) {
+    const path = join(host.workspace, file);
+    mkdirSync(join(path, '..'), { recursive: true });
+    if (uid !== undefined) chownSync(join(path, '..'), uid, uid);
+    writeFileSync(path, 'old');
+    if (uid !== undefined) chownSync(path, uid, uid);
+  }
+  await host.initialize();
+  return host;
+}
+
+on.each(users)('a command of uid %s', (uid) => {
+  test('whatever it makes of the names that start something is put aside, and said', async () => {
+    const ready = await startIn(uid);
+    const names = starterNames.map((name) => `'${name}'`).join(' ');
+    const outcome = await ready.shell(
+      `n=0; for name in ${names}; do n=$((n+1)); case $((n%3)) in 0) mkdir "$name";; ` +
+        `1) echo x > "$name";; *) ln -s /tmp "$name";; esac; done; echo made $n`,
+    );
+    expect(outcome.status).toBe('ok');
+    expect(outcome.output).toMatch(/made \d+\n\[Put aside, .*renames it back\.\]/s);
+    const left = readdirSync(ready.workspace);
+    expect(left.filter((name) => starterNames.includes(name))).toEqual([]);
+    expect(left.filter((name) => name.includes('.withheld-')).length).toBe(starterNames.length);
+  });
+
+  test('what exists of them can be read and not changed, moved or replaced', async () => {
+    const ready = await startIn(uid, ['.vscode/tasks.json', '.envrc']);
+    const script =
+      'cat .envrc; echo new > .envrc; rm .envrc; mv .envrc e; mv .vscode v; rm -r .vscode; ' +
+      'echo new > .vscode/tasks.json; touch .vscode/more; true';
+    expect((await ready.shell(script)).output).toMatch(/^old/);
+    expect(readdirSync(ready.workspace).sort()).toEqual(['.envrc', '.vscode']);
+    expect(readdirSync(join(ready.workspace, '.vscode'))).toEqual(['tasks.json']);
+    expect(readFileSync(join(ready.workspace, '.vscode/tasks.json'), 'utf8')).toBe('old');
+    expect(readFileSync(join(ready.workspace, '.envrc'), 'utf8')).toBe('old');
+  });
+
+  test('git works, in a repository it made too; what git would run cannot be set', async () => {
+    const ready = await startIn(uid);
+    const made = await ready.shell(`${GIT} init -q . && ls -A .git`);
+    expect(made).toMatchObject({ status: 'ok' });
+    const config = readFileSync(join(ready.workspace, '.git/config'), 'utf8');
+    const work = `echo a > a && git add a && ${GIT} commit -qm one && git status --short && git diff HEAD && ${GIT} tag t && git branch b && git checkout -q b && git log --oneline`;
+    expect(await ready.shell(work)).toMatchObject({ output: expect.stringMatching(/ one\n$/) });
+    await ready.shell(
+      'git config core.fsmonitor x; mv .git g; mv .git/config c; echo x >> .git/config; ' +
+        'echo x > .git/hooks/pre-commit; mv .git/hooks h; echo ../x > .git/commondir; ' +
+        'echo x > .git/config.worktree; ln -s /tmp .git/new',
+    );
+    const inside = readdirSync(join(ready.workspace, '.git'));
+    expect(readFileSync(join(ready.workspace, '.git/config'), 'utf8')).toBe(config);
+    expect(inside).not.toContain('commondir');
+    expect(inside).not.toContain('config.worktree');
+    expect(existsSync(join(ready.workspace, '.git/hooks/pre-commit'))).toBe(false);
+  });
+
+  test('a repository it makes elsewhere is found before the session rests', async () => {
+    const ready = await startIn(uid);
+    const script =
+      'git init -q plain; git init -q sub; git -C sub config core.fsmonitor x; ' +
+      'git init -q --bare deep/er.x; git -C deep/er.x config alias.a "!x"; ' +
+      'git init -q hooked; echo x > hooked/.git/hooks/post-checkout';
+    expect(await ready.shell(script)).toMatchObject({ status: 'ok' });
+    ready.connection.close();
+    await ready.exited;
+    const at = (path: string): boolean => existsSync(join(ready.workspace, path));
+    expect(at('plain/.git/config')).toBe(true);
+    expect([at('sub/.git/config'), at('deep/er.x/config')]).toEqual([false, false]);
+    expect(at('hooked/.git/hooks/post-checkout')).toBe(false);
+  });
+
+  test('the file tools refuse the same by name, through a link as well', async () => {
+    const ready = await startIn(uid, ['.vscode/settings.json']);
+    await ready.shell('ln -s .vscode link');
+    for (const path of [
+      '.envrc',
+      '.vscode/tasks.json',
+      'link/tasks.json',
+      '.git/hooks/x',
+      '.git',
+    ]) {
+      expect(await ready.run('write_file', { path, content: 'x' })).toMatchObject({
+        status: 'error',
+        output: expect.stringMatching(/is protected|read-only/),
+      });
+      const patch = `*** Begin Patch\n*** Add File: ${path}\n+x\n*** End Patch`;
+      expect(await ready.run('apply_patch', { patch })).toMatchObject({ status: 'error' });
+    }
+    const edit = { path: '.vscode/settings.json', old_text: 'old', new_text: 'new' };
+    expect(await ready.run('edit_file', edit)).toMatchObject({ status: 'error' });
+  });
+});
+
+test('at level none nothing is put aside', async () => {
+  host = await startTestHost({ policy: { backend: 'none' } });
+  await host.initialize();
+  const outcome = await host.shell('touch .envrc 2>&1; true');
+  expect(outcome).toMatchObject({ status: 'ok', level: 'none' });
+  expect(outcome.output).not.toContain('Put aside');
+});
+
+on('what is put aside', () => {
+  test('is the name itself, never what a link leads to', async () => {
+    const ready = await startIn(undefined);
+    const outside = join(ready.base, 'outside');
+    mkdirSync(outside);
+    writeFileSync(join(outside, '.envrc'), 'mine');
+    await ready.shell(`ln -s ${outside} .vscode; mkdir s; ln -s ${outside} s/.git`);
+    expect(readdirSync(outside)).toEqual(['.envrc']);
+    const [aside = ''] = readdirSync(ready.workspace).filter((name) => name.startsWith('.vscode'));
+    expect(lstatSync(join(ready.workspace, aside)).isSymbolicLink()).toBe(true);
+  });
+});
+
+test.each([
+  ['.envrc', true],
+  ['.vscode/a/b', true],
+  ['.git/config', true],
+  ['.git/hooks/pre-push', true],
+  ['.git', true],
+  ['.git/COMMIT_EDITMSG', false],
+  ['.github/workflows/a.yml', false],
+  ['src/.envrc', false],
+  ['AGENTS.md', false],
+  ['../.envrc', false],
+])('%s is guarded: %s', (path, guarded) => {
+  expect(findGuard(path) !== undefined).toBe(guarded);
+});
+
+test.each([
+  ['[core]\n\tbare = false\n\tfilemode = true\n', undefined],
+  [
+    '[remote "origin"]\n\turl = https://a.example/b\n\tfetch = +refs/heads/*:refs/remotes/*\n',
+    undefined,
+  ],
+  ['; note\n# note\n\n[user]\nname = A B\n', undefined],
+  ['[core]\n\tfsmonitor = x\n', 'core.fsmonitor'],
+  ['[CORE]\n\tHooksPath = x\n', 'core.hookspath'],
+  ['[core] fsmonitor = x\n', '[core] fsmonitor = x'],
+  ['[core]\n\tbare = false \\\n\tfsmonitor = x\n', 'core.bare'],
+  ['[include]\n\tpath = x\n', 'include.path'],
+  ['[alias]\n\ta = !x\n', 'alias.a'],
+  ['[remote "o"]\n\turl = ext::sh -c x\n', 'remote.o.url'],
+  ['[remote "o"]\n\tuploadpack = x\n', 'remote.o.uploadpack'],
+  ['[submodule "s"]\n\tupdate = !x\n', 'submodule.s.update'],
+  ['[filter "f"]\n\tclean = x\n', 'filter.f.clean'],
+  ['no section at all', 'no section at all'],
+])('the key of %j that may run something: %s', (text, key) => {
+  expect(findActiveKey(text)).toBe(key);
+});

@@ -1,0 +1,178 @@
+/** The limits of a call as a whole, each broken for real. Calls of a session are watched; one
+ *  command alone has a control group where we may make one (test/cli/sandbox.test.ts). */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from '@jest/globals';
+import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
+import { openCallGroups } from '../../sandbox/launch/call-group.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
+
+const OTHER_UID = 61_001;
+const MIB = 2 ** 20;
+const hasPython = findProgram('python3') !== undefined;
+
+let host: TestHost | undefined;
+afterEach(async () => {
+  await host?.close();
+  host = undefined;
+});
+
+async function startReady(policy: Partial<SandboxPolicy>, uid?: number): Promise<TestHost> {
+  host = await startTestHost({ policy, ...(uid === undefined ? {} : { uid }) });
+  await host.initialize();
+  return host;
+}
+
+const users = isRoot ? [undefined, OTHER_UID] : [undefined];
+const on = hasBubblewrap && hasPython ? describe : describe.skip;
+
+const touch = (mib: number): string => `b"x" * (${mib} << 20)`;
+const bombs: readonly (readonly [name: string, script: string])[] = [
+  ['one process', `a = ${touch(300)}`],
+  [
+    'many small ones',
+    `import os\nfor i in range(12):\n if os.fork() == 0: break\na = ${touch(40)}`,
+  ],
+  ['shared memory', `import mmap\nm = mmap.mmap(-1, 300 << 20)\nm.write(${touch(300)})`],
+  [
+    'one that leaves its parent',
+    `import os\nif os.fork() or os.fork(): os._exit(0)\nos.setsid()\na = ${touch(300)}`,
+  ],
+  ['files in memory', `a = ${touch(90)}\nopen("/tmp/a", "wb").write(a)`],
+];
+
+on.each(users)('a call that uses too much (uid %s)', (uid) => {
+  test.each(bombs)('memory, %s: killed as a whole, by name', async (_, script) => {
+    const ready = await startReady({ memoryLimitBytes: 128 * MIB, tmpBytes: 256 * MIB }, uid);
+    writeFileSync(join(ready.workspace, 'bomb.py'), `${script}\nimport time; time.sleep(20)\n`);
+    const outcome = await ready.shell('python3 bomb.py; sleep 20');
+    expect(outcome).toMatchObject({
+      status: 'memory',
+      output: expect.stringMatching(/together they used .* MiB of memory; the limit is 128 MiB/),
+      exceeded: { limit: 'memory_limit_mb', max: 128 },
+    });
+    expect(outcome.exceeded?.value).toBeGreaterThanOrEqual(127);
+  });
+
+  test('many processes that share their pages are not counted for each', async () => {
+    const ready = await startReady({ memoryLimitBytes: 200 * MIB }, uid);
+    const script = `import os, time\na = ${touch(60)}\nfor i in range(10):\n if os.fork() == 0: break\ntime.sleep(0.6)`;
+    writeFileSync(join(ready.workspace, 'shared.py'), script);
+    expect(await ready.shell('python3 shared.py; sleep 0.6; echo fine')).toMatchObject({
+      status: 'ok',
+      output: 'fine\n',
+    });
+  });
+
+  test('processor time, of all processes together', async () => {
+    const ready = await startReady({ cpuMs: 300 }, uid);
+    const outcome = await ready.shell('for i in 1 2 3; do (while :; do :; done) & done; wait');
+    expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_cpu_secs' } });
+  });
+
+  test.each([
+    ['many files', 'i=0; while :; do i=$((i+1)); head -c 2000000 /dev/zero > f$i; done'],
+    [
+      'files that have no name any more',
+      'exec 5> a 6> b; rm a b; head -c 15000000 /dev/zero >&5; head -c 15000000 /dev/zero >&6; sleep 20',
+    ],
+  ])('disk, %s', async (_, script) => {
+    const ready = await startReady({ diskBytes: 20 * MIB }, uid);
+    const outcome = await ready.shell(script);
+    expect(outcome.status).toBe('killed');
+    expect(outcome.exceeded).toMatchObject({ limit: 'max_disk_mb', max: 20 });
+  });
+
+  test('files, however small', async () => {
+    const ready = await startReady({ filesMax: 500 }, uid);
+    const outcome = await ready.shell('i=0; while :; do i=$((i+1)); : > f$i; done');
+    expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_files', max: 500 } });
+  });
+
+  test('what a neighbour writes on the same disk is not its fault', async () => {
+    const ready = await startReady({ diskBytes: 4 * MIB, filesMax: 100 }, uid);
+    const call = ready.shell('sleep 0.8; echo fine');
+    const other = join(ready.base, 'other');
+    mkdirSync(other);
+    for (let i = 0; i < 300; i += 1) writeFileSync(join(other, `f${i}`), Buffer.alloc(64 * 1024));
+    expect(await call).toMatchObject({ status: 'ok', output: 'fine\n' });
+  });
+});
+
+test('a tool is chosen before our own processes when memory runs out', async () => {
+  const ready = await startReady({});
+  expect(await ready.shell('cat /proc/self/oom_score_adj')).toMatchObject({ output: '500\n' });
+});
+
+describe('control groups of calls', () => {
+  const limit = 64 * MIB;
+  const host = { pid: 7, startTicks: 8 };
+  const folders: string[] = [];
+  afterEach(() => {
+    for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+  });
+
+  function makeRoot(files: Readonly<Record<string, string>>): string {
+    const root = mkdtempSync(join(tmpdir(), 'prx-groups-'));
+    folders.push(root);
+    for (const [path, text] of Object.entries(files)) {
+      mkdirSync(join(root, path, '..'), { recursive: true });
+      writeFileSync(join(root, path), text);
+    }
+    return root;
+  }
+
+  test('v1: a folder for the host, a group for a call, used again', async () => {
+    const root = makeRoot({ 'memory/a/memory.limit_in_bytes': '1' });
+    const machine = { root, own: '4:memory:/a\n0::/\n', host, isAlive: () => true };
+    const groups = openCallGroups(machine, limit);
+    const first = groups?.take();
+    const path = join(root, 'memory/a/prx-tools-7-8/1');
+    expect(groups?.version).toBe('v1');
+    expect(readFileSync(join(path, 'memory.limit_in_bytes'), 'utf8')).toBe(String(limit));
+    writeFileSync(join(path, 'memory.oom_control'), 'oom_kill 3\n');
+    expect(await first?.join(42)).toBe(true);
+    expect(readFileSync(join(path, 'cgroup.procs'), 'utf8')).toBe('42');
+    expect(first?.wasOutOfMemory()).toBe(true);
+    first?.release();
+    expect(groups?.take()?.wasOutOfMemory()).toBe(false);
+    expect(readdirSync(join(root, 'memory/a/prx-tools-7-8'))).toContain('1');
+  });
+
+  test('v2: only beside a supervisor that divided its group', () => {
+    const root = makeRoot({ 'own/cgroup.subtree_control': 'memory pids' });
+    const machine = { root, host, isAlive: () => true };
+    expect(openCallGroups({ ...machine, own: '0::/own\n' }, limit)).toBeUndefined();
+    const groups = openCallGroups({ ...machine, own: '0::/own/prx-supervisor\n' }, limit);
+    groups?.take();
+    const path = join(root, 'own/prx-tools-7-8/1');
+    expect(groups?.version).toBe('v2');
+    expect(readFileSync(join(path, 'memory.max'), 'utf8')).toBe(String(limit));
+  });
+
+  test('no limit, or nothing to divide: none', () => {
+    const root = makeRoot({ 'memory/a/memory.limit_in_bytes': '1' });
+    const machine = { root, own: '4:memory:/a\n', host, isAlive: () => true };
+    expect(openCallGroups(machine, 0)).toBeUndefined();
+    expect(openCallGroups({ ...machine, own: '4:memory:/b\n' }, limit)).toBeUndefined();
+  });
+
+  test('those of a host that is gone are removed by the next', () => {
+    const root = makeRoot({ 'memory/a/memory.limit_in_bytes': '1' });
+    const gone = join(root, 'memory/a/prx-tools-1-2');
+    mkdirSync(join(gone, '1'), { recursive: true });
+    const isAlive = ({ pid }: { pid: number }): boolean => pid !== 1;
+    openCallGroups({ root, own: '4:memory:/a\n', host, isAlive }, limit);
+    expect(existsSync(gone)).toBe(false);
+  });
+});
