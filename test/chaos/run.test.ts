@@ -48,7 +48,7 @@ function readQuietly(path: string): string {
 
 describe('chaos', () => {
   test(
-    'holds every invariant for eight seconds, does its work, and leaves nothing behind',
+    'holds every invariant for eight seconds, does its work, and leaves nothing behind (FAULTS 69)',
     async () => {
       const before = scratch();
       const report = await run(new AbortController().signal, 8);

@@ -47,6 +47,19 @@ describe('a well-formed transcript asks for a step', () => {
   });
 });
 
+test('a compaction may have taken the first steps of the first turn, and of no other', () => {
+  const said = ['s-1.0:0', 's-1.1:0', 's-1.2:0'];
+  const steps = said.map((text) => ({ say: text, pauseMs: 0, calls: [], faults: [] }));
+  const own = { chaos: 's-1', steps };
+  const turn = { role: 'user', content: JSON.stringify(own) };
+  const later = assistant('s-1.1:0', 'call_s-1_1_0');
+  const cut = judge(system, turn, later, result('call_s-1_1_0'));
+  expect(cut.problems).toEqual([]);
+  expect(cut.question?.index).toBe(2);
+  const second = judge(system, user, assistant('one'), turn, later, result('call_s-1_1_0'));
+  expect(second.problems).toEqual([expect.stringContaining("said 's-1.0:0', not 's-1.1:0'")]);
+});
+
 /** [what is wrong, how it is said, the messages] */
 const broken: readonly (readonly [string, RegExp, readonly unknown[]])[] = [
   ['a call without a result', /calls a have no result/, [user, assistant('one two', 'a')]],

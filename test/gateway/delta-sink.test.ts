@@ -42,7 +42,7 @@ describe('createDeltaSink', () => {
     expect(log.records).toEqual(texts.map(([delta, text]) => ({ kind: 'delta', delta, text })));
   });
 
-  test('a slow reader gets fewer, longer deltas, and holds the stream over 64 Ki', async () => {
+  test('a slow reader gets fewer, longer deltas, and holds the stream over 64 Ki (FAULTS 37, 39)', async () => {
     const seen: string[] = [];
     let release: () => void = () => undefined;
     let arrived: () => void = () => undefined;

@@ -34,7 +34,7 @@ describe('redact', () => {
     ['forms of keys', 'sk-proj-abcdefgh12345678 rk-abcdefgh12345678', '[redacted] [redacted]'],
     ['bearer headers', 'authorization: Bearer abcd.efgh', 'authorization: [redacted]'],
     ['nothing else', 'ask-me task-force', 'ask-me task-force'],
-  ])('%s', (_name, text, expected) => {
+  ])('takes out: %s', (_name, text, expected) => {
     expect(redact(text, ['KEY', ''])).toBe(expected);
   });
 

@@ -274,7 +274,10 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
         return outcome;
       },
     },
-    notifications: { 'tool/cancel': ({ effect }) => void cancelled.add(effect) },
+    notifications: {
+      'sandbox/fingerprints': () => undefined,
+      'tool/cancel': ({ effect }) => void cancelled.add(effect),
+    },
   });
   void connection.notify('sandbox/ready', { pid: own.pid });
   openDoor(own, {

@@ -3,7 +3,7 @@
  *  its supervisor: what is in its queue then is lost, or written and never answered. */
 import { PrxError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
-import type { EventEnvelope } from '../../protocol/events.ts';
+import { type EventEnvelope, SYSTEM_SESSION } from '../../protocol/events.ts';
 import type {
   AppendRequest,
   AppendResult,
@@ -193,15 +193,11 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         () => readGlobal(disk, cursor, limit),
         () => disk.rows,
       ),
-    readHistory: (session) =>
-      read(
-        () => {
-          const known: readonly string[] = historyTypes;
-          const events = rowsOf(session).map(({ event }) => event);
-          return foldHistory(events.filter(({ type }) => known.includes(type)));
-        },
-        () => rowsOf(session),
-      ),
+    readHistory: (session) => {
+      const known: readonly string[] = historyTypes;
+      const rows = () => rowsOf(session).filter(({ event }) => known.includes(event.type));
+      return read(() => foldHistory(rows().map(({ event }) => event)), rows);
+    },
     readEffect: (session, effect) =>
       read(
         () =>
@@ -239,6 +235,16 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         () => rowsOf(id),
       ),
     listSessions: () => read(records, () => disk.rows),
+    countSessions: () =>
+      read(
+        () => {
+          const byState = Object.groupBy(records(), ({ state }) => state);
+          return Object.fromEntries(
+            Object.entries(byState).map(([state, each]) => [state, each.length]),
+          );
+        },
+        () => disk.rows,
+      ),
     resolveSession: (ref) =>
       read(
         () => {
@@ -308,6 +314,8 @@ function verify(disk: Disk) {
 function readPage(disk: Disk, session: string, { since, limit, epoch, types }: ReadOptions) {
   const rows = disk.sessions.get(session) ?? [];
   const last = rows.at(-1)?.event;
+  // The supervisor's own session is there before its first event.
+  if (last === undefined && session === SYSTEM_SESSION) return { events: [], next: 0, last_seq: 0 };
   if (last === undefined) throw new PrxError('SESSION_NOT_FOUND', `there is no session ${session}`);
   const at = rows[since - 1]?.event;
   const isLost = since > last.seq || (epoch !== undefined && (at?.epoch ?? 0) > epoch);

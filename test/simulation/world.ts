@@ -126,6 +126,7 @@ function toConfig(settings: Settings): Config {
 const installation = {
   node: 'node',
   ...programs,
+  mcp: 'mcp.js',
   workerReadable: ['/installation/'],
   isSource: true,
   threads: { writer: 'writer.js', reader: 'reader.js' },

@@ -1,9 +1,12 @@
-import { existsSync, statSync, truncateSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from '@jest/globals';
+import { realClock } from '../../base/clock.ts';
 import type { Store } from '../../store/contract.ts';
+import { verifyOffline } from '../../store/offline.ts';
 import { makeFolder, open, startFixture } from './setup.ts';
-import { created, delta, sessionId } from './setup-events.ts';
+import { created, delta, renamed, sessionId } from './setup-events.ts';
 
 /** Runs the appending program, kills it after `lines` acknowledgements, and gives the newest
  *  acknowledged sequence number of each session. */
@@ -33,7 +36,7 @@ async function lastSeq(store: Store, n: number): Promise<number> {
 }
 
 describe('a killed process', () => {
-  it('loses nothing that was acknowledged, and its epoch goes on', async () => {
+  it('loses nothing that was acknowledged, and its epoch goes on (FAULTS 51)', async () => {
     const folder = makeFolder();
     try {
       for (const lines of [1, 200, 700]) {
@@ -78,6 +81,66 @@ describe('a killed process', () => {
   }, 30_000);
 });
 
+describe('after an end that was not clean', () => {
+  it('all that is visible is written anew before anything else, so a lost page harms nobody (FAULTS 56)', async () => {
+    const folder = makeFolder();
+    try {
+      const acknowledged = await killWhileAppending(folder.path, 300);
+      const wal = join(folder.path, 'journal.db-wal');
+      expect(statSync(wal).size).toBeGreaterThan(100_000);
+      const store = await open(folder.path);
+      expect(statSync(wal).size).toBe(0);
+      for (const [n, seq] of acknowledged) {
+        expect(await lastSeq(store, n)).toBeGreaterThanOrEqual(seq);
+      }
+      await store.close();
+    } finally {
+      folder.remove();
+    }
+  }, 30_000);
+});
+
+describe('a log that was cut off', () => {
+  const FRAME_BYTES = 24 + 4096;
+
+  it('at any byte is a whole prefix of what was committed, and never anything else (FAULTS 52)', async () => {
+    const folder = makeFolder();
+    const cut = join(folder.path, 'cut');
+    const store = await open(join(folder.path, 'whole'));
+    await store.append({ events: [created(1)] });
+    for (let i = 1; i <= 12; i += 1) await store.append({ events: [renamed(`n${i}`), delta('d')] });
+    mkdirSync(cut);
+    for (const name of ['journal.db', 'journal.db-wal']) {
+      copyFileSync(join(folder.path, 'whole', name), join(cut, name));
+    }
+    await store.close();
+    const log = join(cut, 'journal.db-wal');
+    const whole = statSync(log).size;
+    const counts: number[] = [];
+    // Every byte of the last frame, and of each header before it; between them one of each 31.
+    for (let bytes = whole; bytes > whole - 12 * FRAME_BYTES; bytes -= 1) {
+      const inFrame = (bytes - 32) % FRAME_BYTES;
+      if (bytes < whole - FRAME_BYTES && inFrame > 24 && inFrame % 31 !== 0) continue;
+      truncateSync(log, bytes);
+      const db = new DatabaseSync(join(cut, 'journal.db'), { readOnly: true });
+      const seqs = db.prepare('SELECT seq FROM events ORDER BY id').all();
+      db.close();
+      rmSync(join(cut, 'journal.db-shm'), { force: true });
+      const count = seqs.length;
+      if (seqs.some(({ seq }, index) => seq !== index + 1)) throw new Error(`a hole at ${bytes}`);
+      if (counts.at(-1) === count) continue;
+      counts.push(count);
+      expect(verifyOffline({ stateDir: cut, clock: realClock })).toMatchObject({
+        problems: [],
+        events: count,
+      });
+    }
+    // Transactions go as a whole, the newest first.
+    expect(counts.slice(0, 3)).toEqual([25, 23, 21]);
+    folder.remove();
+  }, 60_000);
+});
+
 describe('the epoch', () => {
   const withBoots = async (
     boots: readonly { readonly bootId: string; readonly isClean: boolean }[],
@@ -103,7 +166,7 @@ describe('the epoch', () => {
     ['stays when the process died', [false, true], ['a', 'a'], [1, 1]],
     ['rises when the machine died', [false, true, true], ['a', 'b', 'b'], [1, 2, 2]],
     ['rises when nobody knows', [false, true], ['', ''], [1, 2]],
-  ])('%s', async (_, clean, bootIds, expected) => {
+  ])('its number %s', async (_, clean, bootIds, expected) => {
     const boots = bootIds.map((bootId, i) => ({ bootId, isClean: clean[i] ?? true }));
     expect(await withBoots(boots)).toEqual(expected);
   });

@@ -204,7 +204,7 @@ describe('foldHistory', () => {
     ]);
   });
 
-  it('ignores a type that it does not know', () => {
+  it('ignores a type that it does not know (FAULTS 59)', () => {
     const unknown = { ...input('in_x'), type: 'of.tomorrow' };
     expect(foldHistory(journal(start(1), unknown, answer(1, 1), end(1))).turns).toHaveLength(1);
   });

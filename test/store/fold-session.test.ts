@@ -52,6 +52,7 @@ const unfinished = (...ids: string[]): SessionRecord => ({
 const message = { text: 'hi', tool_calls: [] };
 const resolved = (decision: 'approve' | 'deny', scope: 'once' | 'session') =>
   at(9, 'approval.resolved', { call_id: approval.call_id, decision, by: 'user', scope }, 1);
+const denied = { call_id: approval.call_id, tool: 'shell', digest: 'd' };
 const answered = { open_turn: { ...openTurn, unfinished: [approval.call_id] } };
 
 interface Row {
@@ -285,10 +286,16 @@ const rows: readonly Row[] = [
     change: { approvals: [], approved_tools: ['shell'], ...answered },
   },
   {
-    name: 'approval.resolved with a denial remembers nothing',
+    name: 'approval.resolved with a denial remembers the call for its turn, and approves nothing',
     from: withApproval,
     event: resolved('deny', 'session'),
-    change: { approvals: [], ...answered },
+    change: { approvals: [], open_turn: { ...answered.open_turn, denied: [denied] } },
+  },
+  {
+    name: 'approval.resolved for the session remembers what the request says it covers',
+    from: { ...withApproval, approvals: [{ ...approval, covers: ['a', 'b'] }] },
+    event: resolved('approve', 'session'),
+    change: { approvals: [], approved_tools: ['a', 'b'], ...answered },
   },
   {
     name: 'worker.started raises the generation',

@@ -10,7 +10,7 @@ import { created } from './setup-events.ts';
 const NOBODY = 65534;
 
 describe('one state directory', () => {
-  it('is held by one process: a second one is told who; after its death it is free', async () => {
+  it('is held by one process: a second one is told who; after its death it is free (FAULTS 60)', async () => {
     const folder = makeFolder();
     const { program, line } = await startFixture('hold', folder.path);
     expect(await line).toBe('held\n');
@@ -26,6 +26,25 @@ describe('one state directory', () => {
     await store.close();
     folder.remove();
   });
+
+  it('is won by one of two that start at once, each time; the other writes nothing (FAULTS 60)', async () => {
+    const folder = makeFolder();
+    for (let round = 0; round < 3; round += 1) {
+      const both = await Promise.all([1, 2].map(() => startFixture('hold', folder.path)));
+      const lines = await Promise.all(both.map(({ line }) => line));
+      const winners = lines.filter((line) => line === 'held\n');
+      expect([winners.length, lines.join()]).toEqual([
+        1,
+        expect.stringContaining('ALREADY_RUNNING'),
+      ]);
+      for (const { program } of both) program.kill('SIGKILL');
+      await Promise.all(both.map(({ program }) => program.exited));
+    }
+    const store = await open(folder.path);
+    expect((await store.verify()).problems).toEqual([]);
+    await store.close();
+    folder.remove();
+  }, 60_000);
 
   it('is held against a second opener in the same process, by whatever name', async () => {
     const folder = makeFolder();
@@ -98,7 +117,7 @@ describe('the schema', () => {
     folder.remove();
   };
 
-  it('goes from any older version to the newest, each step once', () =>
+  it('goes from any older version to the newest, each step once (FAULTS 59)', () =>
     withDatabase((db) => {
       migrate(db);
       migrate(db);
@@ -124,7 +143,7 @@ describe('the schema', () => {
   it.each([
     ['a newer version', 'PRAGMA user_version = 99', /version 99.*knows versions up to 2.*newer/],
     ['another program', 'PRAGMA application_id = 7', /database of another program/],
-  ])('of %s is refused', async (_, sql, message) => {
+  ])('of %s is refused (FAULTS 59)', async (_, sql, message) => {
     const folder = makeFolder();
     await (await open(folder.path)).close();
     const db = new DatabaseSync(join(folder.path, 'journal.db'));

@@ -121,7 +121,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
   }
 }
 
-(canCompile ? describe : describe.skip)('the n-th call fails [FAULTS 55, 56]', () => {
+(canCompile ? describe : describe.skip)('the n-th call fails', () => {
   it.each([
     ['write', 'ENOSPC', ENOSPC, 13, 3],
     ['write', 'EIO', EIO, 17, 2],
@@ -129,7 +129,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
     ['open', 'EMFILE', EMFILE, 2, 2],
     ['truncate', 'EIO', EIO, 1, 1],
   ])(
-    '%s: %s',
+    '%s: %s (FAULTS 55, 56)',
     async (call, _, errno, stride, least) => {
       expect(await failEach(call, errno, { stride })).toBeGreaterThanOrEqual(least);
     },
@@ -143,7 +143,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
     ['write', 'EIO', EIO],
     ['write', 'EROFS, as on a file system that was mounted read-only', EROFS],
   ])(
-    '%s: %s: it is refused by name, goes on by itself, and the journal tells',
+    '%s: %s: it is refused by name, goes on by itself, and the journal tells (FAULTS 55)',
     async (call, _, errno) => {
       lives += 1;
       const stateDir = join(folder.path, `life-${lives}`);
@@ -164,7 +164,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
   );
 
   it(
-    'sync: EIO is for good: nothing more is acknowledged, a new start reads what is there',
+    'sync: EIO is for good: nothing more is acknowledged, a new start reads what is there (FAULTS 56)',
     async () => {
       lives += 1;
       const stateDir = join(folder.path, `life-${lives}`);
@@ -192,7 +192,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
     }
   }
 
-  it('that is full: refused, reading goes on; with room again it resumes by itself', () =>
+  it('that is full: refused, reading goes on; with room it resumes by itself (FAULTS 55)', () =>
     withMount('8m', async (path) => {
       const stateDir = join(path, 'state');
       const store = await open(stateDir);

@@ -104,8 +104,8 @@ function expectMended(stateDir: string): void {
   }
 }
 
-describe('a file of which [FAULTS 53, 54]', () => {
-  it('a bit flipped is never silently different, and is mended', () => {
+describe('a file of which', () => {
+  it('a bit flipped is never silently different, and is mended (FAULTS 53)', () => {
     const size = readFileSync(join(folder.path, 'whole', 'journal.db')).length;
     const counts = { unnoticed: 0, noticed: 0, refused: 0 };
     for (let i = 0; i < 250; i += 1) {
@@ -133,7 +133,7 @@ describe('a file of which [FAULTS 53, 54]', () => {
     expect(counts.noticed).toBeGreaterThan(100);
   }, 120_000);
 
-  it('any page was zeroed keeps every other page, and itself aside', () => {
+  it('any page was zeroed keeps every other page, and itself aside (FAULTS 54)', () => {
     const size = readFileSync(join(folder.path, 'whole', 'journal.db')).length;
     const whole = [...original.values()].flatMap(toContent).length;
     let [mended, costly] = [0, 0];
@@ -173,7 +173,7 @@ describe('a damaged session', () => {
     return stateDir;
   };
 
-  it('[event:store.repaired] keeps what is valid; the rest is aside, the epoch rises', async () => {
+  it('[event:store.repaired] keeps what is valid; the rest is aside, the epoch rises (FAULTS 53, 54)', async () => {
     const stateDir = flip(2, 20);
     expect(verifyOffline(options(stateDir)).problems).toMatchObject([
       { session: sessionId(2), seq: 20 },
@@ -290,7 +290,7 @@ describe('where nothing can be done', () => {
     empty.remove();
   });
 
-  it('a journal of the version before is brought up to date and verified', () => {
+  it('a journal of the version before is brought up to date and verified (FAULTS 59)', () => {
     const stateDir = makeCopy(() => undefined);
     sql(
       stateDir,

@@ -66,7 +66,7 @@ const turnOf = (turn: number) => [
 const ids = (records: readonly { readonly id: string }[]) => records.map(({ id }) => id);
 
 describe('sessions', () => {
-  it('are listed newest first, by state and by label', () =>
+  it('are listed newest first, by state and by label, and counted by state', () =>
     withStore(async (store) => {
       await store.append({ events: [created(1, { labels: { team: 'a', x: 'y' } })] });
       await store.append({ events: [created(2, { labels: { team: 'b' } })] });
@@ -76,6 +76,7 @@ describe('sessions', () => {
       expect(ids(await store.listSessions({ states: ['stopped', 'failed'] }))).toEqual([two]);
       expect(ids(await store.listSessions({ labels: { team: 'a', x: 'y' } }))).toEqual([one]);
       expect(ids(await store.listSessions({ labels: { team: 'a', x: 'z' } }))).toEqual([]);
+      expect(await store.countSessions()).toEqual({ created: 1, stopped: 1 });
     }));
 
   it('are found by id, name, a part of the id, and @last', () =>
@@ -104,7 +105,7 @@ describe('sessions', () => {
       await expect(resolve('alpha')).rejects.toMatchObject(ambiguous);
     }));
 
-  it('that have something to go on with are listed, unchanged, at the next start', async () => {
+  it('that have something to go on with are listed, unchanged, at the next start (FAULTS 62)', async () => {
     const folder = makeFolder();
     const before = await open(folder.path);
     await before.append({ events: [created(1), ...turnOf(1), created(2), created(3)] });

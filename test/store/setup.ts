@@ -45,6 +45,45 @@ export async function withStore(
   }
 }
 
+/** Syncs that are done when the test says so, however slow the machine is. */
+export interface SyncGate {
+  /** For the store's faults. */
+  readonly syncsAllowed: SharedArrayBuffer;
+  /** From now on `more` syncs are done beyond those that were allowed before. */
+  allow(more: number): void;
+}
+
+const ALL_SYNCS = 2 ** 30;
+
+/** Runs `test` with a store whose syncs pass the gate: the first one, that of the opening, is
+ *  allowed, the next ones wait. When the test has ended all are. */
+export async function withSyncGate(
+  test: (store: Store, gate: SyncGate) => Promise<void>,
+  options: Partial<StoreOptions> = {},
+): Promise<void> {
+  const syncsAllowed = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const allowed = new Int32Array(syncsAllowed);
+  const gate: SyncGate = {
+    syncsAllowed,
+    allow(more) {
+      Atomics.add(allowed, 0, more);
+      Atomics.notify(allowed, 0);
+    },
+  };
+  gate.allow(1);
+  const faults = { ...options.faults, syncsAllowed };
+  await withStore(
+    async (store) => {
+      try {
+        await test(store, gate);
+      } finally {
+        gate.allow(ALL_SYNCS);
+      }
+    },
+    { ...options, faults },
+  );
+}
+
 const programs = {
   'append-loop': new URL('./fixtures/append-loop.ts', import.meta.url),
   hold: new URL('./fixtures/hold.ts', import.meta.url),

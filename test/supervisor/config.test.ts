@@ -141,8 +141,66 @@ describe('a mistake names file, key, value, rule and the nearest key', () => {
   });
 
   test('[config:security.sandbox.network] [config:security.approval.on_timeout] what is not offered is refused', () => {
-    expect(problemOf('[security.sandbox]\nnetwork = "full"').message).toMatch(/network = "full"/);
+    expect(problemOf('[security.sandbox]\nnetwork = "some"').message).toMatch(/network = "some"/);
     expect(problemOf('[security.approval]\non_timeout = "allow"').message).toMatch(/on_timeout/);
+  });
+});
+
+describe('[config:security.sandbox.allowed_domains] the network of tools', () => {
+  const written = (keys: string) => `[security.sandbox]\n${keys}`;
+
+  test.each(['*', '*.com', 'https://example.org', 'example.org/path', 'a b'])(
+    '%s is no domain',
+    (text) => {
+      const { message } = problemOf(written(`allowed_domains = ["${text}"]`));
+      expect(message).toMatch(/allowed_domains\.0.*a host \(example\.org\), a wildcard/);
+    },
+  );
+
+  test('an allow-list without a sandbox is refused: nothing would enforce it', () => {
+    const { message } = problemOf(written('backend = "none"\nnetwork = "allowlist"'));
+    expect(message).toMatch(/network = "allowlist" needs a sandbox.*backend = "auto"/);
+  });
+
+  test('what is written is what tools get', () => {
+    const keys = 'network = "allowlist"\nallowed_domains = ["*.example.org", "10.0.0.5:80"]';
+    const { sandbox } = load(written(keys)).config.raw.security;
+    expect(sandbox).toMatchObject({
+      network: 'allowlist',
+      allowed_domains: ['*.example.org', '10.0.0.5:80'],
+      allowed_methods: [],
+    });
+  });
+});
+
+describe('secrets', () => {
+  const inject = (keys: string) => `[secrets.inject.KEY]\ndomain = "example.org"\n${keys}`;
+
+  test('[config:secrets.inject.<name>.header] [config:secrets.inject.<name>.format] as a bearer token by default', () => {
+    expect(load(inject('')).config.raw.secrets.inject).toEqual({
+      KEY: { domain: 'example.org', header: 'Authorization', format: 'Bearer {value}' },
+    });
+  });
+
+  test.each([
+    ['header = "Host"', /KEY\.header = "Host": a header that carries a value/],
+    ['header = "Content-Length"', /frames the request/],
+    ['header = "X Y"', /the name of a header/],
+    ['format = "Bearer"', /KEY\.format = "Bearer": one line with \{value\} in it/],
+    ['format = "a\\n{value}"', /one line with/],
+  ])('%s is refused', (keys, message) => {
+    expect(problemOf(inject(keys)).message).toMatch(message);
+  });
+
+  test('the key of the vault comes from one place', () => {
+    const { message } = problemOf('[secrets]\nkey_file = "/k"\nkey_env = "K"');
+    expect(message).toMatch(/has key_file and key_env; the key of the vault comes from one place/);
+  });
+
+  test('[config:provider.api_key_secret] a key in the vault is a key', () => {
+    const { config } = load('[provider]\napi_key_secret = "OPENAI"');
+    expect(config.provider.kind).toBe('openai');
+    expect(config.providerSource).toBe('provider.api_key_secret is set');
   });
 });
 

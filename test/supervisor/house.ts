@@ -28,7 +28,10 @@ export interface HouseSpec {
   readonly env?: Readonly<Record<string, string>>;
   readonly script?: Partial<MachineScript>;
   readonly clock?: Clock;
-  readonly probe?: Probe;
+  /** Whose time the events get; absent: the real one. */
+  readonly storeClock?: Clock;
+  /** Several: one for each time it is asked, the last one from then on. */
+  readonly probe?: Probe | readonly Probe[];
   readonly stateDir?: string;
   readonly faults?: StoreOptions['faults'];
   /** Puts something between the supervisor and its store. */
@@ -62,6 +65,7 @@ export type Match = string | ((event: EventEnvelope) => boolean);
 const programs: Programs = {
   node: 'node',
   ...programNames,
+  mcp: 'mcp.js',
   workerReadable: ['/installation/'],
   isSource: true,
   threads: { writer: 'writer.js', reader: 'reader.js' },
@@ -81,12 +85,17 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
   const machine = createMachine({ gateway: answers({}), host: runsEverything(), ...spec.script });
   const faults = spec.faults === undefined ? {} : { faults: spec.faults };
   const logger = silentLogger;
-  const opened = await openStore({ stateDir, clock: realClock, logger, ...faults });
+  const opened = await openStore({
+    ...{ stateDir, clock: spec.storeClock ?? realClock, logger },
+    ...faults,
+  });
   const store = spec.wrapStore?.(opened) ?? opened;
   let markStopped: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => {
     markStopped = resolve;
   });
+  const probes = [spec.probe ?? { level: 'bubblewrap' }].flat();
+  const lastProbe = probes.at(-1) ?? { level: 'none' };
   const runtime = createRuntime({
     clock: spec.clock ?? realClock,
     random: realRandom,
@@ -100,7 +109,7 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
     env,
     programs,
     version: '0.0.0-test',
-    probe: async () => spec.probe ?? { level: 'bubblewrap' },
+    probe: async () => probes.shift() ?? lastProbe,
     onReloaded: () => undefined,
     onStopped: markStopped,
   });

@@ -16,6 +16,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { routeTable } from '../../api/routes/index.ts';
 import { silentLogger } from '../../base/logger.ts';
 import { type Retention, startRetention } from '../../supervisor/retention.ts';
+import { noTokens } from '../api/no-tokens.ts';
 import { createHouse, demolish, type House } from './house.ts';
 import { answers } from './script.ts';
 import { createSteppedClock } from './stepped-clock.ts';
@@ -35,6 +36,7 @@ async function readyz(house: House) {
   const route = routeTable.find(({ path }) => path === '/readyz');
   const answer = await route?.handler({
     supervisor: house.supervisor,
+    tokens: noTokens,
     params: {},
     query: {},
     body: undefined,
@@ -42,6 +44,8 @@ async function readyz(house: House) {
     by: 'socket',
     hasScope: () => true,
     describe: () => undefined,
+    page: { find: () => undefined },
+    signal: new AbortController().signal,
   });
   return answer?.kind === 'json' ? answer : undefined;
 }
@@ -261,7 +265,7 @@ describe('retention', () => {
       expect(await retention.sweep()).toBe(0);
     }));
 
-  test('a clock that jumped removes nothing for a day [FAULTS 21]', () =>
+  test('a clock that jumped removes nothing for a day (FAULTS 21)', () =>
     withRetention({ retention_days: 7, retention_events: 0 }, async (house, retention, time) => {
       const closed = await house.create();
       await house.supervisor.close(closed, 'test');

@@ -55,7 +55,10 @@ export function serveHost(own: FakeProcess, transport: Transport, script: () => 
         return answer;
       },
     },
-    notifications: { 'tool/cancel': ({ effect }) => cancels.get(effect)?.() },
+    notifications: {
+      'sandbox/fingerprints': () => undefined,
+      'tool/cancel': ({ effect }) => cancels.get(effect)?.(),
+    },
   });
   void connection.notify('sandbox/ready', { pid: own.pid });
   void connection.closed.then(async () => {

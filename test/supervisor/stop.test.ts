@@ -34,7 +34,7 @@ async function stop(house: House): Promise<void> {
 }
 
 describe('a graceful stop', () => {
-  test('under a model call: no failure is journaled, its end is adopted (regression)', async () => {
+  test('under a model call: no failure is journaled, its end is adopted (regression) (FAULTS 66)', async () => {
     let spool = '';
     const gateway = answers({
       '1.1': async (request, handle) => {
@@ -62,7 +62,7 @@ describe('a graceful stop', () => {
     expect(types.filter((type) => type === 'model.started')).toHaveLength(1);
   });
 
-  test('under a tool call: it is not written off, nor run again (regression)', async () => {
+  test('under a tool call: it is not written off, nor run again (regression) (FAULTS 66)', async () => {
     let spool = '';
     const finished = createLatch();
     const gateway = answers({ '1.1': say('', [call('a', 'make')]) });

@@ -144,13 +144,15 @@ describe('[agent]', () => {
       const live = reader.next();
       await house.send(id, 'one');
       await live;
+      // It reads pages too, which are shared: so before what is to be read, and not after.
+      await house.turnDone(id);
       // Not read while these come in.
       for (let count = 0; count < 6; count += 1) {
         await house.supervisor.renameSession(id, `n${count}`);
       }
-      await house.turnDone(id);
       const before = reads;
-      for (let count = 0; count < 6; count += 1) await reader.next();
+      const last = house.runtime.bus.publishedSeq(id);
+      for (let seq = 0; seq !== last; seq = (await reader.next()).value?.seq ?? last);
       end.abort();
       return reads - before;
     };
@@ -209,16 +211,18 @@ describe('[provider]', () => {
 });
 
 describe('[security]', () => {
-  test('[config:security.sandbox.read_only_paths] [config:security.sandbox.writable_paths] [config:security.sandbox.timeout_secs] [config:security.sandbox.memory_limit_mb] [config:security.sandbox.max_pids] [config:security.sandbox.max_output_bytes] [config:security.sandbox.max_disk_mb] [config:security.sandbox.env_allowlist] reach the host', async () => {
+  test('[config:security.sandbox.read_only_paths] [config:security.sandbox.writable_paths] [config:security.sandbox.timeout_secs] [config:security.sandbox.memory_limit_mb] [config:security.sandbox.max_pids] [config:security.sandbox.max_output_bytes] [config:security.sandbox.max_disk_mb] [config:security.sandbox.max_cpu_secs] [config:security.sandbox.max_files] [config:security.sandbox.env_allowlist] reach the host', async () => {
     const toml = `
       [security.sandbox]
       read_only_paths = ["/opt/a"]
       writable_paths = ["/opt/b"]
       timeout_secs = 5
-      memory_limit_mb = 4096
+      memory_limit_mb = 64
+      max_cpu_secs = 3
       max_pids = 7
       max_output_bytes = 8000
       max_disk_mb = 9
+      max_files = 11
       env_allowlist = ["LANG", "UNSET"]
     `;
     const { policy, events, house } = await run(toml, { env: { LANG: 'C', SECRET: 's' } });
@@ -227,7 +231,10 @@ describe('[security]', () => {
       readOnlyPaths: ['/opt/a'],
       writablePaths: ['/opt/b'],
       timeoutMs: 5000,
-      memoryLimitBytes: 4096 * 2 ** 20,
+      memoryLimitBytes: 64 * 2 ** 20,
+      cpuMs: 3000,
+      filesMax: 11,
+      diskBytes: 9 * 2 ** 20,
       maxPids: 7,
       maxOutputBytes: 8000,
       tmpBytes: 9 * 2 ** 20,
@@ -240,7 +247,12 @@ describe('[security]', () => {
       join(house.stateDir, 'test-config.toml'),
     ]);
     expect(dataOf(events, 'tool.started')).toMatchObject([
-      { limits: { timeout_secs: 5, memory_limit_mb: 4096, max_pids: 7, max_output_bytes: 8000 } },
+      {
+        limits: {
+          ...{ timeout_secs: 5, memory_limit_mb: 64, max_cpu_secs: 3, max_pids: 7 },
+          ...{ max_output_bytes: 8000, max_disk_mb: 9, max_files: 11 },
+        },
+      },
     ]);
   });
 
@@ -252,6 +264,31 @@ describe('[security]', () => {
     expect(dataOf(none.events, 'tool.started')).toMatchObject([{ level: 'none' }]);
     await demolish();
     expect((await run('', { probe })).host.runs).toEqual([]);
+  });
+
+  test.each([
+    ['none', [], 'deny', 'built-in default at sandbox level none, approve=never'],
+    ['auto', ['1.1.1'], 'allow', 'built-in default'],
+  ])(
+    '[config:security.tool_policy.default] unset, backend %s: %j run unasked',
+    async (backend, runs, decision, rule) => {
+      const toml = `[security.sandbox]\nbackend = "${backend}"`;
+      const { host, events } = await run(toml, { create: { approve: 'never' } });
+      expect(host.runs).toEqual(runs);
+      expect(dataOf(events, 'tool.decided')).toMatchObject([{ decision, rule }]);
+    },
+  );
+
+  test('a call names the policy it runs under, which changes with it', async () => {
+    const policies: unknown[] = [];
+    for (const seconds of [5, 6]) {
+      const { events } = await run(`[security.sandbox]\ntimeout_secs = ${seconds}`);
+      const [started] = dataOf<{ policy: string }>(events, 'tool.started');
+      policies.push(started?.policy);
+      await demolish();
+    }
+    expect(policies).toEqual([expect.stringMatching(/^[0-9a-f]{16}$/), expect.anything()]);
+    expect(policies[0]).not.toBe(policies[1]);
   });
 
   test('[config:security.sandbox.minimum_level] a level below it is refused by name', async () => {

@@ -96,7 +96,7 @@ describe('a worker process', () => {
     expect(await child.exited).toEqual({ code: 0, signal: undefined });
   });
 
-  test('keeps what is printed away from the pipe', async () => {
+  test('keeps what is printed away from the pipe (FAULTS 36)', async () => {
     const child = await startWorker(['--import', fixture('noise.mjs')]);
     const errors = text(child.stderr);
     const { worker, ready, initialize, run } = connect(child);
@@ -108,7 +108,7 @@ describe('a worker process', () => {
     expect(await errors).toContain('noise from console.log\nnoise from process.stdout\n');
   });
 
-  test('that writes past its streams is found out', async () => {
+  test('that writes past its streams is found out (FAULTS 36)', async () => {
     const child = await startWorker(['--import', fixture('stray.mjs')]);
     const { worker } = connect(child);
     expect(await worker.closed).toMatchObject({

@@ -1,4 +1,5 @@
-/** Control groups, on a made-up tree: no kernel takes part, so what is shown is what we write. */
+/** Control groups, on a made-up tree: no kernel takes part, so what is shown is what we write. The
+ *  kernel's own (v1) are in cgroup-real.test.ts. */
 import {
   existsSync,
   mkdirSync,
@@ -14,12 +15,22 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { openCgroups } from '../../../supervisor/children/cgroup.ts';
 
 const folders: string[] = [];
-const isOurs = (pid: number): boolean => pid < 100;
+const killed: number[] = [];
+const ports = {
+  isOurs: (pid: number): boolean => pid < 100,
+  kill: (pid: number) => void killed.push(pid),
+};
 const MIB = 2 ** 20;
 
 afterEach(() => {
+  killed.splice(0);
   for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
 });
+
+function readAll(folder: string): Record<string, string> {
+  const names = readdirSync(folder);
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(folder, name), 'utf8')]));
+}
 
 function createRoot(group: string, files: Readonly<Record<string, string>>): string {
   const root = mkdtempSync(join(tmpdir(), 'prx-cgroup-'));
@@ -29,25 +40,35 @@ function createRoot(group: string, files: Readonly<Record<string, string>>): str
   return root;
 }
 
-const v2 = { 'cgroup.controllers': 'cpu memory pids\n', 'cgroup.procs': '10\n11\n' };
-const own2 = '0::/unit.service\n';
+const v2 = { 'cgroup.controllers': 'cpu memory pids\n', 'cgroup.procs': '' };
+const own2 = '0::/unit.service/supervisor\n';
+
+/** A unit with DelegateSubgroup=supervisor. */
+function createUnit(files: Readonly<Record<string, string>> = v2): string {
+  const root = createRoot('unit.service', files);
+  mkdirSync(join(root, 'unit.service', 'supervisor'));
+  writeFileSync(join(root, 'unit.service', 'supervisor', 'cgroup.procs'), '10\n11\n');
+  return root;
+}
 
 describe('v2, delegated', () => {
-  test('we move into a leaf, and each worker has one with its limits', () => {
-    const root = createRoot('unit.service', v2);
+  test('each worker has a group beside ours, with its limits', () => {
+    const root = createUnit();
     const group = join(root, 'unit.service');
-    const cgroups = openCgroups({ root, own: own2, isOurs });
+    const cgroups = openCgroups({ root, own: own2, ...ports });
     expect(cgroups?.version).toBe('v2');
-    expect(readFileSync(join(group, 'cgroup.subtree_control'), 'utf8')).toBe('+memory +pids');
-    expect(readFileSync(join(group, 'prx-supervisor', 'cgroup.procs'), 'utf8')).toBe('11');
+    expect(cgroups?.controllers).toEqual(['memory', 'pids', 'cpu']);
+    expect(readFileSync(join(group, 'cgroup.subtree_control'), 'utf8')).toBe('+cpu');
+    expect(readFileSync(join(group, 'supervisor', 'cpu.weight'), 'utf8')).toBe('400');
 
-    const enclosure = cgroups?.enclose([20, 21], 512 * MIB);
+    const spec = { kind: 'worker', pids: [20, 21], memoryBytes: 512 * MIB } as const;
+    const enclosure = cgroups?.enclose(spec);
     const leaf = join(group, 'prx-worker-20');
-    const written = readdirSync(leaf).map((name) => [name, readFileSync(join(leaf, name), 'utf8')]);
-    expect(Object.fromEntries(written)).toEqual({
+    expect(readAll(leaf)).toEqual({
       'memory.max': String(512 * MIB),
       'memory.oom.group': '1',
       'pids.max': '128',
+      'cpu.weight': '100',
       'cgroup.procs': '21',
     });
     expect(enclosure?.wasOutOfMemory()).toBe(false);
@@ -55,42 +76,82 @@ describe('v2, delegated', () => {
     expect(enclosure?.wasOutOfMemory()).toBe(true);
   });
 
-  test('empty groups of an earlier supervisor go', () => {
-    const root = createRoot('unit.service', v2);
-    mkdirSync(join(root, 'unit.service', 'prx-worker-99'));
-    openCgroups({ root, own: own2, isOurs });
-    expect(existsSync(join(root, 'unit.service', 'prx-worker-99'))).toBe(false);
+  test('a sandbox host has the same share of the processor, and no limit of memory', () => {
+    const root = createUnit();
+    openCgroups({ root, own: own2, ...ports })?.enclose({ kind: 'host', pids: [30] });
+    const written = readAll(join(root, 'unit.service', 'prx-host-30'));
+    expect(written).toEqual({ 'cpu.weight': '100', 'cgroup.procs': '30' });
+  });
+
+  test('without the processor controller the rest is set all the same', () => {
+    const files = { ...v2, 'cgroup.controllers': 'memory pids\n' };
+    const root = createUnit(files);
+    const cgroups = openCgroups({ root, own: own2, ...ports });
+    expect(cgroups?.controllers).toEqual(['memory', 'pids']);
+    const control = join(root, 'unit.service', 'cgroup.subtree_control');
+    expect(readFileSync(control, 'utf8')).toBe('+memory +pids');
+  });
+
+  test('at its exit, what a child left running in its group is killed as a whole', () => {
+    const root = createUnit();
+    const cgroups = openCgroups({ root, own: own2, ...ports });
+    const enclosure = cgroups?.enclose({ kind: 'worker', pids: [20], memoryBytes: MIB });
+    const leaf = join(root, 'unit.service', 'prx-worker-20');
+    writeFileSync(join(leaf, 'cgroup.kill'), '');
+    enclosure?.remove();
+    expect(readFileSync(join(leaf, 'cgroup.kill'), 'utf8')).toBe('1');
+    expect(killed).toEqual([]);
+  });
+
+  test('empty groups of an earlier supervisor go, at the start and at each sweep', () => {
+    const root = createUnit();
+    const dead = (name: string) => {
+      mkdirSync(join(root, 'unit.service', name));
+      return () => existsSync(join(root, 'unit.service', name));
+    };
+    const [worker, host, stranger] = [dead('prx-worker-99'), dead('prx-host-98'), dead('prx-x')];
+    const cgroups = openCgroups({ root, own: own2, ...ports });
+    expect([worker(), host(), stranger()]).toEqual([false, false, true]);
+    const later = dead('prx-worker-97');
+    expect(cgroups?.sweep()).toEqual(['prx-worker-97']);
+    expect([later(), stranger()]).toEqual([false, true]);
   });
 
   test.each([
     ['in the root group', v2, '0::/\n'],
-    ['beside a stranger', { ...v2, 'cgroup.procs': '10\n4000\n' }, own2],
+    ['in a group below the root group', v2, '0::/supervisor\n'],
+    ['in the delegated group itself', v2, '0::/unit.service\n'],
+    ['beside a stranger', { ...v2, 'cgroup.procs': '4000\n' }, own2],
     ['without the controller', { ...v2, 'cgroup.controllers': 'cpu pids\n' }, own2],
-    ['where there is no such group', v2, '0::/elsewhere\n'],
-    ['by a path that leads out', v2, '0::/../unit.service\n'],
+    ['where there is no such group', v2, '0::/elsewhere/supervisor\n'],
+    ['by a path that leads out', v2, '0::/../unit.service/supervisor\n'],
   ])('%s nothing is touched', (_, files, own) => {
-    const root = createRoot('unit.service', files);
-    expect(openCgroups({ root, own, isOurs })).toBeUndefined();
-    expect(readdirSync(join(root, 'unit.service')).sort()).toEqual(Object.keys(files).sort());
+    const root = createUnit(files);
+    const before = readdirSync(root, { recursive: true }).sort();
+    expect(openCgroups({ root, own, ...ports })).toBeUndefined();
+    expect(readdirSync(root, { recursive: true }).sort()).toEqual(before);
   });
 });
 
 describe('v1', () => {
   const own = '5:pids:/\n4:cpu,memory:/unit\n0::/\n';
 
-  test('each worker has a group with its limit', () => {
+  test('each worker has a group with its limit; without a group kill each is killed', () => {
     const root = createRoot('memory/unit', { 'cgroup.procs': '10\n' });
-    const cgroups = openCgroups({ root, own, isOurs });
+    const cgroups = openCgroups({ root, own, ...ports });
     expect(cgroups?.version).toBe('v1');
-    const enclosure = cgroups?.enclose([20], MIB);
+    const enclosure = cgroups?.enclose({ kind: 'worker', pids: [20], memoryBytes: MIB });
     const leaf = join(root, 'memory', 'unit', 'prx-worker-20');
     expect(readFileSync(join(leaf, 'memory.limit_in_bytes'), 'utf8')).toBe(String(MIB));
     writeFileSync(join(leaf, 'memory.oom_control'), 'oom_kill_disable 0\noom_kill 2\n');
     expect(enclosure?.wasOutOfMemory()).toBe(true);
+    expect(cgroups?.controllers).toEqual(['memory']);
+    enclosure?.remove();
+    expect(killed).toEqual([20]);
   });
 
   test('beside a stranger nothing is touched', () => {
     const root = createRoot('memory/unit', { 'cgroup.procs': '4000\n' });
-    expect(openCgroups({ root, own, isOurs })).toBeUndefined();
+    expect(openCgroups({ root, own, ...ports })).toBeUndefined();
   });
 });

@@ -37,7 +37,7 @@ function start(isHeld?: () => boolean) {
   return { clock, state, child, pass, exited };
 }
 
-test('two missed in a row: killed as unresponsive, within two heartbeats', async () => {
+test('two missed in a row: killed as unresponsive, within two heartbeats (FAULTS 13)', async () => {
   const { clock, state, pass, exited } = start();
   await pass(INTERVAL_MS);
   await pass(INTERVAL_MS / 2);
@@ -56,6 +56,32 @@ test('one missed and one answered is none', async () => {
   clock.advance(INTERVAL_MS / 2);
   await pass(INTERVAL_MS);
   expect(state.killed).toBeUndefined();
+});
+
+test('a worker that stands still for 2 s at each of a hundred pings is not killed (FAULTS 16)', async () => {
+  const clock = createSteppedClock();
+  const blockMs = 2000;
+  let [answers, killed] = [0, false];
+  const ping = async (timeoutMs: number): Promise<void> => {
+    // Whichever comes first: its answer, when its event loop turns again, or the end of the wait.
+    await clock.sleep(Math.min(blockMs, timeoutMs));
+    if (blockMs >= timeoutMs) throw new Error('no answer');
+    answers += 1;
+  };
+  const kill = (): void => {
+    killed = true;
+  };
+  const deps = { clock, logger: silentLogger, kind: 'worker' as const, ping };
+  const child = { pid: 9, exited: new Promise(() => undefined), isAlive: () => true, kill };
+  startHeartbeat({ ...deps, intervalMs: () => INTERVAL_MS }, child);
+  while (answers < 100) {
+    await clock.armed(INTERVAL_MS);
+    clock.advance(INTERVAL_MS);
+    await clock.armed(blockMs);
+    clock.advance(blockMs);
+    await Promise.resolve();
+  }
+  expect(killed).toBe(false);
 });
 
 test('an answer that we do not read is not missed', async () => {

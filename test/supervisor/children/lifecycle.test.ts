@@ -88,7 +88,7 @@ describe('deaths under an earlier supervisor', () => {
     expect(budget.onDeath('crashed', fruitless).kind).toBe('restart');
   });
 
-  test('by a clock that stood in the future are as of now', () => {
+  test('by a clock that stood in the future are as of now (FAULTS 21)', () => {
     const { clock, budget } = createBudget(1, [diedAgo(start, -3_600_000)]);
     clock.advance(60_000);
     expect(budget.onDeath('crashed', fruitless).kind).toBe('restart');

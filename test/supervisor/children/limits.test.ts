@@ -22,23 +22,23 @@ function climb(samples: readonly number[]): { ladder: Ladder; actions: LadderAct
   return { ladder, actions };
 }
 
-describe('the ladder (FAULTS 48)', () => {
+describe('the ladder', () => {
   test.each([
     [849, 'none'],
     [850, 'collect'],
     [1000, 'collect'],
     [1001, 'kill'],
-  ] as const)('%d of 1000 → %s', (bytes, action) => {
+  ] as const)('%d of 1000 → %s (FAULTS 48)', (bytes, action) => {
     expect(climb([bytes]).actions).toEqual([action]);
   });
 
-  test('one sample over the soft mark is a warning and no more', () => {
+  test('one sample over the soft mark is a warning and no more (FAULTS 48)', () => {
     const { ladder, actions } = climb([850, 800, 700]);
     expect(actions).toEqual(['collect', 'none', 'none']);
     expect(isPressed(ladder)).toBe(false);
   });
 
-  test('swaying around the mark is told once, until it was well below', () => {
+  test('swaying around the mark is told once, until it was well below (FAULTS 48)', () => {
     expect(climb([850, 800, 860, 800, 870]).actions.filter((each) => each !== 'none')).toEqual([
       'collect',
     ]);

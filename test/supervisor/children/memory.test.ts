@@ -24,7 +24,7 @@ function createWatch(readRss: ReadRss, scan?: ScanTrees) {
   const heard: Heard[] = [];
   const killed: string[] = [];
   const worker = {
-    ...{ pid: 7, startedAtMs: 0, isAlive: () => killed.length === 0 },
+    ...{ pid: 7, rootPid: 6, startedAtMs: 0, isAlive: () => killed.length === 0 },
     kill: (cause: string) => void killed.push(cause),
   } as unknown as Worker; // the watch uses nothing else of it
   const owner: MemoryOwner = {
@@ -47,7 +47,7 @@ const reads =
   };
 
 describe('over the limit', () => {
-  test('by the monitor: killed at the first sample, and the event names it', async () => {
+  test('by the monitor: killed at the first sample, and the event names it (FAULTS 48)', async () => {
     const { clock, heard, killed } = createWatch(reads(LIMIT + 1));
     clock.advance(FAR_MS);
     await clock.armed(50);
@@ -55,7 +55,21 @@ describe('over the limit', () => {
     expect(heard).toEqual([{ level: 'hard', source: 'monitor', bytes: LIMIT + 1 }]);
   });
 
-  test('by the scan alone (a grandchild): near the limit it is asked too', async () => {
+  test('by the scan alone, far from the limit by itself: within two seconds (FAULTS 26, 44)', async () => {
+    const scan: ScanTrees = (roots) => new Map(roots.map((pid) => [pid, LIMIT + 5]));
+    const { clock, heard, killed } = createWatch(reads(0), scan);
+    for (let look = 0; look < 3; look += 1) {
+      clock.advance(FAR_MS);
+      await clock.armed(FAR_MS);
+    }
+    expect(killed).toEqual([]);
+    clock.advance(FAR_MS);
+    await clock.armed(50);
+    expect(killed).toEqual(['memory']);
+    expect(heard).toEqual([{ level: 'hard', source: 'scan', bytes: LIMIT + 5 }]);
+  });
+
+  test('by the scan alone (a grandchild): near the limit it is asked too (FAULTS 44)', async () => {
     const scan: ScanTrees = (roots) => new Map(roots.map((pid) => [pid, LIMIT + 5]));
     const { clock, heard, killed } = createWatch(reads(LIMIT * 0.7), scan);
     clock.advance(FAR_MS);
@@ -75,10 +89,10 @@ describe('over the limit', () => {
   });
 });
 
-describe('a monitor that is blind (FAULTS 49)', () => {
+describe('a monitor that is blind', () => {
   const scan: ScanTrees = (roots) => new Map(roots.map((pid) => [pid, LIMIT + 1]));
 
-  test('because it does not answer: the scan enforces within the same look', async () => {
+  test('because it does not answer: the scan enforces within the same look (FAULTS 49)', async () => {
     const { clock, killed } = createWatch(() => new Promise(() => undefined), scan);
     clock.advance(FAR_MS);
     await clock.armed(100);

@@ -175,7 +175,11 @@ describe('the asker', () => {
 describe('[promise:nothing-outlives] the registry', () => {
   const identity = (pid: number): ProcessIdentity => ({ pid, startTicks: 5, bootId: 'b' });
 
-  function createBook(marks: Readonly<Record<number, string>>, parents: Record<number, number[]>) {
+  function createBook(
+    marks: Readonly<Record<number, string>>,
+    parents: Record<number, number[]>,
+    stored?: Promise<void>,
+  ) {
     const signalled: number[] = [];
     const records: ProcessRecord[] = [];
     const removed: number[] = [];
@@ -191,7 +195,10 @@ describe('[promise:nothing-outlives] the registry', () => {
       },
     };
     const store = {
-      putProcess: async (record: ProcessRecord) => void records.push(record),
+      async putProcess(record: ProcessRecord) {
+        await stored;
+        records.push(record);
+      },
       removeProcess: async ({ pid }: { pid: number }) => void removed.push(pid),
       listProcesses: async () => records,
     } as unknown as Store; // only these three are asked for
@@ -240,6 +247,31 @@ describe('[promise:nothing-outlives] the registry', () => {
     expect(killed).toContainEqual({ kind: 'worker', pid: 40 });
     expect(forgotten).toBe(7);
     expect(removed.sort()).toEqual([40, 41, 43, 0, -1, 1, process.pid, 5000].sort());
+  });
+
+  test('kills nobody who is not marked as ours, whatever its entry says', () => {
+    const { registry, signalled } = createBook({ 60: 'other', 61: 'me' }, {});
+    const entry = (pid: number): ProcessRecord => ({
+      ...identity(pid),
+      ...{ kind: 'sandbox', session, started_at: 't' },
+    });
+    expect([60, 61, 62].map((pid) => registry.kill(entry(pid)))).toEqual([false, true, false]);
+    expect(signalled).toEqual([61]);
+  });
+
+  test('an entry counts when the store has it, and not before', async () => {
+    const stored = Promise.withResolvers<void>();
+    const { registry } = createBook({ 70: 'me' }, {}, stored.promise);
+    let isAdded = false;
+    const added = registry
+      .add({ kind: 'worker', session: undefined, identity: identity(70) })
+      .then(() => {
+        isAdded = true;
+      });
+    await new Promise(setImmediate);
+    expect(isAdded).toBe(false);
+    stored.resolve();
+    await added;
   });
 
   test('one that we let go is an orphan until it exits', async () => {

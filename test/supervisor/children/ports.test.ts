@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../../base/clock.ts';
 import { silentLogger } from '../../../base/logger.ts';
 import { type ProcessIdentity, realProcesses } from '../../../base/process.ts';
+import { noFingerprints } from '../../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { SessionRecord } from '../../../store/contract.ts';
 import type { ChildSpec } from '../../../supervisor/children/child.ts';
@@ -24,7 +25,7 @@ const { config } = loadConfig({}, { HOME: '/nonexistent' });
 
 const record = { workspace: '/w' } as SessionRecord;
 
-const specOf = (kind: ChildSpec['kind'], readyTimeoutMs = 5000): ChildSpec => ({
+const specOf = (kind: keyof typeof programNames, readyTimeoutMs = 5000): ChildSpec => ({
   kind,
   process: { command: 'node', args: [programNames[kind]], env: {}, ownSession: true },
   readyTimeoutMs,
@@ -32,11 +33,14 @@ const specOf = (kind: ChildSpec['kind'], readyTimeoutMs = 5000): ChildSpec => ({
 });
 
 /** Identities that were added and not removed. */
-function createBook(): Registry & { readonly listed: Set<number> } {
+function createBook(written?: Promise<void>): Registry & { readonly listed: Set<number> } {
   const listed = new Set<number>();
   return {
     listed,
-    add: async ({ identity }) => void listed.add(identity.pid),
+    async add({ identity }) {
+      await written;
+      listed.add(identity.pid);
+    },
     remove: ({ pid }: ProcessIdentity) => void listed.delete(pid),
     disown: () => undefined,
     orphans: () => [],
@@ -54,9 +58,9 @@ interface Bench {
   readonly host: Host;
 }
 
-function createBench(script: Partial<MachineScript>): Bench {
+function createBench(script: Partial<MachineScript>, written?: Promise<void>): Bench {
   const machine = createMachine({ gateway: answers({}), host: runsEverything(), ...script });
-  const book = createBook();
+  const book = createBook(written);
   const random = { next: () => 0.5 };
   const deps = { clock: realClock, logger: silentLogger, processes: machine, random };
   const parts = { ...deps, registry: book };
@@ -65,7 +69,12 @@ function createBench(script: Partial<MachineScript>): Bench {
     machine,
     book,
     gateway: createGateway({ ...parts, spec: specOf('gateway') }, config.provider),
-    host: createHost({ ...parts, session, spec: specOf('sandbox'), policy, artifactDir: '/a' }),
+    host: createHost({
+      ...{ ...parts, session, spec: specOf('sandbox'), policy, artifactDir: '/a' },
+      onNetwork: async () => undefined,
+      fingerprints: () => noFingerprints,
+      readSecret: async ({ name }) => ({ kind: 'refused', reason: `no ${name}` }),
+    }),
   };
 }
 
@@ -216,6 +225,22 @@ describe('the worker pool', () => {
     expect(registry.listed.size).toBe(0);
   });
 
+  test('no more than eight start at once, however many are wanted (FAULTS 9)', async () => {
+    const { pool, machine } = createPool({ runWorker: () => undefined }, 0, 60_000);
+    const wanted = Array.from({ length: 20 }, () => pool.take().catch(() => undefined));
+    await eventually(() => machine.live('worker').length === 8);
+    for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
+    expect(machine.of('worker')).toHaveLength(8);
+    machine.live('worker')[0]?.die();
+    await eventually(() => machine.of('worker').length === 9);
+    expect(machine.live('worker')).toHaveLength(8);
+    while (machine.of('worker').length < 20 || machine.live('worker').length > 0) {
+      for (const worker of machine.live('worker')) worker.die();
+      await new Promise(setImmediate);
+    }
+    await Promise.all(wanted);
+  });
+
   test('one that dies at its start: how, and its last words', async () => {
     const { pool } = createPool(
       { runWorker: (own) => own.die({ code: 9, signal: undefined }, 'bad flag\n') },
@@ -271,6 +296,64 @@ describe('the worker pool', () => {
     await asked.opened;
     expect(JSON.stringify(answer)).toContain('STALE_GENERATION');
     pool.stop();
+  });
+});
+
+describe('before it is written down where the next supervisor finds it', () => {
+  test.each(['gateway', 'sandbox'] as const)('a %s is sent nothing', async (room) => {
+    const heard: string[] = [];
+    const gateway = { ...answers({}), onInitialize: () => void heard.push('gateway') };
+    const host = {
+      ...runsEverything(),
+      initialize() {
+        heard.push('sandbox');
+        return { level: 'bubblewrap', uid: 1, workspaceAccess: 'write' as const };
+      },
+    };
+    const written = createLatch();
+    const bench = createBench({ gateway, host }, written.opened);
+    const started = room === 'gateway' ? bench.gateway.start() : bench.host.prepare('shell');
+    await eventually(() => bench.machine.live(room).length === 1);
+    for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
+    expect([heard, bench.book.listed.size]).toEqual([[], 0]);
+    written.open();
+    await started;
+    expect([heard, bench.book.listed.size]).toEqual([[room], 1]);
+  });
+
+  test('a worker is given to nobody', async () => {
+    const written = createLatch();
+    const machine = createMachine({ gateway: answers({}), host: runsEverything() });
+    const registry = createBook(written.opened);
+    const pool = createWorkerPool(
+      {
+        ...{ clock: realClock, logger: silentLogger, processes: machine, registry },
+        ...{ random: { next: () => 0.5 }, spec: () => specOf('worker') },
+        memoryLimitBytes: () => 2 ** 29,
+      },
+      1,
+    );
+    let isTaken = false;
+    const taken = pool.take().then(() => {
+      isTaken = true;
+    });
+    await eventually(() => machine.live('worker').length === 1);
+    for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
+    expect([isTaken, pool.warm()]).toEqual([false, 0]);
+    written.open();
+    await taken;
+    expect(registry.listed.size).toBe(1);
+    pool.stop();
+  });
+
+  test('one that cannot be written down is killed, and its asker told', async () => {
+    const refused = Promise.reject(new Error('the disk is full'));
+    const { gateway, machine } = createBench({}, refused);
+    await expect(gateway.start()).rejects.toMatchObject({
+      code: 'GATEWAY_LOST',
+      message: expect.stringContaining('the disk is full'),
+    });
+    expect(machine.live('gateway')).toEqual([]);
   });
 });
 

@@ -18,7 +18,7 @@ function judge(policy: RestartPolicy, cause: ExitCause, earlier: number[], nowMs
   return decideRestart({ policy, cause, ...history, nowMs, random: HALF });
 }
 
-describe('the decision (FAULTS 2)', () => {
+describe('the decision', () => {
   // OTP: exit normal, shutdown, abnormal × permanent, transient, temporary. `stopped` is ours: a
   // death we ordered is never answered by a restart.
   test.each<[ExitCause, RestartType, 'restart' | 'stop']>([
@@ -31,9 +31,23 @@ describe('the decision (FAULTS 2)', () => {
     ['crashed', 'permanent', 'restart'],
     ['crashed', 'transient', 'restart'],
     ['crashed', 'temporary', 'stop'],
-  ])('%s × %s → %s', (cause, type, kind) => {
+  ])('%s × %s → %s (FAULTS 2)', (cause, type, kind) => {
     const decision = judge({ type, ...intensity }, cause, [], 0);
     expect(decision).toEqual(kind === 'restart' ? { kind, attempt: 1, delayMs: 0 } : { kind });
+  });
+
+  test.each<[string, number | undefined, NodeJS.Signals | undefined, readonly string[]]>([
+    ['exit 0', 0, undefined, ['permanent']],
+    ['exit 1', 1, undefined, ['permanent', 'transient']],
+    ['SIGTERM', undefined, 'SIGTERM', ['permanent', 'transient']],
+    ['SIGKILL', undefined, 'SIGKILL', ['permanent', 'transient']],
+    ['SIGABRT', undefined, 'SIGABRT', ['permanent', 'transient']],
+    ['SIGSEGV', undefined, 'SIGSEGV', ['permanent', 'transient']],
+  ])('%s restarts by type as OTP has it (FAULTS 2)', (_, code, signal, restarted) => {
+    const types: readonly RestartType[] = ['permanent', 'transient', 'temporary'];
+    const cause = classify(code, signal, '');
+    const kinds = types.map((type) => judge({ type, ...intensity }, cause, [], 0).kind);
+    expect(types.filter((_type, at) => kinds[at] === 'restart')).toEqual(restarted);
   });
 
   test.each<ExitCause>(['memory', 'timeout', 'unresponsive', 'protocol'])(
@@ -46,11 +60,11 @@ describe('the decision (FAULTS 2)', () => {
   );
 });
 
-describe('the window (FAULTS 5, 6)', () => {
+describe('the window', () => {
   const policy = { type: 'transient' as const, ...intensity };
   const decide = (history: number[], nowMs: number) => judge(policy, 'crashed', history, nowMs);
 
-  test('one crash in 59 s, for ten minutes: never parked', () => {
+  test('one crash in 59 s, for ten minutes: never parked (FAULTS 5)', () => {
     const history: number[] = [];
     for (let nowMs = 0; nowMs <= 600_000; nowMs += 59_000) {
       expect(decide(history, nowMs).kind).toBe('restart');
@@ -58,7 +72,7 @@ describe('the window (FAULTS 5, 6)', () => {
     }
   });
 
-  test('six crashes in ten seconds: parked at the fourth, naming count, window and cause', () => {
+  test('six crashes in ten seconds: parked at the fourth, naming count, window and cause (FAULTS 5)', () => {
     const kinds = [0, 1, 2, 3, 4, 5].map((count) => {
       const history = Array.from({ length: count }, (_, index) => index * 2000);
       return decide(history, 10_000);
@@ -80,7 +94,7 @@ describe('the window (FAULTS 5, 6)', () => {
     expect(decide(three(0), 60_001).kind).toBe('restart');
   });
 
-  test('after a healthy window the next crash restarts at the first delay', () => {
+  test('after a healthy window the next crash restarts at the first delay (FAULTS 6)', () => {
     expect(decide([0, 1, 2], 70_000)).toEqual({ kind: 'restart', attempt: 1, delayMs: 0 });
   });
 
@@ -108,7 +122,7 @@ describe('the back-off', () => {
     ]);
   });
 
-  test('is spread by at most 20 %', () => {
+  test('is spread by at most 20 % (FAULTS 3)', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 200 }),
@@ -138,7 +152,7 @@ describe('the cause of a death nobody asked for', () => {
     [134, undefined, oom, 'memory'],
     [133, undefined, oom, 'memory'],
     [1, undefined, oom, 'crashed'],
-  ] as const)('code %s, signal %s → %s', (code, signal, stderr, cause) => {
+  ] as const)('code %s, signal %s → %s (FAULTS 2, 46)', (code, signal, stderr, cause) => {
     expect(classify(code, signal, stderr)).toBe(cause);
   });
 });

@@ -217,7 +217,7 @@ describe('after a restart of the supervisor', () => {
   });
 
   test('one that was answered before anybody asked is not waited for (regression)', async () => {
-    const { house, id } = await asking();
+    const { house, id } = await asking({}, [call('a', 'rm x'), call('b', 'rm y')]);
     const reads = createLatch();
     const host = runsEverything();
     const next: House = await house.again({
@@ -229,12 +229,14 @@ describe('after a restart of the supervisor', () => {
             if (effect === first && !typesOf(past).includes('approval.resolved')) {
               // The person answers between our look into the journal and the wait.
               reads.open();
-              await next.until(id, 'approval.resolved');
+              await next.until(id, 'approval.resolved', 2);
             }
             return past;
           },
         }),
     });
+    // Brings a worker, which asks for both.
+    await answer(next, id, second, { decision: 'deny' });
     await reads.opened;
     await answer(next, id, first, { decision: 'approve' });
     await next.turnDone(id);

@@ -5,6 +5,7 @@ import { dirname } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { openAppendLog } from '../../../base/append-log.ts';
 import type { AttemptOutcome } from '../../../protocol/gateway-methods.ts';
+import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, type House } from '../house.ts';
 import { answers, call, createLatch, dataOf, failed, say, typesOf } from '../script.ts';
 import type { GenerateRequest } from '../scripted-gateway.ts';
@@ -161,7 +162,7 @@ describe('[promise:supervisor-dies] a supervisor that dies under a model call', 
   });
 });
 
-test('[event:model.mismatched] the committed outcome stands when the request differs; the journal says so', async () => {
+test('[event:model.mismatched] the committed outcome stands when the request differs; the journal says so (FAULTS 59)', async () => {
   const waiting = createLatch();
   const gateway = answers({ '1.1': say('look', [call('a', 'ls')]), '1.2': say('the end') });
   const host = {
@@ -278,5 +279,38 @@ describe('[config:agent.worker.progress_timeout_secs] a turn of which nothing co
     expect(dataOf(await house.events(id), 'limit.exceeded')).toEqual([
       { limit: 'agent.worker.progress_timeout_secs', value: max, max },
     ]);
+  });
+
+  test('its effect is cancelled first; a worker that does not listen is killed second (FAULTS 17)', async () => {
+    const clock = createSteppedClock();
+    const order: string[] = [];
+    let worker: FakeProcess | undefined;
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await handle.cancelled;
+        order.push('cancelled', worker?.isAlive() === true ? 'worker alive' : 'worker gone');
+        return { ...say(''), finish_reason: 'cancelled' };
+      },
+    });
+    // Its answers are lost, so that it seems not to hear.
+    const state = { deaf: false };
+    const onWorkerWrite = (): boolean => !state.deaf;
+    const house: House = await createHouse({ clock, toml, script: { gateway, onWorkerWrite } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    state.deaf = true;
+    const pid = house.session(id).resident.worker()?.pid;
+    worker = house.machine.live('worker').find((each) => each.pid === pid);
+    await clock.armed(60_000);
+    clock.advance(60_000);
+    await clock.armed(1000);
+    await house.until(id, 'model.completed');
+    expect(worker?.isAlive()).toBe(true);
+    clock.advance(1000);
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'timeout' });
+    await house.until(id, 'worker.exited');
+    expect(order).toEqual(['cancelled', 'worker alive']);
+    expect(worker?.isAlive()).toBe(false);
   });
 });

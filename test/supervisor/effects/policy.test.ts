@@ -3,7 +3,12 @@ import { describe, expect, test } from '@jest/globals';
 import { toolTable } from '../../../protocol/tools.ts';
 import { findArgumentProblem, parseArguments } from '../../../supervisor/effects/arguments.ts';
 import { findOverrun } from '../../../supervisor/effects/budget.ts';
-import { decideTool, type ToolPolicy } from '../../../supervisor/effects/policy.ts';
+import { toRules } from '../../../supervisor/effects/policy/rules.ts';
+import {
+  decideTool,
+  type Policy,
+  type PolicyQuestion,
+} from '../../../supervisor/effects/policy.ts';
 
 const verdicts = [undefined, 'allow', 'deny', 'supervised'] as const;
 const approves = ['never', 'ask', 'all'] as const;
@@ -32,13 +37,19 @@ const cells: Cell[] = verdicts.flatMap((tool) =>
   ),
 );
 
-function toPolicy({ tool, group, fallback }: Cell): ToolPolicy {
-  return {
+function toPolicy({ tool, group, fallback }: Cell): Policy {
+  const tools = {
     ...(fallback === undefined ? {} : { default: fallback }),
     groups: group === undefined ? {} : { shell: group },
     tools: tool === undefined ? {} : { shell: tool },
   };
+  return { rules: [], tools, version: '' };
 }
+
+const nothing: Pick<PolicyQuestion, 'parts' | 'kept'> = {
+  parts: () => [{ kind: 'whole' }],
+  kept: () => undefined,
+};
 
 /** The rule and what it says, in plain words: the first of tool, group, default that is written;
  *  else the built-in default, which asks where nothing confines. */
@@ -50,6 +61,30 @@ function expectRule({ tool, group, fallback, level }: Cell): [string, Exclude<Wr
   return ['built-in default', 'allow'];
 }
 
+test('[config:security.sandbox.network] with the full network the built-in default asks', () => {
+  const question = {
+    tool: 'shell',
+    level: 'bubblewrap',
+    approve: 'ask',
+    approved: [],
+    parts: () => [],
+    kept: () => undefined,
+  } as const;
+  const decide = (network: string, fallback?: 'allow') => {
+    const tools = {
+      groups: {},
+      tools: {},
+      ...(fallback === undefined ? {} : { default: fallback }),
+    };
+    return decideTool({ rules: [], tools }, { ...question, network });
+  };
+  expect(decide('full')).toMatchObject({
+    ...{ decision: 'ask', by: 'policy', rule: 'built-in default with network = "full"' },
+  });
+  expect(decide('allowlist').decision).toBe('allow');
+  expect(decide('full', 'allow').decision).toBe('allow');
+});
+
 function expectDecision(cell: Cell): string {
   const [, verdict] = expectRule(cell);
   if (verdict !== 'supervised') return verdict;
@@ -59,12 +94,12 @@ function expectDecision(cell: Cell): string {
 }
 
 describe('[config:security.tool_policy.default] [config:security.tool_policy.groups.<name>] [config:security.tool_policy.tools.<name>] the policy', () => {
-  test(`decides all ${cells.length} cells of tool > group > default × approve × level`, () => {
+  test('decides every cell of tool > group > default × approve × level', () => {
     expect(cells).toHaveLength(4 * 4 * 4 * 3 * 2 * 2);
     for (const cell of cells) {
       const { approve, level, approved } = cell;
-      const approvedTools = approved ? ['shell'] : ['read_file'];
-      const question = { tool: 'shell', level, approve, approvedTools };
+      const standing = approved ? ['shell'] : ['read_file'];
+      const question = { ...nothing, tool: 'shell', level, approve, approved: standing };
       const { decision, rule } = decideTool(toPolicy(cell), question);
       const startsWith = rule.startsWith(expectRule(cell)[0]);
       const expected = { decision: expectDecision(cell), startsWith: true };
@@ -74,9 +109,16 @@ describe('[config:security.tool_policy.default] [config:security.tool_policy.gro
 
   test('an unknown tool is denied whatever is allowed', () => {
     for (const approve of approves) {
-      const question = { tool: 'rm_rf', level: 'bubblewrap', approve, approvedTools: ['rm_rf'] };
-      const policy: ToolPolicy = { default: 'allow', groups: {}, tools: { rm_rf: 'allow' } };
-      expect(decideTool(policy, question)).toEqual({
+      const question = {
+        ...nothing,
+        tool: 'rm_rf',
+        level: 'bubblewrap',
+        approve,
+        approved: ['rm_rf'],
+      };
+      const tools: Policy['tools'] = { default: 'allow', groups: {}, tools: { rm_rf: 'allow' } };
+      const rules = toRules([{ tool: '*', action: 'allow' }]);
+      expect(decideTool({ rules, tools }, question)).toMatchObject({
         decision: 'deny',
         rule: 'unknown tool',
         by: 'policy',
@@ -85,9 +127,15 @@ describe('[config:security.tool_policy.default] [config:security.tool_policy.gro
   });
 
   test('names a tool of the prototype as unknown', () => {
-    const question = { tool: 'constructor', level: 'none', approve: 'all', approvedTools: [] };
-    const policy: ToolPolicy = { default: 'allow', groups: {}, tools: {} };
-    expect(decideTool(policy, question as never).decision).toBe('deny');
+    const question = {
+      ...nothing,
+      tool: 'constructor',
+      level: 'none',
+      approve: 'all',
+      approved: [],
+    };
+    const tools: Policy['tools'] = { default: 'allow', groups: {}, tools: {} };
+    expect(decideTool({ rules: [], tools }, question as never).decision).toBe('deny');
   });
 });
 

@@ -9,6 +9,7 @@ import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import {
   type Progress,
   realSpools,
+  type SpoolFiles,
   tailSpool,
   toSpoolPath,
 } from '../../../supervisor/effects/spool.ts';
@@ -39,13 +40,13 @@ interface Tailing {
   readonly abort: AbortController;
 }
 
-function tail(offset = 0, alive = false): Tailing {
+function tail(offset = 0, alive = false, files: SpoolFiles = realSpools): Tailing {
   const batches: (readonly Progress<string>[])[] = [];
   const clock = createSteppedClock();
   const writer = { alive };
   const abort = new AbortController();
   const end = tailSpool<string, string>({
-    files: realSpools,
+    files,
     path,
     offset,
     classify(value) {
@@ -98,6 +99,25 @@ describe('the tail of a spool', () => {
     tailing.clock.advance(POLL_MS);
     expect(await tailing.end).toBe('end');
     expect(texts(tailing)).toEqual(['a', 'b']);
+  });
+
+  test('a writer that ends while its spool is read is read once more', async () => {
+    let reads = 0;
+    const read: typeof realSpools.read = (from, offset) => {
+      const slice = realSpools.read(from, offset);
+      reads += 1;
+      if (reads === 2) {
+        log.append('end');
+        writer.alive = false;
+      }
+      return slice;
+    };
+    const { end, clock, writer } = tail(0, true, { ...realSpools, read });
+    await clock.armed(POLL_MS);
+    clock.advance(POLL_MS);
+    await clock.armed(POLL_MS);
+    clock.advance(POLL_MS);
+    expect(await end).toBe('end');
   });
 
   test.each([

@@ -6,7 +6,7 @@ import {
   createAdmission,
   type Slot,
 } from '../../../supervisor/sessions/admission.ts';
-import { pickNext } from '../../../supervisor/sessions/driver.ts';
+import { pickNext } from '../../../supervisor/sessions/input-reader.ts';
 import { createTurnClock } from '../../../supervisor/sessions/turn-clock.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
@@ -110,7 +110,7 @@ describe("a turn's clock", () => {
   test('counts only while it runs', () => {
     const clock = createSteppedClock();
     let fired = 0;
-    const turn = createTurnClock(clock, 1000, () => {
+    const turn = createTurnClock(clock, { limitMs: 1000, spentMs: 0 }, () => {
       fired += 1;
     });
     turn.run();
@@ -127,13 +127,32 @@ describe("a turn's clock", () => {
     expect(fired).toBe(1);
   });
 
+  test.each([
+    [400, 600],
+    [1000, 0],
+    [5000, 0],
+  ])('goes on from the %d ms of an earlier supervisor: %d are left of 1000', (spentMs, leftMs) => {
+    const clock = createSteppedClock();
+    let fired = 0;
+    const turn = createTurnClock(clock, { limitMs: 1000, spentMs }, () => {
+      fired += 1;
+    });
+    expect(turn.spentMs()).toBe(spentMs);
+    turn.run();
+    clock.advance(Math.max(0, leftMs - 1));
+    expect(fired).toBe(leftMs === 0 ? 1 : 0);
+    clock.advance(1);
+    expect(fired).toBe(1);
+    expect(turn.spentMs()).toBe(spentMs + Math.max(leftMs, 1));
+  });
+
   test('without a limit sets no timer; a limit of 30 days does not fire early (FAULTS 20)', () => {
     const clock = createSteppedClock();
-    createTurnClock(clock, 0, () => expect(true).toBe(false)).run();
+    createTurnClock(clock, { limitMs: 0, spentMs: 0 }, () => expect(true).toBe(false)).run();
     expect(clock.waiting()).toBe(0);
     const month = 30 * 86_400_000;
     let fired = false;
-    createTurnClock(clock, month, () => {
+    createTurnClock(clock, { limitMs: month, spentMs: 0 }, () => {
       fired = true;
     }).run();
     clock.advance(month - 1);

@@ -83,7 +83,7 @@ function cut(sizes: readonly number[]): EventEnvelope[][] {
 }
 
 describe('[promise:gapless-sequence] the bus', () => {
-  test('shows every reader since+1 … last, each once, whatever the order of commits', async () => {
+  test('shows every reader since+1 … last, each once, whatever the order of commits (FAULTS 63)', async () => {
     await fc.assert(
       fc.asyncProperty(runs, async ({ sizes, order, gaps, bufferSize, readers }) => {
         const bus = createBus(bufferSize);
@@ -120,7 +120,41 @@ describe('[promise:gapless-sequence] the bus', () => {
     );
   });
 
-  test('[config:agent.stream_buffer_size] a reader that stands still costs that many events, then reads the journal', async () => {
+  test('reads the same past once for a crowd, which shares its events', async () => {
+    const bus = createBus(8);
+    const journal = createJournal(bus);
+    bus.open(SESSION, 0);
+    const past = range(0, 250).map(event);
+    journal.events.push(...past);
+    bus.commit(past, () => undefined);
+    const end = new AbortController();
+    const crowd = range(0, 50).map(() =>
+      startReader(bus, journal, { since: 0, until: 250, pauses: [] }, end.signal),
+    );
+    await Promise.all(crowd.map(({ done }) => done));
+    end.abort();
+    for (const { seen } of crowd) expect(seen).toEqual(range(0, 250));
+    expect(journal.reads).toBe(3);
+  });
+
+  test('asks the journal itself where the reading of another failed', async () => {
+    const bus = createBus(8);
+    const journal = createJournal(bus);
+    bus.open(SESSION, 0);
+    const past = range(0, 5).map(event);
+    journal.events.push(...past);
+    bus.commit(past, () => undefined);
+    const end = new AbortController();
+    const failing = { read: () => Promise.reject(new Error('no descriptor')) };
+    const unlucky = startReader(bus, failing, { since: 0, until: 5, pauses: [] }, end.signal);
+    const lucky = startReader(bus, journal, { since: 0, until: 5, pauses: [] }, end.signal);
+    await expect(unlucky.done).rejects.toThrow('no descriptor');
+    await lucky.done;
+    end.abort();
+    expect(lucky.seen).toEqual(range(0, 5));
+  });
+
+  test('[config:agent.stream_buffer_size] a reader that stands still costs that many events, then reads the journal (FAULTS 38)', async () => {
     const bus = createBus(3);
     const journal = createJournal(bus);
     bus.open(SESSION, 0);
@@ -142,6 +176,32 @@ describe('[promise:gapless-sequence] the bus', () => {
     expect(journal.reads).toBeGreaterThan(readsBefore);
     end.abort();
   });
+
+  test.each([
+    ['at', 3, 0],
+    ['over', 4, 1],
+  ])(
+    '%s its bound: of %d events that wait, the journal is asked for %d more page',
+    async (_, count, more) => {
+      const bus = createBus(3);
+      const journal = createJournal(bus);
+      bus.open(SESSION, 0);
+      const end = new AbortController();
+      const reader = bus.follow(SESSION, 0, journal, end.signal);
+      const first = reader.next();
+      await new Promise(setImmediate);
+      const before = journal.reads;
+      for (const seq of range(0, count)) {
+        journal.events.push(event(seq));
+        bus.commit([event(seq)], () => undefined);
+      }
+      const seen = [(await first).value?.seq];
+      while (seen.length < count) seen.push((await reader.next()).value?.seq);
+      expect(seen).toEqual(range(0, count));
+      expect(journal.reads - before).toBe(more);
+      end.abort();
+    },
+  );
 
   test('an event is held back until those before it are durable', async () => {
     const bus = createBus(4);
@@ -218,4 +278,20 @@ describe('the end of a stream', () => {
     await aborted;
     await bus.nextChange(end.signal);
   });
+});
+
+test('a page that is cut by its bytes, behind a round number, is read on (regression)', async () => {
+  const bus = createBus(8);
+  const journal = createJournal(bus);
+  bus.open(SESSION, 0);
+  for (const seq of range(0, 10)) {
+    const events = [event(seq)];
+    bus.commit(events, (one) => void journal.events.push(one));
+  }
+  // Two large events fill a page.
+  const large: FollowSource = { read: (since, limit) => journal.read(since, Math.min(limit, 2)) };
+  const end = new AbortController();
+  const { seen, done } = startReader(bus, large, { since: 0, until: 10, pauses: [] }, end.signal);
+  await done;
+  expect(seen).toEqual(range(0, 10));
 });

@@ -26,7 +26,7 @@ async function createMany(house: House, count: number): Promise<SessionId[]> {
 }
 
 describe('[config:agent.limits.max_concurrent_sessions] at capacity', () => {
-  test('[event:session.residency] eight run at once, the ninth waits its turn and then runs', async () => {
+  test('[event:session.residency] eight run at once, the ninth waits its turn and then runs (FAULTS 68)', async () => {
     const held = createLatch();
     const gateway = answers({
       '1.1': async () => {

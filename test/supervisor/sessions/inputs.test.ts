@@ -115,6 +115,44 @@ describe('an input during a turn', () => {
   });
 });
 
+describe('a steering input given to the first step of a turn', () => {
+  test('is still there for the next worker, when the one that was told of it dies (regression)', async () => {
+    const held = createLatch();
+    const gateway = answers({
+      '1.1': async () => {
+        await held.opened;
+        return say('done');
+      },
+    });
+    let house: House | undefined;
+    const wrapStore = (store: Store): Store =>
+      overStore(store, {
+        async append(request) {
+          const appended = await store.append(request);
+          const isSteered = request.events.some(({ type }) => type === 'input.steered');
+          if (isSteered) house?.machine.live('worker')[0]?.die();
+          return appended;
+        },
+      });
+    house = await createHouse({ script: { gateway }, wrapStore });
+    const id = await house.create();
+    await house.send(id, 'first');
+    await house.until(id, 'model.started');
+    await house.send(id, 'second');
+    await house.supervisor.acceptInput(id, { text: 'and this', on_busy: 'steer' }, 'test');
+    held.open();
+    await house.turnDone(id, 2);
+    const events = await house.events(id);
+    expect(dataOf(events, 'input.steered')).toMatchObject([{ step: 1 }]);
+    const asked = gateway.seen.at(-1)?.messages.filter(({ role }) => role === 'user');
+    expect(asked).toMatchObject([
+      { content: text('first') },
+      { content: text('second') },
+      { content: text('and this') },
+    ]);
+  });
+});
+
 describe('[promise:input-exactly-once] an idempotency key', () => {
   test('gives the first answer again, also at once and after a restart', async () => {
     const house = await createHouse();

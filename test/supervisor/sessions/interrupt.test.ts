@@ -109,7 +109,7 @@ describe('an interrupt', () => {
       script: {
         ...patient(['1.1']),
         // Its ask is lost, so it waits for ever.
-        onWorkerWrite: (message) => !JSON.stringify(message).includes('turn/step'),
+        onWorkerWrite: (message) => !JSON.stringify(message).includes('model/generate'),
       },
     });
     const id = await house.create();

@@ -56,6 +56,11 @@ async function describeRun({ house, id }: { house: House; id: SessionId }) {
   return { conversation, compaction, types: typesOf(events).sort() };
 }
 
+const isTo =
+  (to: string) =>
+  ({ type, data }: EventEnvelope): boolean =>
+    type === 'session.state' && (data as { to: string }).to === to;
+
 function isAsk(message: unknown): boolean {
   return typeof message === 'object' && message !== null && 'id' in message && 'method' in message;
 }
@@ -81,12 +86,12 @@ async function countAsks(house: House): Promise<number> {
 }
 
 describe('[promise:worker-dies] a worker that is killed', () => {
-  test('at any ask, before or after it, changes nothing of the turn', async () => {
+  test('at any ask, before or after it, changes nothing of the turn (FAULTS 2, 61)', async () => {
     const { house, id } = await runTurn(plan());
     const undisturbed = await describeRun({ house, id });
     expect(undisturbed.types).toContain('context.compacted');
     const asks = await countAsks(house);
-    expect(asks).toBe(12);
+    expect(asks).toBe(11);
     for (let count = 1; count <= asks; count += 1) {
       for (const when of ['before', 'after'] as const) {
         const script = plan();
@@ -132,10 +137,18 @@ describe('[promise:worker-dies] a worker that is killed', () => {
     await house.until(id, 'worker.started', 2);
     expect(house.machine.live('worker')).toHaveLength(1);
     expect(house.session(id).resident.residency()).not.toBe('hibernated');
+    expect(dataOf(await house.events(id), 'worker.started')).toMatchObject([
+      { generation: 1 },
+      { generation: 2 },
+    ]);
+    // The replacement answers, and no third one comes.
+    await house.send(id, 'again');
+    await house.turnDone(id, 2);
+    expect(house.machine.of('worker')).toHaveLength(2);
   });
 });
 
-test('a model step is requested once although two workers ask for it', async () => {
+test('a model step is requested once although two workers ask for it (FAULTS 14)', async () => {
   let release: () => void = () => undefined;
   const held = new Promise<void>((resolve) => {
     release = resolve;
@@ -231,6 +244,71 @@ describe('a worker that crashes again and again', () => {
     await house.until(id, 'input.quarantined');
     const exits = dataOf<{ progress?: boolean }>(await house.events(id), 'worker.exited');
     expect(exits.filter(({ progress }) => progress === false)).toHaveLength(4);
+  });
+
+  test('at every input parks the session after the second; restart goes on with the third', async () => {
+    const { state, onWorkerWrite } = crasher();
+    const house = await createHouse({ toml: crashing, script: { onWorkerWrite } });
+    const id = await house.create();
+    for (const text of ['one', 'two', 'three', 'four']) await house.send(id, text);
+    const failed = await house.until(id, isTo('failed'));
+    const { reason } = failed.data as { reason: string };
+    expect(reason).toMatch(/^2 inputs in a row killed every worker.*stderr: boom; .*restart s_/);
+    expect(house.session(id).record()).toMatchObject({ open_turn: undefined, quarantines: 2 });
+    expect((await house.supervisor.getSession(id)).queued_inputs).toBe(2);
+    const parked = await house.events(id);
+    expect(dataOf(parked, 'input.quarantined')).toMatchObject([{ in_a_row: 1 }, { in_a_row: 2 }]);
+    // In one transaction: nobody can take the third input in between.
+    expect(typesOf(parked.slice(-8))).toContain('session.state');
+    expect(dataOf(parked, 'turn.started')).toHaveLength(2);
+
+    const next = await house.again();
+    expect((await next.supervisor.getSession(id)).state).toBe('failed');
+    state.healed = true;
+    await next.supervisor.restart(id, 'test');
+    await next.turnDone(id, 4);
+    expect(dataOf(await next.events(id), 'turn.completed').slice(2)).toMatchObject([
+      { turn: 3, outcome: 'completed' },
+      { turn: 4, outcome: 'completed' },
+    ]);
+    expect(next.session(id).record()).not.toHaveProperty('quarantines');
+  });
+
+  test('at two inputs, with one that went well in between, does not', async () => {
+    const { state, onWorkerWrite } = crasher();
+    const house = await createHouse({ toml: crashing, script: { onWorkerWrite } });
+    const id = await house.create();
+    for (const [turn, healed] of [false, true, false].entries()) {
+      state.healed = healed;
+      await house.send(id, 'hello');
+      await house.turnDone(id, turn + 1);
+    }
+    expect(dataOf(await house.events(id), 'input.quarantined')).toMatchObject([
+      { in_a_row: 1 },
+      { in_a_row: 1 },
+    ]);
+    expect((await house.supervisor.getSession(id)).state).toBe('running');
+  });
+
+  test('[event:session.restarted] and is restarted by a person: earlier deaths count no more, nor for the next supervisor', async () => {
+    const { onWorkerWrite } = crasher();
+    const toml = `[agent.worker]\nwarm_pool = 0\nmax_restart_attempts = 2`;
+    let house = await createHouse({ toml, script: { onWorkerWrite } });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    // The second death is followed by a back-off: the person comes in it.
+    await house.until(id, 'worker.exited', 2);
+    const quiet = { onWorkerWrite: (message: unknown) => !isAsk(message) };
+    house.machine.script = { ...house.machine.script, ...quiet };
+    await house.supervisor.restart(id, 'someone');
+    expect(house.session(id).record().open_turn).not.toHaveProperty('deaths');
+    house = await house.again({ script: { onWorkerWrite } });
+    await house.until(id, 'input.quarantined');
+    const events = await house.events(id);
+    expect(dataOf(events, 'session.restarted')).toEqual([{ by: 'someone' }]);
+    const exits = events.slice(typesOf(events).indexOf('session.restarted'));
+    const fruitless = dataOf(exits, 'worker.exited').filter(({ progress }) => progress === false);
+    expect(fruitless).toHaveLength(3);
   });
 
   test('having committed something each time, is never given up on (FAULTS 5)', async () => {

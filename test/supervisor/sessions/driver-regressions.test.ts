@@ -1,0 +1,97 @@
+/** Faults that simulated runs found, each as the one sequence of events that it needs. */
+import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import { PrxError } from '../../../base/errors.ts';
+import type { EventEnvelope } from '../../../protocol/events.ts';
+import { createHouse, demolish, filled, type House } from '../house.ts';
+import { overStore } from '../over-store.ts';
+import { answers, cancelled, createLatch, dataOf } from '../script.ts';
+
+afterEach(demolish);
+
+describe('a tombstone that is on its way to the disk', () => {
+  /** Far above what a turn needs; what spins gets there within one turn of the event loop. */
+  const ASKS_MAX = 100;
+
+  test('does not make the driver spin when the worker dies meanwhile (regression)', async () => {
+    const written = createLatch();
+    const asked = createLatch();
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await handle.cancelled;
+        return cancelled();
+      },
+    });
+    const house: House = await createHouse({
+      toml: '[agent.worker]\nwarm_pool = 0',
+      script: { gateway },
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            if (request.events.some(({ type }) => type === 'interrupt.accepted')) {
+              asked.open();
+              await written.opened;
+            }
+            return store.append(request);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    const { resident } = house.session(id);
+    // What spins never lets go of this process: it is counted on its way through, and cut.
+    const { ensure } = resident;
+    let asks = 0;
+    jest.spyOn(resident, 'ensure').mockImplementation(async (signal) => {
+      asks += 1;
+      if (asks > ASKS_MAX) throw new PrxError('STORE_DEGRADED', 'the driver spins');
+      return ensure(signal);
+    });
+    house.supervisor.interrupt(id, 'test').catch(() => undefined);
+    await asked.opened;
+    house.machine.live('worker')[0]?.die();
+    const isResident = ({ data }: EventEnvelope) => (data as { to?: string }).to === 'resident';
+    await house.until(id, isResident, 2);
+    await new Promise(setImmediate);
+    written.open();
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'interrupted' });
+    expect(asks).toBeLessThan(ASKS_MAX);
+  });
+});
+
+describe('a worker that dies while it starts', () => {
+  test('is one death, not two (regression)', async () => {
+    let isArmed = false;
+    const house: House = await createHouse({
+      toml: '[agent.worker]\nwarm_pool = 1\nmax_restart_attempts = 1\nidle_hibernate_secs = 0.05',
+      wrapStore: (store) =>
+        overStore(store, {
+          // The spare is taken by now. Its death is known before the start that took it fails.
+          async readHistory(session) {
+            const [spare] = house.machine.live('worker');
+            const history = await store.readHistory(session);
+            if (spare === undefined || !isArmed) return history;
+            isArmed = false;
+            spare.die();
+            while ((await store.listProcesses()).some(({ pid }) => pid === spare.pid));
+            return history;
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id, 1);
+    await house.until(id, ({ data }) => (data as { to?: string }).to === 'hibernated');
+    await filled(house, 1);
+    isArmed = true;
+    await house.send(id, 'again');
+    const isOver = ({ type, data }: EventEnvelope) =>
+      (type === 'turn.completed' && (data as { turn: number }).turn === 2) ||
+      (data as { to?: string }).to === 'failed';
+    expect((await house.until(id, isOver)).data).toMatchObject({ outcome: 'completed' });
+    const events = await house.events(id);
+    const causes = dataOf(events, 'worker.exited').map(({ cause }) => cause);
+    expect(causes.filter((cause) => cause !== 'stopped')).toEqual(['crashed']);
+    expect(dataOf(events, 'worker.restarting').map(({ attempt }) => attempt)).toEqual([1]);
+  });
+});
