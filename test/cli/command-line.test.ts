@@ -77,7 +77,7 @@ describe('mistakes exit 2 and name what is near', () => {
 /** Commands that need no supervisor. */
 const standAlone = [
   ...['start', 'config', 'doctor', 'service', 'completion'],
-  ...['journal', 'restore', 'chaos'],
+  ...['journal', 'restore', 'chaos', 'sandbox', 'secret'],
 ];
 
 test.each(commandNames.filter((name) => !standAlone.includes(name)))(
@@ -88,7 +88,9 @@ test.each(commandNames.filter((name) => !standAlone.includes(name)))(
       rename: ['x', 'n'],
       approve: ['x', '1.1.1'],
       deny: ['x', '1.1.1'],
+      policy: ['explain', 'shell'],
       run: ['prompt'],
+      token: ['ls'],
     };
     const needsId = commandTable.some(({ name: own, usage }) => own === name && usage !== '');
     const argv = [name, ...(words[name] ?? (needsId ? ['x'] : []))];

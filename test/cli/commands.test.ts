@@ -269,6 +269,9 @@ describe('the supervisor', () => {
       0,
       expect.stringMatching(/^status: {4}ok\nversion: {3}9\.9\.9\n/),
     ]);
+    expect(out).toMatch(
+      /\nmcp files: +running, 3 tools, one process, level bubblewrap; "x" is listed twice\n/,
+    );
     expect(api.requests.at(-1)?.query.get('deep')).toBe('true');
     expect((await runCli(api, ['status', '-q'])).out).toBe('ok\n');
   });

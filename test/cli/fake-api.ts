@@ -40,6 +40,8 @@ export class FakeApi {
   onInterrupt: ((sessionId: string) => void) | undefined;
   onDecision: ((callId: string, body: Body) => void) | undefined;
   approvals: unknown[] = [];
+  /** Answers these (`GET /path`) with a value. */
+  readonly answers = new Map<string, unknown>();
   readonly #sessions = new Map<string, FakeSession>();
   readonly #open = new Set<ServerResponse>();
   #inputCount = 0;
@@ -187,6 +189,8 @@ export class FakeApi {
   #route(request: FakeRequest, response: ServerResponse) {
     const problem = this.problems.get(`${request.method} ${request.path}`);
     if (problem !== undefined) return sendProblem(response, problem);
+    const given = this.answers.get(`${request.method} ${request.path}`);
+    if (given !== undefined) return answer(response, 200, given);
     const views = [...this.#sessions.values()].map(({ view }) => view);
     switch (`${request.method} ${request.path}`) {
       case 'POST /api/v1/sessions':
@@ -211,6 +215,8 @@ export class FakeApi {
           removed: ['run/sandbox-42.sock'],
           forgotten: 1,
         });
+      case 'DELETE /api/v1/rules/r_1':
+        return answer(response, 204, undefined);
       case 'GET /api/v1/approvals':
         return answer(response, 200, this.approvals);
       case 'GET /api/v1/events': {
@@ -289,6 +295,12 @@ function fakeStatus(stateDir: string): unknown {
     model: 'test-model',
     provider: 'offline',
     sandbox: { level: 'bubblewrap' },
+    mcp: [
+      {
+        ...{ server: 'files', state: 'running', processes: 1, tools: 3, level: 'bubblewrap' },
+        problems: ['"x" is listed twice'],
+      },
+    ],
     worker_confinement: [],
     capacity: { max_concurrent_sessions: 8, resident: 0, queued: 0, warm: 0 },
     sessions: {},

@@ -9,7 +9,7 @@ import {
   checkStateDir,
   judgeDisk,
 } from '../../cli/doctor/machine-checks.ts';
-import { checkProvider, judgeSandbox } from '../../cli/doctor/service-checks.ts';
+import { checkProvider, checkServers, judgeSandbox } from '../../cli/doctor/service-checks.ts';
 import { runCli } from './run-cli.ts';
 
 let folder = '';
@@ -22,6 +22,13 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const of = (check: Check) => [check.status, check.mend !== undefined];
 
+function checkServer(state: 'running' | 'failed', problems: string[]): Check {
+  const status = { mcp: [{ server: 's', state, processes: 1, tools: 2, problems }] };
+  const [check] = checkServers(status);
+  if (check === undefined) throw new Error('a server has a check');
+  return check;
+}
+
 describe('single checks: status, and a mend whenever it is not ok', () => {
   test.each<[string, () => Check, string, boolean]>([
     ['Node as pinned', () => checkNode('v26.0.0'), 'ok', false],
@@ -31,6 +38,9 @@ describe('single checks: status, and a mend whenever it is not ok', () => {
     ['no disk', () => judgeDisk(100 * 1024 ** 2 - 1), 'fail', true],
     ['a sandbox', () => judgeSandbox({ level: 'bubblewrap' }), 'ok', false],
     ['none', () => judgeSandbox({ level: 'none', mend: 'install bubblewrap' }), 'warn', true],
+    ['an MCP server', () => checkServer('running', []), 'ok', false],
+    ['one that left something out', () => checkServer('running', ['x']), 'warn', true],
+    ['one that does not start', () => checkServer('failed', ['why']), 'warn', true],
     ['running', () => checkSocket('/s', true, 'start'), 'ok', false],
     ['not running', () => checkSocket('/no/such.sock', false, 'start'), 'ok', false],
     ['a state dir to be made', () => checkStateDir(join(folder, 'a/b'), undefined), 'ok', false],
