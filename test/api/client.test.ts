@@ -194,7 +194,7 @@ describe('a server that misbehaves', () => {
 });
 
 describe('following', () => {
-  test('goes on behind what it has seen when the server comes back', async () => {
+  test('goes on behind what it has seen when the server comes back (FAULTS 38, 63, 66)', async () => {
     const rig = await openRig();
     await rig.client.createSession({ name: 'a' });
     const { url, port } = await rig.api.listenTcp({ host: '127.0.0.1', port: 0 });

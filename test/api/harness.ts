@@ -5,17 +5,23 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ApiToken } from '../../api/auth.ts';
 import { type ApiClient, createClient } from '../../api/client.ts';
 import { type Api, type ApiOptions, createApi } from '../../api/server.ts';
 import { type Clock, realClock } from '../../base/clock.ts';
 import { silentLogger } from '../../base/logger.ts';
 import { realRandom } from '../../base/random.ts';
+import type { Credential, TokenBook } from '../../supervisor/index.ts';
+import { openTokenBook } from '../../supervisor/token-book.ts';
 import { MemorySupervisor } from './memory-supervisor.ts';
 
-export const tokens = { read: 'token-read', operate: 'token-operate', admin: 'token-admin' };
+export const tokens = {
+  read: 'token-read',
+  approve: 'token-approve',
+  operate: 'token-operate',
+  admin: 'token-admin',
+};
 
-export const tokenEntries: readonly ApiToken[] = Object.entries(tokens).map(([scope, token]) => ({
+export const tokenEntries: readonly Credential[] = Object.entries(tokens).map(([scope, token]) => ({
   name: scope,
   sha256: createHash('sha256').update(token).digest('hex'),
   scopes: [scope as keyof typeof tokens],
@@ -24,6 +30,9 @@ export const tokenEntries: readonly ApiToken[] = Object.entries(tokens).map(([sc
 export interface Rig {
   readonly api: Api;
   readonly supervisor: MemorySupervisor;
+  readonly tokens: TokenBook;
+  /** Token events, as they would stand in the journal. */
+  readonly audit: readonly unknown[];
   readonly folder: string;
   readonly socketPath: string;
   readonly client: ApiClient;
@@ -33,13 +42,22 @@ export interface Rig {
 export async function openRig(changes: Partial<ApiOptions> & { clock?: Clock } = {}): Promise<Rig> {
   const folder = await mkdtemp(join(tmpdir(), 'prx-api-'));
   const supervisor = new MemorySupervisor();
+  const audit: unknown[] = [];
+  const tokenBook = await openTokenBook({
+    file: join(folder, 'api-tokens.json'),
+    configured: tokenEntries,
+    clock: changes.clock ?? realClock,
+    random: realRandom,
+    logger: changes.logger ?? silentLogger,
+    announce: async (event) => void audit.push(event),
+  });
   const api = createApi({
     supervisor,
     logger: silentLogger,
     clock: realClock,
     random: realRandom,
     version: '1.2.3',
-    tokens: tokenEntries,
+    tokens: tokenBook,
     ...changes,
   });
   const socketPath = join(folder, 'run', 'api.sock');
@@ -47,6 +65,8 @@ export async function openRig(changes: Partial<ApiOptions> & { clock?: Clock } =
   return {
     api,
     supervisor,
+    tokens: tokenBook,
+    audit,
     folder,
     socketPath,
     client: createClient({ socketPath }),

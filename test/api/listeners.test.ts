@@ -13,6 +13,7 @@ import { silentLogger } from '../../base/logger.ts';
 import { realRandom } from '../../base/random.ts';
 import { ask } from './harness.ts';
 import { MemorySupervisor } from './memory-supervisor.ts';
+import { noTokens } from './no-tokens.ts';
 import { createCertificate } from './self-signed.ts';
 
 let folder: string;
@@ -25,6 +26,7 @@ const open = (): Api =>
     clock: realClock,
     random: realRandom,
     version: '1',
+    tokens: noTokens,
   });
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'prx-listen-'));

@@ -6,6 +6,8 @@ export interface ManualClock extends Clock {
   advance(deltaMs: number): void;
   /** Resolves when something waits for a timer of exactly this length. */
   armed(delayMs: number): Promise<void>;
+  /** Timers that have not fired. */
+  waiting(): number;
 }
 
 interface Pending {
@@ -47,6 +49,7 @@ export function createManualClock(): ManualClock {
         watchers.add(check);
         check();
       }),
+    waiting: () => pending.size,
   };
   return clock;
 }

@@ -4,7 +4,8 @@
  *  replayed and followed), not a mock: nothing is told beforehand what it will be asked. */
 import { type ErrorCode, PrxError } from '../../base/errors.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
-import { type EffectId, inputIdSchema } from '../../protocol/ids.ts';
+import { type EffectId, inputIdSchema, type SessionId } from '../../protocol/ids.ts';
+import type { ExplainPolicy } from '../../protocol/policy-view.ts';
 import type {
   CreateSession,
   ResolveApproval,
@@ -78,9 +79,13 @@ export class MemorySupervisor implements Supervisor {
     return { view, created: true };
   }
 
+  listAgents() {
+    return [{ name: 'default' }, { name: 'reviewer' }];
+  }
+
   async listSessions(filter: ListFilter) {
     this.#note('listSessions', filter);
-    return [...this.#entries.values()].map(({ view }) => view);
+    return [...this.#entries.values()].map(({ view }) => view).toReversed();
   }
 
   async getSession(ref: string) {
@@ -183,6 +188,35 @@ export class MemorySupervisor implements Supervisor {
   async resolveApproval(ref: string, callId: EffectId, params: ResolveApproval, by: string) {
     this.#note('resolveApproval', ref, callId, params, by);
     this.#find(ref);
+  }
+
+  async explainPolicy(asked: ExplainPolicy) {
+    this.#note('explainPolicy', asked);
+    const { tool, agent = 'default' } = asked;
+    const parts = [{ decision: 'allow' as const, rule: 'r' }];
+    const verdict = { decision: 'allow' as const, by: 'policy', rule: 'r', level: 'none', parts };
+    return { ...verdict, tool, agent, covers: [] };
+  }
+
+  async listKeptRules() {
+    this.#note('listKeptRules');
+    return [];
+  }
+
+  async removeKeptRule(id: string, by: string) {
+    this.#note('removeKeptRule', id, by);
+  }
+
+  async readLink(token: string) {
+    this.#note('readLink', token);
+    if (token === 'spent') throw new PrxError('APPROVAL_RESOLVED', 'the link is used up');
+    const times = { requested_at: STAMP, expires_at: STAMP };
+    const call = { call_id: '1.1.1' as EffectId, tool: 'shell', arguments: { command: '<b>' } };
+    return { session: 's_0123456789abcdef' as SessionId, ...call, digest: 'd', ...times };
+  }
+
+  async answerLink(token: string, decision: 'approve' | 'deny') {
+    this.#note('answerLink', token, decision);
   }
 
   async listProcesses(ref: string | undefined) {

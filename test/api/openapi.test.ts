@@ -66,12 +66,14 @@ describe('the document', () => {
     }
   });
 
-  test('asks for no token at the probes only', () => {
+  test('asks for no token at the probes, the page and signed links only', () => {
     const open = Object.values(document.paths)
       .flatMap((methods) => Object.values(methods))
       .filter(({ security }) => security?.length === 0)
       .map(({ operationId }) => operationId);
-    expect(open).toEqual(['getHealth', 'getReadiness']);
+    expect(open.sort()).toEqual([
+      ...['answerLink', 'getHealth', 'getPage', 'getPageFile', 'getReadiness', 'readLink'],
+    ]);
   });
 
   test('says what a body must be, and when it may be absent', () => {

@@ -1,4 +1,5 @@
 /** Server-sent events: replay, then live; where a client goes on; a slow reader; the end. */
+import { readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createSseParser, type SseFrame } from '../../api/client/sse-parser.ts';
 import { createStreams } from '../../api/streams.ts';
@@ -132,7 +133,7 @@ describe('a slow reader', () => {
     for (let n = 0; n < COUNT; n += 1) rig.supervisor.append('a', 'tool.output', { text });
   };
 
-  test('pulls no more than buffers of the system take, and later all of it', async () => {
+  test('pulls no more than buffers of the system take, and later all of it (FAULTS 38)', async () => {
     fill();
     const stream = await open(rig, { path, headers: sse });
     await settle();
@@ -149,7 +150,7 @@ describe('a slow reader', () => {
     expect(seqs).toEqual(Array.from({ length: COUNT + 5 }, (_, index) => index + 1));
   });
 
-  test('that takes nothing for minutes is dropped', async () => {
+  test('that takes nothing for minutes is dropped (FAULTS 38)', async () => {
     fill();
     const stream = await open(rig, { path, headers: sse });
     await settle();
@@ -159,6 +160,36 @@ describe('a slow reader', () => {
       for await (const _chunk of stream);
     };
     await expect(drain()).rejects.toMatchObject({ code: 'ECONNRESET' });
+  });
+});
+
+describe('clients that die while they are attached', () => {
+  const COUNT = 500;
+
+  test('leave no descriptor, follower or place behind, five hundred times (FAULTS 65)', async () => {
+    const countDescriptors = (): number => readdirSync('/proc/self/fd').length;
+    const attachAndDie = async (): Promise<void> => {
+      const stream = await open(rig, { path, headers: sse });
+      // The socket goes as it does when its owner is killed: without a word.
+      stream.socket.destroy();
+      stream.on('error', () => undefined);
+    };
+    await attachAndDie();
+    await rig.supervisor.unfollowed();
+    await settle();
+    const before = countDescriptors();
+    for (let count = 0; count < COUNT; count += 10) {
+      await Promise.all(Array.from({ length: 10 }, attachAndDie));
+    }
+    await rig.supervisor.unfollowed();
+    await settle();
+    expect(countDescriptors()).toBeLessThanOrEqual(before);
+    expect(rig.supervisor.followerCount).toBe(0);
+    // Its heartbeat went with each of them.
+    expect(clock.waiting()).toBe(0);
+    const last = await open(rig, { path, headers: sse });
+    expect(await readUntil(last, 'id: 5\n')).toContain('id: 5');
+    last.destroy();
   });
 });
 

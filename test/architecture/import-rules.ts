@@ -20,7 +20,7 @@ const allowances: Readonly<Record<string, Allowance>> = {
   api: { folders: ['base', 'protocol'], files: ['supervisor/index.ts'] },
   cli: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
   chaos: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
-  dashboard: { folders: ['base', 'protocol'], files: ['api/client.ts'] },
+  dashboard: { folders: ['base', 'protocol'], files: ['api/client/sse-parser.ts'] },
   cluster: { folders: ['base', 'protocol', 'store'] },
 };
 

@@ -40,7 +40,7 @@ export function readTree(root: string): Source[] {
     const names = readdirSync(join(root, entry.name), { recursive: true, encoding: 'utf8' });
     return names.map((name) => posix.join(entry.name, name));
   });
-  const sources = paths.filter((path) => path.endsWith('.ts')).sort();
+  const sources = paths.filter((path) => /\.tsx?$/.test(path)).sort();
   return sources.map((path) => parse(path, readFileSync(join(root, path), 'utf8')));
 }
 
@@ -90,12 +90,12 @@ function lineOf(tree: ts.SourceFile, node: ts.Node): number {
 
 /** A process starts here: `main.ts`, or `writer-main.ts` where a folder holds several. */
 export function isMain(path: string): boolean {
-  return /(^|\/)([a-z0-9-]+-)?main\.ts$/.test(path);
+  return /(^|\/)([a-z0-9-]+-)?main\.tsx?$/.test(path);
 }
 
-/** Shipped code; the rest (tests, benchmarks, examples, configuration) serves it. */
+/** Shipped code; the rest (tests, benchmarks, proofs, examples, configuration) serves it. */
 export function isShipped(source: Source): boolean {
-  return !['', 'test', 'bench', 'examples', 'docs'].includes(source.folder);
+  return !['', 'test', 'bench', 'prove', 'examples', 'docs'].includes(source.folder);
 }
 
 function resolve(path: string, specifier: string): string {

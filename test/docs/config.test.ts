@@ -52,7 +52,7 @@ describe('config.toml', () => {
     const defaults = configSchema.parse({});
     const written = parse(text);
     expect(configSchema.parse(written)).toEqual(defaults);
-    const isEmpty = (path: string): boolean => /\.tokens$/.test(path);
+    const isEmpty = (path: string): boolean => /\.(tokens|rules)$/.test(path);
     expect(leaves(written)).toEqual(
       expect.arrayContaining(leaves(defaults).filter((path) => !isEmpty(path))),
     );

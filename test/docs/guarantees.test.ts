@@ -3,8 +3,8 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import ts from 'typescript';
 import { findLocalLinks, findRows, findSection, readText, root } from './markdown.ts';
+import { findTestNames } from './test-names.ts';
 
 const document = readText('docs/guarantees.md');
 const citations = findRows(document)
@@ -50,31 +50,6 @@ describe('links', () => {
 
 function listPages(): string[] {
   return findLocalLinks(readText('README.md')).filter((path) => /^docs\/.*\.md$/.test(path));
-}
-
-/** First arguments of test, it and their kind, however they are made (`test.each(…)(name, …)`),
- *  without the requirement that a name cites. */
-function findTestNames(source: string): ReadonlySet<string> {
-  const names = new Set<string>();
-  const visit = (node: ts.Node): void => {
-    if (ts.isCallExpression(node)) {
-      const [name] = node.arguments;
-      if (name !== undefined && ts.isStringLiteralLike(name) && isRunner(node.expression)) {
-        names.add(name.text.replace(/^(\[[a-z]+:[^\]]+\] )+/, ''));
-      }
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(ts.createSourceFile('cited.test.ts', source, ts.ScriptTarget.Latest));
-  return names;
-}
-
-/** `test`, `it`, `test.each(…)`, and a name of the file's own for one of these (`asRoot`). */
-function isRunner(callee: ts.Expression): boolean {
-  if (ts.isIdentifier(callee)) return !['describe', 'expect'].includes(callee.text);
-  if (!ts.isCallExpression(callee) || !ts.isPropertyAccessExpression(callee.expression))
-    return false;
-  return callee.expression.name.text === 'each' && isRunner(callee.expression.expression);
 }
 
 function range(first: number, last: number): number[] {

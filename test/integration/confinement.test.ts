@@ -1,9 +1,10 @@
 /** What a worker is, seen from outside: no network, no key, not our user, nothing of ours to read;
  *  and where the key is and is not. */
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { type Bench, createBench, OTHER_UID } from './harness.ts';
+import { eventually, findGateways } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 const KEY = 'sk-the-very-secret-key';
@@ -69,6 +70,41 @@ test('the key is in the gateway and nowhere else: no process, no file of the sta
     expect([file, readFileSync(file).includes(KEY)]).toEqual([file, false]);
   }
 });
+
+test('the supervisor drops the key when it was handed over; a gateway that dies has it again', async () => {
+  provider = await startScriptedProvider();
+  bench = createBench(`[agent]\nmodel = "scripted"\n[provider]\nbase_url = "${provider.url}"\n`);
+  const reports = join(bench.dir, 'reports');
+  mkdirSync(reports);
+  const { pid } = await bench.start({
+    OPENAI_API_KEY: KEY,
+    NODE_OPTIONS: `--report-on-signal --report-directory=${reports}`,
+  });
+  process.kill(pid, 'SIGUSR2');
+  await eventually(() => readReport(reports) !== undefined);
+  const { environmentVariables: shown } = readReport(reports) ?? {};
+  expect(shown?.['HOME']).toBe(bench.dir);
+  expect(JSON.stringify(readReport(reports))).not.toContain(KEY);
+
+  const [first = 0] = findGateways(bench);
+  process.kill(first, 'SIGKILL');
+  const { view } = await bench.client.createSession({});
+  await bench.client.sendInput(view.id, { text: JSON.stringify([{ say: 'hello' }]) });
+  await bench.follow(view.id, (event) => event.type === 'turn.completed');
+  const [second = 0] = findGateways(bench);
+  expect(second).not.toBe(first);
+  expect(readFileSync(`/proc/${second}/environ`, 'utf8')).toContain(KEY);
+});
+
+/** A diagnostic report of Node: undefined until it is written. */
+function readReport(folder: string): { environmentVariables?: Record<string, string> } | undefined {
+  try {
+    const [file = ''] = readdirSync(folder);
+    return JSON.parse(readFileSync(join(folder, file), 'utf8')) as object;
+  } catch {
+    return undefined;
+  }
+}
 
 function listFiles(dir: string): readonly string[] {
   return readdirSync(dir, { recursive: true, withFileTypes: true })

@@ -27,6 +27,7 @@ export interface Running {
   readonly pid: number;
   readonly ready: string;
   readonly exited: Promise<number>;
+  stderr(): string;
   kill(signal: NodeJS.Signals): void;
 }
 
@@ -37,6 +38,8 @@ export interface Bench {
   readonly client: Client;
   /** Starts a supervisor on the bench's state dir; resolves at its ready line. */
   start(env?: Readonly<Record<string, string>>): Promise<Running>;
+  /** Changes the config file; the next start reads it. */
+  configure(change: (text: string) => string): void;
   /** All events of a session so far. */
   events(session: string): Promise<readonly EventEnvelope[]>;
   /** Follows a session from its beginning until `until` says so; every event seen. */
@@ -90,6 +93,10 @@ export function createBench(config: string, uid?: number): Bench {
     client,
     follow,
     start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid }),
+    configure(change) {
+      const file = join(dir, 'config.toml');
+      writeFileSync(file, change(readFileSync(file, 'utf8')));
+    },
     async events(session) {
       const { last_seq: last } = await client.getSession(session);
       return follow(session, (event) => event.seq >= last);
@@ -97,7 +104,11 @@ export function createBench(config: string, uid?: number): Bench {
     leftovers: () => findProcesses(dir),
     async close() {
       for (const child of children) if (child.exitCode === null) child.kill('SIGKILL');
-      for (const pid of findProcesses(dir)) killQuietly(pid);
+      // One that was being started may appear behind the look that killed its starter.
+      for (let left = findProcesses(dir); left.length > 0; left = findProcesses(dir)) {
+        for (const pid of left) killQuietly(pid);
+        await new Promise(setImmediate);
+      }
       rmSync(dir, { recursive: true, force: true });
     },
   };
@@ -135,7 +146,7 @@ function startSupervisor(start: Start): Promise<Running> {
   return new Promise((resolve, reject) => {
     child.stdout.once('data', (chunk: Buffer) => {
       const kill = (signal: NodeJS.Signals): void => void child.kill(signal);
-      resolve({ pid: child.pid ?? 0, ready: chunk.toString(), exited, kill });
+      resolve({ pid: child.pid ?? 0, ready: chunk.toString(), exited, stderr: () => stderr, kill });
     });
     void exited.then((code) => reject(new Error(`the supervisor exited (${code}): ${stderr}`)));
   });
@@ -167,7 +178,8 @@ function findProcesses(dir: string): readonly number[] {
   return found;
 }
 
-function killQuietly(pid: number): void {
+/** Also one that has ended meanwhile. */
+export function killQuietly(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {

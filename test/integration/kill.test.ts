@@ -2,16 +2,19 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { listDescendants } from '../../base/process.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import {
   type Bench,
   countType,
   createBench,
   isGapless,
+  killQuietly,
   type Running,
   shownText,
   toTranscript,
 } from './harness.ts';
+import { eventually, findHosts } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 const WORDS = 'one two three four five six';
@@ -67,7 +70,7 @@ const untilType = (session: string, type: string, count = 1): Promise<readonly E
 };
 
 describe('SIGKILL of the worker', () => {
-  test('in mid-stream: the model is asked once, the text is whole, the sequence gapless', async () => {
+  test('in mid-stream: the model is asked once, the text is whole, the sequence gapless (FAULTS 34)', async () => {
     const session = await prompt([{ say: WORDS, holdAfter: 3 }]);
     await provider.held(1);
     process.kill(findPid(await untilType(session, 'model.delta')), 'SIGKILL');
@@ -93,7 +96,7 @@ describe('SIGKILL of the worker', () => {
     expect(toTranscript(events)).toEqual(toTranscript(undisturbed));
   });
 
-  test('between turns: the next input is answered by another worker', async () => {
+  test('between turns: the next input is answered by another worker (FAULTS 1)', async () => {
     const session = await prompt([{ say: 'first' }]);
     process.kill(findPid(await finish(session)), 'SIGKILL');
     await untilType(session, 'worker.exited');
@@ -121,7 +124,7 @@ describe('SIGKILL of the gateway', () => {
 });
 
 describe('SIGKILL of the sandbox host', () => {
-  test('in mid-tool: nothing is left, and the call is reported as indeterminate, not repeated', async () => {
+  test('in mid-tool: nothing is left, and the call is reported as indeterminate, not repeated (FAULTS 61)', async () => {
     const session = await prompt([counting(30), { say: WORDS }]);
     await untilType(session, 'tool.started');
     await waitForCount();
@@ -132,6 +135,23 @@ describe('SIGKILL of the sandbox host', () => {
     expect(completed?.data).toMatchObject({ status: 'indeterminate' });
     expect(readCount()).toBe('ran\n');
     expect(events.at(-1)?.data).toMatchObject({ outcome: 'completed' });
+  });
+});
+
+describe('SIGKILL of the cell', () => {
+  test('as it starts: another one runs the call, once', async () => {
+    const session = await prompt([counting(0), { say: WORDS }]);
+    await eventually(() => findHosts(bench).length > 0);
+    const [host = 0] = findHosts(bench);
+    // It is ready in some tens of milliseconds: looked for without a pause.
+    while (listDescendants(host).length === 0) await new Promise(setImmediate);
+    for (const pid of listDescendants(host)) killQuietly(pid);
+    const events = await finish(session);
+    const completed = events.find((event) => event.type === 'tool.completed');
+    expect(completed?.data).toMatchObject({ status: 'ok' });
+    expect(countType(events, 'tool.started')).toBe(1);
+    expect(readCount()).toBe('ran\n');
+    expect(findHosts(bench)).not.toContain(host);
   });
 });
 

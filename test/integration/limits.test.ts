@@ -1,6 +1,6 @@
 /** Workers that eat memory, as real processes: enforced whoever is blind, classified, and without
  *  harm to the session. */
-import { copyFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { findIdentity } from '../../base/process.ts';
@@ -57,7 +57,7 @@ function dataOf<T extends 'worker.exited' | 'turn.completed' | 'limit.exceeded'>
 
 describe('a worker over its memory limit', () => {
   test.each(['buffers', 'heap'])(
-    '%s: dies of memory, twice, and its input is set aside',
+    '%s: dies of memory, twice, and its input is set aside (FAULTS 43, 45, 46, 50)',
     async (bomb) => {
       const session = await create();
       const events = await run(session, bomb);
@@ -75,12 +75,16 @@ describe('a worker over its memory limit', () => {
     },
   );
 
-  test('is found also without the monitor, and the event names who saw it', async () => {
+  test('is found also without the monitor, and the event names who saw it (FAULTS 49)', async () => {
     const session = await create();
     await run(session, 'hello');
-    for (const pid of findRunning(join(bench.dir, 'dist', 'monitor.js')))
-      process.kill(pid, 'SIGSTOP');
-    const events = await run(session, 'buffers', 2);
+    // One that is silent is replaced: each of them is stopped as soon as it is there.
+    const stopping = setInterval(() => {
+      for (const pid of findRunning(join(bench.dir, 'dist', 'monitor.js'))) {
+        process.kill(pid, 'SIGSTOP');
+      }
+    }, 10);
+    const events = await run(session, 'buffers', 2).finally(() => clearInterval(stopping));
     expect(dataOf(events, 'limit.exceeded')).toContainEqual(
       expect.objectContaining({ level: 'hard', source: 'scan' }),
     );
@@ -90,7 +94,7 @@ describe('a worker over its memory limit', () => {
     ]);
   });
 
-  test('near it is asked to collect, and lives', async () => {
+  test('near it is asked to collect, and lives (FAULTS 48)', async () => {
     const session = await create();
     const events = await run(session, `hold ${Math.floor(LIMIT_MB * 0.9) - 45}`);
     expect(dataOf(events, 'limit.exceeded')).toMatchObject([{ level: 'soft' }]);
@@ -106,6 +110,19 @@ test('the last words of a worker that fails each time are in the reason', async 
   expect(end).toMatchObject({ outcome: 'failed', reason: 'quarantined' });
   expect(end?.error?.message).toContain('could not go on');
   expect(supervisor.pid).toBeGreaterThan(0);
+});
+
+test('a worker in an endless loop is killed as unresponsive, and its input set aside (FAULTS 14)', async () => {
+  const path = join(bench.dir, 'config.toml');
+  const heartbeat = '[agent.worker]\nheartbeat_interval_secs = 0.6\nmax_restart_attempts = 1';
+  writeFileSync(path, readFileSync(path, 'utf8').replace('[agent.worker]', heartbeat));
+  await bench.client.reload();
+  const session = await create();
+  const events = await run(session, 'spin');
+  expect(dataOf(events, 'worker.exited').map(({ cause }) => cause)).toEqual([
+    ...['unresponsive', 'unresponsive'],
+  ]);
+  expect(dataOf(events, 'turn.completed')).toMatchObject([{ reason: 'quarantined' }]);
 });
 
 describe('a process that is stopped (SIGSTOP)', () => {
@@ -140,6 +157,20 @@ describe('a process that is stopped (SIGSTOP)', () => {
     process.kill(pid, 'SIGSTOP');
     return pid;
   }
+
+  test('the worker: killed, replaced, and the call that runs is joined (FAULTS 13, 14)', async () => {
+    const command = 'echo ran >> count; sleep 3; echo done';
+    const session = await begin({ tool: 'shell', arguments: { command } }, 'tool.started');
+    const pid = await stop('worker');
+    const events = await bench.follow(session, ({ type }) => type === 'turn.completed');
+    expect(dataOf(events, 'worker.exited')).toMatchObject([{ cause: 'unresponsive', pid }]);
+    expect(findIdentity(pid)).toBeUndefined();
+    expect(readFileSync(join(bench.workspace, 'count'), 'utf8')).toBe('ran\n');
+    expect(events.filter(({ type }) => type === 'tool.completed')).toMatchObject([
+      { data: { status: 'ok' } },
+    ]);
+    expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'completed' }]);
+  });
 
   test('the gateway: killed, and the unfinished request is made once more', async () => {
     const session = await begin({ say: 'one two three', holdAfter: 2 }, 'model.delta');

@@ -170,6 +170,24 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     expect(await bench.client.sweep()).toEqual({ killed: [], removed: [], forgotten: 0 });
   }, 30_000);
 
+  test('a supervisor that dies between a start and its record: the mark finds all of it', async () => {
+    const session = await prompt([shell('true'), { say: WORDS }]);
+    await finish(session);
+    const children = bench.leftovers().filter((pid) => pid !== supervisor.pid);
+    const programs = [...findGateways(bench), ...findHosts(bench)];
+    expect(programs.every((pid) => children.includes(pid))).toBe(true);
+    // Stopped, they do not hear that they are alone.
+    for (const pid of children) process.kill(pid, 'SIGSTOP');
+    await crash();
+    const store = await openStore({
+      ...{ stateDir: bench.stateDir, clock: realClock, logger: silentLogger },
+    });
+    for (const record of await store.listProcesses()) await store.removeProcess(record);
+    await store.close();
+    supervisor = await bench.start();
+    await eventually(() => children.every((pid) => findIdentity(pid) === undefined));
+  }, 30_000);
+
   test('sockets are for their owner, and go with their process or at the next start', async () => {
     const session = await prompt([shell('true'), { say: WORDS }]);
     await finish(session);

@@ -23,6 +23,7 @@ const stepSchema = z.union([
 type Step = z.infer<typeof stepSchema>;
 
 const requestSchema = z.object({
+  tools: z.array(z.object({ function: z.object({ name: z.string() }) })).default([]),
   messages: z.array(
     z.object({
       role: z.string(),
@@ -35,6 +36,10 @@ export interface ScriptedProvider {
   readonly url: string;
   /** Requests seen, oldest first: the index of the step each one asked for. */
   readonly requests: readonly number[];
+  /** The Authorization header of each of them. */
+  readonly authorizations: readonly (string | undefined)[];
+  /** Names of the tools that the newest request offered. */
+  offered(): readonly string[];
   /** Streams whose client went away before their end. */
   readonly abandoned: () => number;
   /** Resolves when the stream of the n-th request (from 1) is held. */
@@ -46,7 +51,9 @@ export interface ScriptedProvider {
 
 export async function startScriptedProvider(): Promise<ScriptedProvider> {
   const requests: number[] = [];
+  const authorizations: (string | undefined)[] = [];
   let abandoned = 0;
+  let offered: readonly string[] = [];
   const heldRequests = new Set<number>();
   const heldWaiters = new Map<number, () => void>();
   let open: () => void = () => undefined;
@@ -62,8 +69,10 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
     }
     let body = '';
     for await (const chunk of request) body += String(chunk);
-    const { step, index } = chooseStep(body);
+    const { step, index, tools } = chooseStep(body);
+    offered = tools;
     requests.push(index);
+    authorizations.push(request.headers.authorization);
     const number = requests.length;
     response.once('close', () => {
       if (!response.writableEnded) abandoned += 1;
@@ -110,6 +119,8 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
   return {
     url: `http://127.0.0.1:${port}/v1`,
     requests,
+    authorizations,
+    offered: () => offered,
     abandoned: () => abandoned,
     held: (request) =>
       heldRequests.has(request)
@@ -126,8 +137,8 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
 
 const chunkHead = { id: 'c', object: 'chat.completion.chunk', created: 0, model: 'scripted' };
 
-function chooseStep(body: string): { step: Step; index: number } {
-  const { messages } = requestSchema.parse(JSON.parse(body));
+function chooseStep(body: string): { step: Step; index: number; tools: readonly string[] } {
+  const { messages, tools } = requestSchema.parse(JSON.parse(body));
   const lastUser = messages.findLastIndex((message) => message.role === 'user');
   const index = messages.slice(lastUser).filter((message) => message.role === 'assistant').length;
   const content = messages[lastUser]?.content ?? '';
@@ -135,5 +146,5 @@ function chooseStep(body: string): { step: Step; index: number } {
   const script = z.array(stepSchema).parse(JSON.parse(text));
   const step = script[index];
   if (step === undefined) throw new RangeError(`the script has no step ${index}`);
-  return { step, index };
+  return { step, index, tools: tools.map((tool) => tool.function.name) };
 }

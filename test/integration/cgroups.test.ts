@@ -1,0 +1,144 @@
+/** A real supervisor in a control group (v1) that is its own: limits and shares are in force, a
+ *  bomb is the kernel's business, and groups of the dead go. Skipped where none can be made. */
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { type Bench, createBench, type Running } from './harness.ts';
+import { eventually, findHosts } from './processes.ts';
+import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+
+const root = '/sys/fs/cgroup';
+const name = `prx-it-${process.pid}`;
+const controllers = ['memory', 'cpu', 'pids'];
+const groups = controllers.map((each) => join(root, each, name));
+const canMake = tryGroups();
+
+function tryGroups(): boolean {
+  try {
+    for (const group of groups) mkdirSync(group);
+    return groups.every((group) => existsSync(join(group, 'cgroup.procs')));
+  } catch {
+    return false;
+  } finally {
+    removeGroups();
+  }
+}
+
+function removeGroups(): void {
+  for (const group of groups) {
+    if (!existsSync(group)) continue;
+    for (const leaf of listLeaves(group)) rmdirSync(join(group, leaf));
+    rmdirSync(group);
+  }
+}
+
+function listLeaves(group: string): readonly string[] {
+  return readdirSync(group).filter((each) => /^prx-(worker|host)-\d+$/.test(each));
+}
+
+const why = canMake ? '' : ' (skipped: no v1 control group can be made here)';
+
+(canMake ? describe : describe.skip)(`a control group of our own${why}`, () => {
+  let provider: ScriptedProvider;
+  let bench: Bench;
+
+  beforeEach(async () => {
+    for (const group of groups) mkdirSync(group);
+    provider = await startScriptedProvider();
+    bench = createBench(`
+      [agent]
+      model = "scripted"
+      [agent.worker]
+      warm_pool = 0
+      [agent.limits]
+      max_memory_mb = 256
+      [provider]
+      base_url = "${provider.url}"
+      [log]
+      level = "error"
+    `);
+  });
+
+  afterEach(async () => {
+    await bench.close();
+    await provider.close();
+    await eventually(() => {
+      try {
+        removeGroups();
+        return true;
+      } catch {
+        // A killed process is in its group for a moment more.
+        return false;
+      }
+    });
+  });
+
+  /** It is born in our groups: we are in them for the moment of its birth. */
+  function startInside(): Promise<Running> {
+    const own = readFileSync('/proc/self/cgroup', 'utf8');
+    const homes = controllers.map((each) =>
+      join(root, each, new RegExp(`:${each}:(.*)$`, 'm').exec(own)?.[1] ?? ''),
+    );
+    const enter = (group: string): void =>
+      writeFileSync(join(group, 'cgroup.procs'), String(process.pid));
+    for (const group of groups) enter(group);
+    try {
+      return bench.start();
+    } finally {
+      for (const home of homes) enter(home);
+    }
+  }
+
+  async function runTurn(): Promise<string> {
+    const { view } = await bench.client.createSession({ workspace: bench.workspace });
+    const script = [{ tool: 'shell', arguments: { command: 'echo hi' } }, { say: 'done' }];
+    await bench.client.sendInput(view.id, { text: JSON.stringify(script) });
+    await bench.follow(view.id, (event) => event.type === 'turn.completed');
+    return view.id;
+  }
+
+  test('worker and host have groups; after a kill of everything, the next start removes them', async () => {
+    const supervisor = await startInside();
+    await runTurn();
+    expect((await bench.client.getStatus()).memory_enforcement).toContain('cgroup v1');
+    for (const group of groups) {
+      const leaves = [...listLeaves(group)].sort().map((leaf) => leaf.replace(/\d+$/, 'n'));
+      expect(leaves).toEqual(['prx-host-n', 'prx-worker-n']);
+    }
+    const [memory = '', cpu = ''] = groups;
+    const [host = 0] = findHosts(bench);
+    const inHost = readFileSync(join(cpu, `prx-host-${host}`, 'cgroup.procs'), 'utf8');
+    // The host, its cell and what is parked in it share one share.
+    expect(inHost.trim().split('\n').length).toBeGreaterThan(2);
+    const worker = listLeaves(memory).find((leaf) => leaf.includes('worker')) ?? '';
+    const limit = readFileSync(join(memory, worker, 'memory.limit_in_bytes'), 'utf8');
+    expect(Number(limit)).toBe(256 * 2 ** 20);
+
+    const before = listLeaves(memory);
+    supervisor.kill('SIGKILL');
+    await supervisor.exited;
+    await startInside();
+    await eventually(async () => {
+      await bench.client.sweep();
+      return listLeaves(memory).every((leaf) => !before.includes(leaf));
+    });
+  }, 30_000);
+
+  test('of a host that was killed: what it left is ended, and the group goes', async () => {
+    await startInside();
+    await runTurn();
+    const [host = 0] = findHosts(bench);
+    process.kill(host, 'SIGKILL');
+    await eventually(async () => {
+      await bench.client.sweep();
+      return groups.every((group) => !listLeaves(group).includes(`prx-host-${host}`));
+    });
+  }, 30_000);
+});

@@ -1,0 +1,169 @@
+/** The web page in a real browser, before a real supervisor: no mock on either side. Where there is
+ *  no Chromium these tests are skipped, and say so; CI installs it. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Bench, createBench, type Running } from './harness.ts';
+import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+
+const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find(existsSync);
+const withBrowser = executablePath === undefined ? describe.skip : describe;
+
+withBrowser('the page (skipped without /usr/bin/chromium)', () => {
+  let browser: Browser;
+  let page: Page;
+  let provider: ScriptedProvider;
+  let bench: Bench;
+  let running: Running;
+  let complaints: string[];
+
+  beforeAll(async () => {
+    browser = await chromium.launch({
+      ...(executablePath === undefined ? {} : { executablePath }),
+      args: ['--no-sandbox'],
+    });
+  });
+  afterAll(() => browser.close());
+
+  beforeEach(async () => {
+    provider = await startScriptedProvider();
+    bench = createBench(`
+      [api]
+      listen = "127.0.0.1:0"
+      [agent]
+      model = "scripted"
+      [provider]
+      base_url = "${provider.url}"
+      [security.tool_policy.tools]
+      shell = "supervised"
+    `);
+    running = await bench.start();
+    page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
+    complaints = [];
+    page.on('pageerror', (error) => complaints.push(error.message));
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text());
+    });
+  });
+  afterEach(async () => {
+    await page.close();
+    await bench.close();
+    await provider.close();
+  });
+
+  const urlOf = ({ ready }: Running): string => /url (http:\S+)/.exec(ready)?.[1] ?? '';
+  const open = async (): Promise<void> => {
+    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
+    await page.goto(`${urlOf(running)}/#token=${token}`);
+    await page.getByRole('heading', { name: 'Sessions' }).waitFor();
+  };
+  const say = (...steps: readonly object[]): string => JSON.stringify(steps);
+
+  async function create(prompt: string): Promise<void> {
+    await page.getByText('New session').click();
+    await page.getByLabel('First prompt').fill(prompt);
+    await page.getByRole('button', { name: 'Create' }).click();
+  }
+
+  test('shows a turn as it is written, in a session that it made', async () => {
+    await open();
+    await create(say({ say: 'one two three', holdAfter: 2 }));
+    await provider.held(1);
+    await page.locator('.said.text.live', { hasText: 'one two' }).waitFor();
+    provider.release();
+    await page.locator('.said.text:not(.live)', { hasText: 'one two three' }).waitFor();
+    expect(page.url()).toMatch(/#\/sessions\/s_[0-9a-f]{16}$/);
+    expect(complaints).toEqual([]);
+  });
+
+  test('an approval is answered with changed arguments, and exactly those run', async () => {
+    await open();
+    const call = { tool: 'shell', arguments: { command: 'echo asked' } };
+    await create(say(call, { say: 'thanks' }));
+    const card = page.getByLabel('Approval of shell');
+    await card.getByLabel('Arguments').fill('{"command":"echo changed"}');
+    await card.getByRole('button', { name: 'Approve as changed' }).click();
+    await page.getByText('thanks', { exact: true }).waitFor();
+    const [session] = await bench.client.listSessions();
+    const events = await bench.events(session?.id ?? '');
+    const completed = events.find(({ type }) => type === 'tool.completed');
+    expect(completed?.data).toMatchObject({ output: 'changed\n' });
+  });
+
+  test('goes on by itself when the supervisor is killed and comes back', async () => {
+    await open();
+    await create(say({ say: 'a b c d', holdAfter: 2 }));
+    await provider.held(1);
+    await page.locator('.said.text', { hasText: 'a b' }).waitFor();
+    const port = new URL(urlOf(running)).port;
+    running.kill('SIGKILL');
+    await running.exited;
+    await page.getByText('Waiting for the supervisor').waitFor();
+    provider.release();
+    bench.configure((text) => text.replace('127.0.0.1:0', `127.0.0.1:${port}`));
+    running = await bench.start();
+    await page.locator('.said.text', { hasText: 'a b c d' }).waitFor();
+    expect(await page.locator('.said.text').count()).toBe(1);
+  });
+
+  test('can be walked by keyboard alone', async () => {
+    await open();
+    await page.keyboard.press('Tab');
+    expect(await page.evaluate('document.activeElement.textContent')).toBe('To the content');
+    for (const name of ['Sessions', 'Approvals', 'System']) {
+      await page.keyboard.press('Tab');
+      expect(await page.evaluate('document.activeElement.textContent')).toBe(name);
+    }
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { name: 'System' }).waitFor();
+  });
+
+  test('without a token shows nothing but how to give one', async () => {
+    await page.goto(`${urlOf(running)}/`);
+    await page.getByRole('alert').getByText('give a token').waitFor();
+    expect(await page.locator('tbody tr').count()).toBe(0);
+  });
+
+  test('runs no script but its own', async () => {
+    await open();
+    const ran = await page.evaluate(`{
+      const script = document.createElement('script');
+      script.textContent = 'globalThis.ran = true';
+      document.body.append(script);
+      'ran' in globalThis;
+    }`);
+    expect(ran).toBe(false);
+  });
+
+  test('fits a narrow screen', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    await open();
+    const width = await page.evaluate('document.documentElement.scrollWidth');
+    expect(width).toBeLessThanOrEqual(390);
+  });
+});
+
+test('[endpoint:getPage] [endpoint:getPageFile] is served whole, once, and nothing else is', async () => {
+  const bench = createBench('[api]\nlisten = "127.0.0.1:0"\n');
+  try {
+    const { ready } = await bench.start();
+    const url = /url (http:\S+)/.exec(ready)?.[1] ?? '';
+    let byteCount = 0;
+    for (const path of ['/', '/dashboard/app.js', '/dashboard/style.css']) {
+      const response = await fetch(`${url}${path}`);
+      expect(response.status).toBe(200);
+      expect(response.headers.get('content-security-policy')).toContain("script-src 'self'");
+      byteCount += (await response.arrayBuffer()).byteLength;
+      const etag = response.headers.get('etag') ?? '';
+      const again = await fetch(`${url}${path}`, { headers: { 'if-none-match': etag } });
+      expect(again.status).toBe(304);
+    }
+    expect(byteCount).toBeLessThan(150_000);
+    for (const path of ['/dashboard/..%2fcli.js', '/dashboard/index.htm']) {
+      expect((await fetch(`${url}${path}`)).status).toBe(404);
+    }
+  } finally {
+    await bench.close();
+  }
+});

@@ -1,0 +1,86 @@
+/** `prx-supervisor mcp` as an MCP client sees it: the SDK's own client, which starts the real
+ *  program before a real supervisor. */
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { Client } from '@modelcontextprotocol/client';
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
+import { type Bench, createBench } from './harness.ts';
+import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+
+let provider: ScriptedProvider;
+let bench: Bench;
+let mcp: Client;
+
+beforeEach(async () => {
+  provider = await startScriptedProvider();
+  bench = createBench(`
+    [agent]
+    model = "scripted"
+    [provider]
+    base_url = "${provider.url}"
+    [security.tool_policy.tools]
+    shell = "supervised"
+  `);
+  await bench.start();
+  mcp = new Client({ name: 'test', version: '1' });
+  await mcp.connect(
+    new StdioClientTransport({
+      command: process.execPath,
+      args: [join(bench.dir, 'dist/cli.js'), 'mcp'],
+      env: { PRX_STATE_DIR: bench.stateDir, HOME: bench.dir },
+    }),
+  );
+});
+
+afterEach(async () => {
+  await mcp.close();
+  await bench.close();
+  await provider.close();
+});
+
+async function call(name: string, args: Record<string, unknown> = {}) {
+  const result = await mcp.callTool({ name, arguments: args });
+  const text = result.content.map((part) => (part.type === 'text' ? part.text : '')).join('');
+  return { text, isError: result.isError === true };
+}
+
+const script = (...steps: readonly object[]): string => JSON.stringify(steps);
+
+test('[command:mcp] work is handed out, answered, and gone on with', async () => {
+  const { tools } = await mcp.listTools();
+  expect(tools.map(({ name }) => name)).toContain('prompt_session');
+  const first = await call('prompt_session', { prompt: script({ say: 'first answer' }) });
+  const id = /^session (s_[0-9a-f]+)/.exec(first.text)?.[1];
+  expect(first).toEqual({
+    text: expect.stringMatching(/idle, turn 1\n\nfirst answer$/),
+    isError: false,
+  });
+  const second = await call('prompt_session', { session: id, prompt: script({ say: 'second' }) });
+  expect(second.text).toMatch(/turn 2\n\nsecond$/);
+  expect((await call('list_sessions')).text).toContain(`${id}: running`);
+  expect((await call('wait_for_session', { session: id })).text).toMatch(/second$/);
+  expect((await call('close_session', { session: id })).text).toContain('stopped');
+});
+
+test('an approval is seen and answered, and the work goes on', async () => {
+  const tool = { tool: 'shell', arguments: { command: 'echo ran' } };
+  const asked = await call('prompt_session', {
+    prompt: script(tool, { say: 'done' }),
+    wait_secs: 1,
+  });
+  expect(asked.text).toContain('it waits for an approval');
+  const [session] = await bench.client.listSessions();
+  expect((await call('list_approvals')).text).toContain('"echo ran"');
+  const answer = { session: session?.id, call_id: '1.1.1', decision: 'approve' };
+  expect((await call('answer_approval', answer)).text).toBe('approved');
+  expect((await call('wait_for_session', { session: session?.id })).text).toMatch(/done$/);
+});
+
+test('what cannot be is a result that the model can read', async () => {
+  expect(await call('get_session', { session: 's_0000000000000000' })).toEqual({
+    text: expect.stringContaining('SESSION_NOT_FOUND'),
+    isError: true,
+  });
+  const refused = await call('prompt_session', { prompt: 'x', workspace: '/etc' });
+  expect(refused).toEqual({ text: expect.stringContaining('WORKSPACE_REFUSED'), isError: true });
+});

@@ -1,0 +1,221 @@
+/** The OpenAI-compatible door with a client that we did not write: the openai SDK, unmodified,
+ *  against a real supervisor, over kills. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, expect, test } from '@jest/globals';
+import OpenAI from 'openai';
+import { type Bench, countType, createBench, type Running } from './harness.ts';
+import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+
+let bench: Bench;
+let provider: ScriptedProvider | undefined;
+
+afterEach(async () => {
+  await bench.close();
+  await provider?.close();
+  provider = undefined;
+});
+
+const listen = '[api]\nlisten = "127.0.0.1:0"\n';
+
+async function startScripted(more = ''): Promise<{ running: Running; url: string }> {
+  provider = await startScriptedProvider();
+  const model = `[agent]\nmodel = "scripted"\n[provider]\nbase_url = "${provider.url}"\n`;
+  bench = createBench(`${listen}${model}${more}`);
+  const running = await bench.start();
+  return { running, url: urlOf(running) };
+}
+
+function urlOf({ ready }: Running): string {
+  return /url (http:\S+)/.exec(ready)?.[1] ?? '';
+}
+
+function createSdk(url: string): OpenAI {
+  const apiKey = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
+  return new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 });
+}
+
+const script = (...steps: readonly object[]): string => JSON.stringify(steps);
+
+test('[endpoint:listModels] [endpoint:getModel] models are agents', async () => {
+  bench = createBench(`${listen}[agents.reviewer]\ninstructions = "review"\n`);
+  const sdk = createSdk(urlOf(await bench.start()));
+  const { data } = await sdk.models.list();
+  expect(data.map(({ id }) => id)).toEqual(['default', 'reviewer']);
+  expect(await sdk.models.retrieve('reviewer')).toMatchObject({ id: 'reviewer', object: 'model' });
+  await expect(sdk.models.retrieve('none')).rejects.toMatchObject({ code: 'model_not_found' });
+});
+
+test('[endpoint:createChatCompletion] a completion with a tool call, streamed, then gone on with', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const call = { tool: 'shell', arguments: { command: 'echo 42' } };
+  const content = script(call, { say: 'It is 42.' });
+  const stream = sdk.chat.completions.stream({
+    model: 'default',
+    messages: [{ role: 'user', content }],
+    stream_options: { include_usage: true },
+  });
+  const deltas: string[] = [];
+  stream.on('content', (delta) => deltas.push(delta));
+  const final = await stream.finalChatCompletion();
+  expect(deltas.join('')).toBe('It is 42.');
+  expect(final.choices[0]).toMatchObject({
+    message: { content: 'It is 42.' },
+    finish_reason: 'stop',
+  });
+  expect(final.usage?.total_tokens).toBe(30);
+  const [session] = await bench.client.listSessions();
+  const next = await sdk.chat.completions
+    .create(
+      { model: 'default', messages: [{ role: 'user', content: script({ say: 'again' }) }] },
+      { headers: { 'X-Prx-Session': session?.id ?? '' } },
+    )
+    .withResponse();
+  expect(next.data.choices[0]?.message.content).toBe('again');
+  expect(next.response.headers.get('x-prx-session')).toBe(session?.id);
+  expect(await bench.client.listSessions()).toHaveLength(1);
+});
+
+test('an Idempotency-Key makes one session and one turn of a request sent twice', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const ask = () =>
+    sdk.chat.completions.create(
+      { model: 'default', messages: [{ role: 'user', content: script({ say: 'once' }) }] },
+      { headers: { 'Idempotency-Key': 'k1' } },
+    );
+  const [first, second] = [await ask(), await ask()];
+  expect(second.id).toBe(first.id);
+  expect(second.choices[0]?.message.content).toBe('once');
+  expect(provider?.requests).toHaveLength(1);
+});
+
+test('[endpoint:createResponse] [endpoint:getResponse] a background response outlives the supervisor, and its stream goes on behind any event', async () => {
+  const { running, url } = await startScripted();
+  const input = script({ say: 'a b c d e f', holdAfter: 3 });
+  const sdk = createSdk(url);
+  const asked = await sdk.responses.create({ model: 'default', input, background: true });
+  expect(asked.status).toBe('in_progress');
+  await provider?.held(1);
+  const seen: unknown[] = [];
+  let last = -1;
+  for await (const event of await sdk.responses.retrieve(asked.id, { stream: true })) {
+    seen.push(event);
+    last = event.sequence_number;
+    if (event.type === 'response.output_text.delta' && event.delta.includes('c')) break;
+  }
+  running.kill('SIGKILL');
+  await running.exited;
+  provider?.release();
+  const again = createSdk(urlOf(await bench.start()));
+  const rest = await again.responses.retrieve(asked.id, { stream: true, starting_after: last });
+  for await (const event of rest) seen.push(event);
+  const whole = await again.responses.retrieve(asked.id, { stream: true });
+  const all: unknown[] = [];
+  for await (const event of whole) all.push(event);
+  expect(seen).toEqual(all);
+  expect(await again.responses.retrieve(asked.id)).toMatchObject({
+    status: 'completed',
+    output_text: 'a b c d e f',
+  });
+  expect(provider?.requests).toHaveLength(1);
+});
+
+test('previous_response_id goes on with the newest answer, and with no other', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const first = await sdk.responses.create({ model: 'default', input: script({ say: 'one' }) });
+  const previous_response_id = first.id;
+  const input = script({ say: 'two' });
+  const second = await sdk.responses.create({ input, previous_response_id });
+  expect(second.output_text).toBe('two');
+  await expect(sdk.responses.create({ input, previous_response_id })).rejects.toMatchObject({
+    status: 400,
+    param: 'previous_response_id',
+  });
+  expect(await bench.client.listSessions()).toHaveLength(1);
+});
+
+test('an approval is asked for as that API does, and answered by the next response', async () => {
+  const { url } = await startScripted('[security.tool_policy]\ndefault = "supervised"\n');
+  const sdk = createSdk(url);
+  const call = { tool: 'shell', arguments: { command: 'echo approved' } };
+  const input = script(call, { say: 'done' });
+  const asked = await sdk.responses.create({ model: 'default', input });
+  const request = asked.output.find(({ type }) => type === 'mcp_approval_request');
+  expect(request).toMatchObject({ name: 'shell', arguments: '{"command":"echo approved"}' });
+  const answered = await sdk.responses.create({
+    previous_response_id: asked.id,
+    input: [
+      { type: 'mcp_approval_response', approval_request_id: request?.id ?? '', approve: true },
+    ],
+  });
+  expect(answered).toMatchObject({
+    status: 'completed',
+    output: [
+      { type: 'mcp_call', name: 'shell', status: 'completed', output: 'approved\n' },
+      { type: 'message', content: [{ text: 'done' }] },
+    ],
+  });
+  expect(await sdk.responses.retrieve(answered.id)).toMatchObject({ output_text: 'done' });
+});
+
+test('[endpoint:cancelResponse] cancel interrupts; a client that leaves does so only when it says so', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const input = script({ say: 'a b c', holdAfter: 2 });
+  const held = await sdk.responses.create({ model: 'default', input, background: true });
+  await provider?.held(1);
+  await sdk.responses.cancel(held.id);
+  const [session] = await bench.client.listSessions();
+  await bench.follow(session?.id ?? '', ({ type }) => type === 'turn.completed');
+  expect((await sdk.responses.retrieve(held.id)).status).toBe('cancelled');
+
+  const leave = new AbortController();
+  const headers = { 'X-Prx-Session': session?.id ?? '', 'X-Prx-On-Disconnect': 'cancel' };
+  const left = sdk.chat.completions.create(
+    { model: 'default', messages: [{ role: 'user', content: input }] },
+    { headers, signal: leave.signal },
+  );
+  await provider?.held(2);
+  leave.abort();
+  await expect(left).rejects.toThrow('aborted');
+  const events = await bench.follow(
+    session?.id ?? '',
+    ({ type, turn }) => type === 'turn.completed' && turn === 2,
+  );
+  expect(events.at(-1)?.data).toMatchObject({ outcome: 'interrupted' });
+  expect(countType(events, 'interrupt.accepted')).toBe(2);
+});
+
+test('errors have the shape that its clients read, also before a route is found', async () => {
+  bench = createBench(listen);
+  const url = urlOf(await bench.start());
+  const stranger = new OpenAI({ baseURL: `${url}/v1`, apiKey: 'wrong', maxRetries: 0 });
+  await expect(stranger.models.list()).rejects.toMatchObject({
+    status: 401,
+    type: 'authentication_error',
+  });
+  const sdk = createSdk(url);
+  await expect(sdk.embeddings.create({ model: 'x', input: 'y' })).rejects.toMatchObject({
+    status: 404,
+    type: 'invalid_request_error',
+  });
+});
+
+test('the example of the docs runs as it stands', async () => {
+  bench = createBench(listen);
+  const url = urlOf(await bench.start());
+  const file = join(import.meta.dirname, '..', '..', 'examples', 'openai-sdk.mjs');
+  const { stdout } = await promisify(execFile)(process.execPath, [file], {
+    env: {
+      OPENAI_BASE_URL: `${url}/v1`,
+      OPENAI_API_KEY: readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim(),
+    },
+  });
+  expect(stdout).toContain('Linux');
+  expect(stdout).toContain('word5');
+});
