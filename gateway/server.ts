@@ -1,7 +1,7 @@
 /** The gateway's side of its connection to the supervisor: the method table bound to attempts and
  *  providers. The process around it is main.ts; tests link it in memory. */
 import { background } from '../base/background.ts';
-import type { Clock } from '../base/clock.ts';
+import type { Clock, Timer } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
@@ -58,6 +58,7 @@ export interface Gateway {
 export function startGateway(deps: GatewayDeps): Gateway {
   const { transport, clock, random, logger, findEnv } = deps;
   const attempts = createAttempts(clock, logger);
+  const later: Timer[] = [];
   let active: { readonly provider: Provider; readonly settings: ProviderSettings } | undefined;
 
   /** The client library takes 100 ms to load: not in front of the first prompt, and not beside the
@@ -80,7 +81,7 @@ export function startGateway(deps: GatewayDeps): Gateway {
     requests: {
       'gateway/initialize': async ({ provider: settings }) => {
         active = { provider: createProvider({ settings, clock, findEnv }), settings };
-        if (settings.kind === 'openai') clock.setTimer(PRELOAD_DELAY_MS, preload);
+        if (settings.kind === 'openai') later.push(clock.setTimer(PRELOAD_DELAY_MS, preload));
         return { keyPresent: (findEnv(settings.apiKeyEnv) ?? '') !== '' };
       },
       'gateway/models': async (_params, { signal }) => {
@@ -106,9 +107,12 @@ export function startGateway(deps: GatewayDeps): Gateway {
     },
   });
   background(connection.notify('gateway/ready', { pid: deps.pid }), 'gateway.ready', logger);
+  const closed = connection.closed.finally(() => {
+    for (const timer of later) timer.cancel();
+  });
 
   return {
-    closed: connection.closed,
+    closed,
     async drain() {
       await attempts.close();
       await nextLoopTurn();
