@@ -53,6 +53,8 @@ const DOUBTS: readonly ErrorCode[] = [
 const RACES: readonly ErrorCode[] = ['SESSION_NOT_OPEN', 'SESSION_BUSY', 'STATE_INVALID'];
 
 const BACKLOG_MAX = 3;
+/** A session that takes nothing for so long is left alone until its next turn to act. */
+const ROOM_MS_MAX = 5000;
 const RETRY_MS = 100;
 const POLL_MS = 30;
 /** Requests of one kind until it is a finding that nobody answers; with the pauses a minute. */
@@ -116,7 +118,11 @@ export function createLoad(deps: LoadDeps, session: string): Load {
   async function act(action: Action, signal: AbortSignal): Promise<void> {
     switch (action) {
       case 'send': {
-        if (observer.openInputs(session) >= BACKLOG_MAX) return;
+        // Without this wait a slow machine would mostly interrupt what it never let begin.
+        for (let left = ROOM_MS_MAX; observer.openInputs(session) >= BACKLOG_MAX; left -= POLL_MS) {
+          if (left <= 0 || signal.aborted) return;
+          await clock.sleep(POLL_MS, signal);
+        }
         const onBusy = drawWeighted(random, { enqueue: 75, steer: 15, interrupt: 5, reject: 5 });
         const key = nextKey();
         await send(createTurnScript({ key, random, sleepMark: deps.sleepMark }), onBusy);
