@@ -231,6 +231,10 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
     await journal.append(draft('effect.adopted', { id: effect, how: 'spool' }, at(call)));
     return outcome;
   }
+  if (call.signal.aborted && deps.hasOrphanWriter(effect)) {
+    const message = "interrupted; its gateway, an earlier supervisor's, did not end it in time";
+    return { kind: 'failed', code: 'CANCELLED', message, retry_in_ms: null };
+  }
   const message = 'the gateway died before this attempt ended';
   return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
 }

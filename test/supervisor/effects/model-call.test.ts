@@ -4,7 +4,11 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { openAppendLog } from '../../../base/append-log.ts';
+import type { EventEnvelope } from '../../../protocol/events.ts';
 import type { AttemptOutcome } from '../../../protocol/gateway-methods.ts';
+import { settleModelCall } from '../../../supervisor/effects/model-call.ts';
+import type { GateDeps } from '../../../supervisor/effects/ports.ts';
+import type { Draft } from '../../../supervisor/sessions/journal.ts';
 import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, type House } from '../house.ts';
 import { answers, call, createLatch, dataOf, failed, say, typesOf } from '../script.ts';
@@ -312,5 +316,34 @@ describe('[config:agent.worker.progress_timeout_secs] a turn of which nothing co
     await house.until(id, 'worker.exited');
     expect(order).toEqual(['cancelled', 'worker alive']);
     expect(worker?.isAlive()).toBe(false);
+  });
+});
+
+describe('an interrupted call in the hands of an earlier gateway', () => {
+  test('that does not end it in time is cancelled, not called dead', async () => {
+    const clock = createSteppedClock();
+    const appended: Draft[] = [];
+    const cancelled: string[] = [];
+    const deps = {
+      session: 's_0123456789abcdef',
+      stateDir: '/nowhere',
+      clock,
+      spools: { read: () => ({ records: [], nextOffset: 0, tail: 'clean' }), remove() {} },
+      store: { readSpoolOffset: async () => 0 },
+      journal: { append: async (...drafts: Draft[]) => void appended.push(...drafts) },
+      hasOrphanWriter: () => true,
+      cancelOrphan: (effect: string) => void cancelled.push(effect),
+    } as unknown as GateDeps;
+    const data = { step: 1, attempt: 1, model: 'm', request_digest: 'd' };
+    const envelope = { session: deps.session, seq: 1, epoch: 1, time: '', turn: 1 };
+    const past = [{ ...envelope, type: 'model.started', data }] as unknown as EventEnvelope[];
+    const settled = settleModelCall(deps, { turn: 1, step: 1 }, past, AbortSignal.abort());
+    await clock.armed(20);
+    clock.advance(1000);
+    await settled;
+    expect(cancelled).toEqual(['1.1']);
+    expect(appended).toMatchObject([
+      { type: 'model.failed', data: { error: { code: 'CANCELLED' }, retry_in_ms: null } },
+    ]);
   });
 });
