@@ -191,7 +191,7 @@ function checkFailure(
   if (error.code === 'STORE_DEGRADED' && during('fill disk')) return [];
   if (error.code === 'PROVIDER_TIMEOUT' && during('freeze gateway', 'freeze supervisor')) return [];
   if (error.code === 'GATEWAY_LOST') {
-    if (during('kill gateway', 'fill disk')) return [];
+    if (during('kill gateway', 'freeze gateway', 'fill disk')) return [];
     // Reserved, and the supervisor died before it could ask: nobody paid for this one.
     if (!wasSent && during('kill supervisor', 'stop supervisor')) return [];
   }

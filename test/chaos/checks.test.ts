@@ -286,8 +286,11 @@ describe('flagged', () => {
 });
 
 describe('not flagged', () => {
-  test('a lost gateway that was killed in that time', () => {
-    const faults = [fault('kill gateway', timeOf(SECOND_STEP))];
+  test.each([
+    ['killed', 'kill gateway' as const],
+    ['frozen for longer than its heartbeat allows', 'freeze gateway' as const],
+  ])('a lost gateway that was %s in that time', (_, kind) => {
+    const faults = [fault(kind, timeOf(SECOND_STEP))];
     const history = makeHistory(retried('GATEWAY_LOST'), { ...requests(0, 1, 1), faults });
     expect(found(history)).toEqual([]);
   });
