@@ -9,8 +9,8 @@ import { type ConnectionNews, reconnectDelayMs } from '../../api/client/follow.t
 import { createClient } from '../../api/client.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
+import { createSteppedClock } from '../supervisor/stepped-clock.ts';
 import { openRig, type Rig, tokens } from './harness.ts';
-import { createManualClock } from './manual-clock.ts';
 
 describe('every method', () => {
   let rig: Rig;
@@ -165,7 +165,7 @@ describe('a server that misbehaves', () => {
   });
 
   test.each(['the head', 'the body'])('never sends %s', async (part) => {
-    const clock = createManualClock();
+    const clock = createSteppedClock();
     const begun = new Promise<void>((resolve) => {
       respond = (response) => {
         if (part === 'the body') response.writeHead(200).write('{');
@@ -198,7 +198,7 @@ describe('following', () => {
     const rig = await openRig();
     await rig.client.createSession({ name: 'a' });
     const { url, port } = await rig.api.listenTcp({ host: '127.0.0.1', port: 0 });
-    const clock = createManualClock();
+    const clock = createSteppedClock();
     const news: ConnectionNews[] = [];
     const client = createClient({ url, token: tokens.admin, clock });
     const options = { onConnection: (one: ConnectionNews) => news.push(one) };
@@ -254,7 +254,7 @@ describe('following', () => {
   test('gives up after a bounded number of attempts', async () => {
     const rig = await openRig();
     await rig.client.createSession({ name: 'a' });
-    const clock = createManualClock();
+    const clock = createSteppedClock();
     const client = createClient({ socketPath: rig.socketPath, clock });
     const events = client.followEvents('a')[Symbol.asyncIterator]();
     await events.next();

@@ -2,8 +2,8 @@
 import { connect } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { createRates, toRateKey } from '../../api/rates.ts';
+import { createSteppedClock } from '../supervisor/stepped-clock.ts';
 import { ask, openRig, parseProblem, type Rig, tokens } from './harness.ts';
-import { createManualClock } from './manual-clock.ts';
 
 let rig: Rig | undefined;
 afterEach(async () => {
@@ -14,7 +14,7 @@ afterEach(async () => {
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
 async function openLimited(perSec: number) {
-  const clock = createManualClock();
+  const clock = createSteppedClock();
   rig = await openRig({ clock, requestsPerSec: () => perSec });
   const { port } = await rig.api.listenTcp({ host: '127.0.0.1', port: 0 });
   const get = (headers = {}, path = '/api/v1/status') => ask({ port }, { path, headers });
@@ -66,14 +66,14 @@ describe('[config:api.requests_per_sec] a caller over TCP', () => {
 
 describe('the buckets', () => {
   test('are bounded: the caller that was quiet longest is forgotten', () => {
-    const rates = createRates(createManualClock(), () => 1, 2);
+    const rates = createRates(createSteppedClock(), () => 1, 2);
     for (const key of ['a', 'b', 'a', 'c']) rates.take(key);
     expect(rates.count()).toBe(2);
     expect(() => rates.take('a')).toThrow(/more than 1 requests/);
   });
 
   test('a refused request does not push the moment further away', () => {
-    const clock = createManualClock();
+    const clock = createSteppedClock();
     const rates = createRates(clock, () => 1);
     for (let sent = 0; sent < 2; sent += 1) rates.take('a');
     for (let sent = 0; sent < 5; sent += 1) expect(() => rates.take('a')).toThrow();

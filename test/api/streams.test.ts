@@ -4,16 +4,16 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createSseParser, type SseFrame } from '../../api/client/sse-parser.ts';
 import { createStreams } from '../../api/streams.ts';
 import { PrxError } from '../../base/errors.ts';
+import { createSteppedClock, type SteppedClock } from '../supervisor/stepped-clock.ts';
 import { ask, open, openRig, parseProblem, type Rig, readUntil } from './harness.ts';
-import { createManualClock, type ManualClock } from './manual-clock.ts';
 
 const path = '/api/v1/sessions/a/events';
 const sse = { accept: 'text/event-stream' };
 
-let clock: ManualClock;
+let clock: SteppedClock;
 let rig: Rig;
 beforeEach(async () => {
-  clock = createManualClock();
+  clock = createSteppedClock();
   rig = await openRig({ clock });
   await rig.client.createSession({ name: 'a' });
   for (let n = 2; n <= 5; n += 1) rig.supervisor.append('a', 'turn.started', { n });

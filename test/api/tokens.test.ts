@@ -7,17 +7,17 @@ import { type Logger, silentLogger } from '../../base/logger.ts';
 import { createSeededRandom } from '../../base/random.ts';
 import { openTokenBook } from '../../supervisor/token-book.ts';
 import { runCli } from '../cli/run-cli.ts';
+import { createSteppedClock, type SteppedClock } from '../supervisor/stepped-clock.ts';
 import { ask, open, openRig, parseProblem, type Rig, readUntil, tokens } from './harness.ts';
-import { createManualClock, type ManualClock } from './manual-clock.ts';
 
 const DAY_MS = 86_400_000;
 
-let clock: ManualClock;
+let clock: SteppedClock;
 let logged: unknown[];
 let rig: Rig;
 let port: number;
 beforeEach(async () => {
-  clock = createManualClock();
+  clock = createSteppedClock(0);
   logged = [];
   rig = await openRig({ clock, logger: recording() });
   port = (await rig.api.listenTcp({ host: '127.0.0.1', port: 0 })).port;

@@ -2,15 +2,15 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { WebSocket } from 'ws';
 import { PrxError } from '../../base/errors.ts';
+import { createSteppedClock, type SteppedClock } from '../supervisor/stepped-clock.ts';
 import { ask, open, openRig, type Rig, tokens } from './harness.ts';
-import { createManualClock, type ManualClock } from './manual-clock.ts';
 
 const url = '/api/v1/sessions/a/ws';
 
-let clock: ManualClock;
+let clock: SteppedClock;
 let rig: Rig;
 beforeEach(async () => {
-  clock = createManualClock();
+  clock = createSteppedClock();
   rig = await openRig({ clock });
   await rig.client.createSession({ name: 'a' });
 });

@@ -18,7 +18,7 @@ interface Pending {
   readonly fire: () => void;
 }
 
-export function createSteppedClock(): SteppedClock {
+export function createSteppedClock(wallStartMs = 1_700_000_000_000): SteppedClock {
   const pending = new Set<Pending>();
   const watchers = new Set<() => void>();
   let nowMs = 0;
@@ -31,7 +31,7 @@ export function createSteppedClock(): SteppedClock {
   };
   const clock: SteppedClock = {
     nowMs: () => nowMs,
-    wallMs: () => 1_700_000_000_000 + nowMs,
+    wallMs: () => wallStartMs + nowMs,
     setTimer(delayMs, fire) {
       const timer = { atMs: nowMs + delayMs, delayMs, fire };
       pending.add(timer);
