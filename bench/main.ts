@@ -1,6 +1,7 @@
 /** Prints the figures, all or the named ones: `npm run bench -- token tool`. `--quick`: few rounds,
  *  to see that it works. `--markdown`: the table of docs/benchmarks.md. */
 import { boot } from './boot.ts';
+import { call } from './call.ts';
 import { create } from './create.ts';
 import type { Figure } from './figure.ts';
 import { hibernate } from './hibernate.ts';
@@ -22,7 +23,7 @@ import { wake } from './wake.ts';
 import { workerStart } from './worker-start.ts';
 
 const FIGURES: readonly Figure[] = [
-  ...[workerStart, prompt, token, tool, start, memory, ps, load],
+  ...[workerStart, prompt, token, tool, call, start, memory, ps, load],
   ...[create, revive, wake, hibernate, boot, storm, restarts, sseMany],
 ];
 const FLAGS = ['--quick', '--markdown'];

@@ -110,7 +110,7 @@ interface Floor extends Row {
   readonly args: readonly string[];
 }
 
-function createFloors(): Floor[] {
+export function createFloors(): Floor[] {
   const floors: Floor[] = [
     { name: "spawn('true') from Node", unit: 'ms', samples: [], command: 'true', args: [] },
     {
