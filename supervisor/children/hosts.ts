@@ -16,9 +16,8 @@ import {
   sandboxNotifications,
   sandboxReports,
   sandboxRequests,
-  type ToolOutput,
 } from '../../protocol/sandbox-methods.ts';
-import type { HostPort, ToolRun } from '../effects/ports.ts';
+import type { HostPort, LiveRun, ToolRun } from '../effects/ports.ts';
 import type { Cgroups } from './cgroup.ts';
 import { type Child, type ChildDeps, type ChildSpec, childLost, startChild } from './child.ts';
 import { startHeartbeat } from './lifecycle-heartbeat.ts';
@@ -70,8 +69,7 @@ const PASSING: readonly ErrorCode[] = [
 ];
 
 interface Call {
-  readonly onOutput: (output: ToolOutput) => Promise<void>;
-  readonly attempt: number;
+  readonly live: LiveRun;
   /** Cancelled, perhaps before the host was there to be told. */
   cancelled: boolean;
 }
@@ -106,12 +104,12 @@ export function createHost(deps: HostDeps): Host {
         'sandbox/ready': () => markReady(),
         'tool/output': (output) => {
           const call = calls.get(output.effect);
-          if (call !== undefined) flow.track(call.onOutput(output));
+          if (call !== undefined) flow.track(call.live.onOutput(output));
         },
         'network/request': (request) => {
           const { call_id: id } = request;
-          const attempt = id === undefined ? undefined : calls.get(id)?.attempt;
-          flow.track(deps.onNetwork(attempt === undefined ? request : { ...request, attempt }));
+          const call = id === undefined ? undefined : calls.get(id);
+          flow.track(call === undefined ? deps.onNetwork(request) : call.live.onRequest(request));
         },
       },
       ready,
@@ -188,9 +186,9 @@ export function createHost(deps: HostDeps): Host {
     async prepare() {
       await ensureTwice();
     },
-    async run(run, onOutput) {
+    async run(run, live) {
       retiring = false;
-      const call: Call = { onOutput, attempt: run.attempt ?? 1, cancelled: false };
+      const call: Call = { live, cancelled: false };
       calls.set(run.effect, call);
       try {
         return await request(run, call);

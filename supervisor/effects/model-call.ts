@@ -16,6 +16,7 @@ import { type EffectId, toModelEffectId } from '../../protocol/ids.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
 import { draft } from '../sessions/journal.ts';
 import { findOverrun } from './budget.ts';
+import { createLiveFeed, type LiveFeed } from './live-feed.ts';
 import type { GateDeps } from './ports.ts';
 import { tailSpool, toSpoolPath } from './spool.ts';
 
@@ -158,39 +159,48 @@ async function refuseOverBudget(call: Call): Promise<ModelOutcome | undefined> {
   return { kind: 'budget', message };
 }
 
-/** One provider request. The death of the gateway is a failed attempt, unless its spool has the
- *  end. */
+/** One provider request; what it says is journaled as it comes. Where some of that could not be
+ *  written, the rest is read from its spool before its end is committed.
+ *  @throws what the journal throws when it still cannot be written. */
 async function requestAttempt(call: Call, attempt: number, model: string): Promise<AttemptOutcome> {
+  const { deps, ask } = call;
+  const feed = createLiveFeed((deltas: readonly ModelDelta[]) =>
+    deps.journal.append(
+      ...deltas.map(({ kind, text, offset }) => {
+        const data = { step: ask.step, attempt, kind, text, offset };
+        return draft('model.delta', data, at(call));
+      }),
+    ),
+  );
+  const outcome = await sendAttempt(call, { attempt, model, feed });
+  if (await feed.settle()) return outcome;
+  return (await readEnd(call, attempt)) ?? outcome;
+}
+
+interface Sending {
+  readonly attempt: number;
+  readonly model: string;
+  readonly feed: LiveFeed<ModelDelta>;
+}
+
+/** The death of the gateway is a failed attempt, unless its spool has the end. */
+async function sendAttempt(call: Call, { attempt, model, feed }: Sending): Promise<AttemptOutcome> {
   const { deps, ask, effect } = call;
-  const { session, journal, gateway } = deps;
+  const { session, gateway, stateDir } = deps;
   // Interrupted while it was being reserved: nothing is sent after the tombstone.
   if (call.signal.aborted) return notSent();
   const onAbort = (): void => gateway.cancel(session, effect);
   call.signal.addEventListener('abort', onAbort, { once: true });
-  let written: Promise<unknown> = Promise.resolve();
-  const onDelta = async ({ kind, text, offset }: ModelDelta): Promise<void> => {
-    const data = { step: ask.step, attempt, kind, text, offset };
-    written = journal.append(draft('model.delta', data, at(call)));
-    await written;
-  };
   try {
-    const spoolPath = toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt });
+    const spoolPath = toSpoolPath({ stateDir, session, effect, attempt });
     const { messages, tools } = ask;
     const parallelToolCalls = deps.parallelToolCalls();
-    const request = {
-      session,
-      effect,
-      attempt,
-      spoolPath,
-      model,
-      messages,
-      tools,
-      parallelToolCalls,
-    };
-    return await gateway.generate(request, onDelta);
+    const sent = { session, effect, attempt, spoolPath, model };
+    const request = { ...sent, messages, tools, parallelToolCalls };
+    return await gateway.generate(request, feed.push);
   } catch (error) {
     // The spool is read from behind the last journaled delta: first let those under way land.
-    await written.catch(() => undefined);
+    await feed.settle();
     if (isPrxError(error, 'GATEWAY_LOST')) return await adoptAttempt(call, attempt);
     const { code, message } = toPrxError(error);
     return { kind: 'failed', code, message, retry_in_ms: null };
@@ -202,10 +212,26 @@ async function requestAttempt(call: Call, attempt: number, model: string): Promi
 /** Reads an attempt's end from its spool, waiting for an orphaned gateway that still streams;
  *  where there is none, the attempt failed with its gateway. */
 async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome> {
+  const { deps, effect } = call;
+  const outcome = await readEnd(call, attempt);
+  if (outcome !== undefined) {
+    await deps.journal.append(draft('effect.adopted', { id: effect, how: 'spool' }, at(call)));
+    return outcome;
+  }
+  if (call.signal.aborted && deps.hasOrphanWriter(effect)) {
+    const message = "interrupted; its gateway, an earlier supervisor's, did not end it in time";
+    return { kind: 'failed', code: 'CANCELLED', message, retry_in_ms: null };
+  }
+  const message = 'the gateway died before this attempt ended';
+  return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
+}
+
+/** The end that stands in the spool, once all before it is journaled; undefined: there is none. */
+async function readEnd(call: Call, attempt: number): Promise<AttemptOutcome | undefined> {
   const { deps, ask, effect } = call;
   const { session, store, journal } = deps;
   const offset = await store.readSpoolOffset(session, effect, attempt);
-  const outcome = await tailSpool({
+  return await tailSpool({
     files: deps.spools,
     path: toSpoolPath({ stateDir: deps.stateDir, session, effect, attempt }),
     offset,
@@ -227,16 +253,6 @@ async function adoptAttempt(call: Call, attempt: number): Promise<AttemptOutcome
     clock: deps.clock,
     signal: call.signal,
   });
-  if (outcome !== undefined) {
-    await journal.append(draft('effect.adopted', { id: effect, how: 'spool' }, at(call)));
-    return outcome;
-  }
-  if (call.signal.aborted && deps.hasOrphanWriter(effect)) {
-    const message = "interrupted; its gateway, an earlier supervisor's, did not end it in time";
-    return { kind: 'failed', code: 'CANCELLED', message, retry_in_ms: null };
-  }
-  const message = 'the gateway died before this attempt ended';
-  return { kind: 'failed', code: 'GATEWAY_LOST', message, retry_in_ms: 0 };
 }
 
 function notSent(): AttemptOutcome {

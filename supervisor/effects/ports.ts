@@ -4,6 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { ProviderMessage, ToolOutcome } from '../../protocol/content.ts';
 import type { AttemptOutcome, ModelDelta } from '../../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
+import type { NetworkRequest } from '../../protocol/network.ts';
 import type { ToolOutput } from '../../protocol/sandbox-methods.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import type { Store } from '../../store/contract.ts';
@@ -43,13 +44,19 @@ export interface ToolRun {
   readonly spoolPath: string;
 }
 
+/** What a call says while it runs; the promises hold the reading from its host. */
+export interface LiveRun {
+  readonly onOutput: (output: ToolOutput) => Promise<void>;
+  readonly onRequest: (request: NetworkRequest) => Promise<void>;
+}
+
 export interface HostPort {
   /** Has the sandbox ready, so that a reserved call starts at once. Throws SANDBOX_UNAVAILABLE,
    *  SPAWN_FAILED, WORKER_START_TIMEOUT: nothing was started then. */
   prepare(tool: string): Promise<void>;
   /** Runs one call. Rejects with HOST_LOST when the host died under it, with
    *  SANDBOX_UNAVAILABLE when the sandbox could not be set up (nothing ran then). */
-  run(run: ToolRun, onOutput: (output: ToolOutput) => Promise<void>): Promise<ToolOutcome>;
+  run(run: ToolRun, live: LiveRun): Promise<ToolOutcome>;
   cancel(effect: EffectId): void;
   /** Of the policy it was given; undefined before it was prepared, and of a tool that runs
    *  elsewhere. */

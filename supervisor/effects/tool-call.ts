@@ -7,7 +7,6 @@ import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { EffectClass, ToolOutcome } from '../../protocol/content.ts';
 import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
 import { type EffectId, toToolEffectId } from '../../protocol/ids.ts';
-import { toolSpoolRecordSchema } from '../../protocol/sandbox-methods.ts';
 import { runsInSandbox } from '../../protocol/tools.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
 import { type Draft, draft } from '../sessions/journal.ts';
@@ -19,7 +18,8 @@ import { effectOf, findMcpCallProblem, standingOf } from './mcp-gate.ts';
 import { runOwnTool } from './own-tools.ts';
 import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';
-import { tailSpool, toSpoolPath } from './spool.ts';
+import { toSpoolPath } from './spool.ts';
+import { readEnd, runInHost } from './tool-run.ts';
 
 export type ToolAsk = z.infer<(typeof askRequests)['tool/call']['params']>;
 
@@ -246,34 +246,6 @@ async function prepareHost(call: Call): Promise<ToolOutcome | undefined> {
   }
 }
 
-async function runInHost(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
-  const { deps, ask, effect } = call;
-  const spoolPath = toSpoolPath({
-    stateDir: deps.stateDir,
-    session: deps.session,
-    effect,
-    attempt,
-  });
-  const onAbort = (): void => deps.host.cancel(effect);
-  call.signal.addEventListener('abort', onAbort, { once: true });
-  let written: Promise<unknown> = Promise.resolve();
-  try {
-    const run = { effect, tool: ask.name, arguments: value, attempt, spoolPath };
-    return await deps.host.run(run, async ({ stream, text, offset }) => {
-      const data = { call_id: effect, stream, text, offset, attempt };
-      written = deps.journal.append(draft('tool.output', data, at(call)));
-      await written;
-    });
-  } catch (error) {
-    // The spool is read from behind the last journaled output: first let those under way land.
-    await written.catch(() => undefined);
-    deps.logger.warn('tool.host_failed', { effect, error: toPrxError(error).message });
-    return readEnd(call, attempt);
-  } finally {
-    call.signal.removeEventListener('abort', onAbort);
-  }
-}
-
 /** A call that was reserved before we, or its host, died: its spool has the end, or will. */
 async function resumeStarted(call: Call, known: Past): Promise<ToolOutcome> {
   const outcome = await readEnd(call, known.attempts);
@@ -284,40 +256,6 @@ async function resumeStarted(call: Call, known: Past): Promise<ToolOutcome> {
   }
   if (wasNeverSent(call, known)) return sendReserved(call, known);
   return resolveIndeterminate(call, known.arguments, known.attempts, outcome);
-}
-
-async function readEnd(call: Call, attempt: number): Promise<ToolOutcome> {
-  const { deps, effect, signal } = call;
-  const { session, stateDir, clock, journal } = deps;
-  const end = await tailSpool({
-    files: deps.spools,
-    path: toSpoolPath({ stateDir, session, effect, attempt }),
-    offset: await deps.store.readSpoolOffset(session, effect, attempt),
-    classify(value) {
-      const parsed = toolSpoolRecordSchema.safeParse(value);
-      if (!parsed.success) return undefined;
-      return parsed.data.kind === 'end' ? { end: parsed.data.outcome } : { progress: parsed.data };
-    },
-    onProgress(batch) {
-      const drafts = batch.map(({ record, offset }) => {
-        if (record.kind === 'network') {
-          return draft('network.request', { ...record.request, offset, attempt }, at(call));
-        }
-        const { stream, text } = record;
-        return draft('tool.output', { call_id: effect, stream, text, offset, attempt }, at(call));
-      });
-      return journal.append(...drafts);
-    },
-    isWriterAlive: () => deps.hasOrphanWriter(effect),
-    cancel: () => deps.cancelOrphan(effect),
-    clock,
-    signal,
-  });
-  if (end !== undefined) return end;
-  return plainOutcome(
-    'indeterminate',
-    'the process that ran this call died before it could say how the call ended: it may have had its effect, fully, partly or not at all. Look at the present state before you decide whether to repeat it.',
-  );
 }
 
 /** Never silently re-run or dropped: the effect class decides, and the journal says so. */

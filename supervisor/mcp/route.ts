@@ -6,7 +6,7 @@ import type { McpSession } from './pool.ts';
 export function routeTools(host: HostPort, mcp: McpSession): HostPort {
   return {
     prepare: (tool) => (isMcpToolName(tool) ? mcp.prepare(tool) : host.prepare(tool)),
-    run: (run, onOutput) => (isMcpToolName(run.tool) ? mcp.run(run) : host.run(run, onOutput)),
+    run: (run, live) => (isMcpToolName(run.tool) ? mcp.run(run) : host.run(run, live)),
     policyDigest: (tool) => (isMcpToolName(tool) ? undefined : host.policyDigest(tool)),
     cancel(effect) {
       host.cancel(effect);

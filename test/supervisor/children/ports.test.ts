@@ -99,6 +99,7 @@ async function eventually(holds: () => boolean | Promise<boolean>): Promise<void
 }
 
 const ignore = async (): Promise<void> => undefined;
+const silent = { onOutput: ignore, onRequest: ignore };
 
 describe('the gateway', () => {
   test('that refuses its settings is stopped, not left behind (regression)', async () => {
@@ -158,14 +159,14 @@ describe('a host', () => {
       },
     });
     const { host, machine } = createBench({ host: script });
-    const running = host.run(run, ignore);
+    const running = host.run(run, silent);
     await eventually(() => script.runs.length > 0);
     host.retire();
     expect(machine.live('sandbox')).toHaveLength(1);
     held.open();
     expect(await running).toMatchObject({ output: 'done' });
     await eventually(() => machine.live('sandbox').length === 0);
-    expect(await host.run(run, ignore)).toMatchObject({ output: 'done' });
+    expect(await host.run(run, silent)).toMatchObject({ output: 'done' });
     expect(machine.of('sandbox')).toHaveLength(2);
   });
 
@@ -178,9 +179,9 @@ describe('a host', () => {
       },
     });
     const { host, machine } = createBench({ host: script });
-    const first = host.run(run, ignore);
+    const first = host.run(run, silent);
     host.retire();
-    const second = host.run({ ...run, effect: '1.1.2' as EffectId }, ignore);
+    const second = host.run({ ...run, effect: '1.1.2' as EffectId }, silent);
     await second;
     held.open();
     await first;
@@ -196,7 +197,7 @@ describe('a host', () => {
         },
       },
     });
-    await expect(host.run(run, ignore)).rejects.toMatchObject({ message: 'no sandbox here' });
+    await expect(host.run(run, silent)).rejects.toMatchObject({ message: 'no sandbox here' });
     await eventually(() => machine.live('sandbox').length === 0);
     await eventually(() => book.listed.size === 0);
   });
