@@ -19,6 +19,7 @@ import { createParking } from './parking.ts';
 import type { Resident } from './resident.ts';
 import type { TurnTime } from './turn-clock.ts';
 import {
+  CLOSED,
   type Closing,
   findParkReason,
   INTERRUPTED,
@@ -268,7 +269,8 @@ export function startDriver(deps: DriverDeps): Driver {
     const record = journal.record().open_turn;
     // Who stopped it goes before what the worker made of that.
     const own = closing?.turn === turn ? closing : undefined;
-    const ending = stop.endingOf(turn) ?? record?.ending ?? own ?? INTERRUPTED;
+    const unseen = journal.state() === 'stopping' ? CLOSED : INTERRUPTED;
+    const ending = stop.endingOf(turn) ?? record?.ending ?? own ?? unseen;
     const { quarantines = 0 } = journal.record();
     const broken = findParkReason(ending, quarantines);
     const parked = broken === undefined || !isOpen() ? [] : [toFailed(deps, broken)];

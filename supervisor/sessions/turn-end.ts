@@ -19,6 +19,8 @@ export interface Closing extends Ending {
 }
 
 export const INTERRUPTED: Ending = { outcome: 'interrupted', reason: 'interrupt' };
+/** Of a turn that opened while its session was being closed: nobody saw it to stop it. */
+export const CLOSED: Ending = { outcome: 'interrupted', reason: 'closed' };
 
 /** The end of a turn whose input killed every worker that got it. */
 export function toQuarantine({ turn }: OpenTurn, quarantine: string): Closing {

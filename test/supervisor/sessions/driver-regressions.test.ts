@@ -95,3 +95,35 @@ describe('a worker that dies while it starts', () => {
     expect(dataOf(events, 'worker.restarting').map(({ attempt }) => attempt)).toEqual([1]);
   });
 });
+
+describe('a close that crosses the start of a turn', () => {
+  test('ends the turn as closed, though nobody saw it open (regression)', async () => {
+    const started = createLatch();
+    const closing = createLatch();
+    const house = await createHouse({
+      script: { gateway: answers({}) },
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            const result = await store.append(request);
+            const has = (type: string) => request.events.some((event) => event.type === type);
+            // Durable, and not heard of yet.
+            if (has('turn.started')) {
+              started.open();
+              await closing.opened;
+            } else if (has('session.state')) {
+              const [{ data } = { data: {} }] = request.events;
+              if ((data as { to?: string }).to === 'stopping') closing.open();
+            }
+            return result;
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await started.opened;
+    await house.supervisor.close(id, 'test');
+    const end = await house.turnDone(id);
+    expect(end.data).toMatchObject({ outcome: 'interrupted', reason: 'closed' });
+  });
+});
