@@ -93,17 +93,17 @@ function findOrderProblems(messages: readonly Message[]): string[] {
 function findTextProblems(messages: readonly Message[]): string[] {
   const problems: string[] = [];
   let script: TurnScript | undefined;
-  let isFirst = false;
+  let isFirst = true;
   let index = 0;
   for (const message of messages) {
     const found = message.role === 'user' ? parseTurnScript(toText(message)) : undefined;
     if (found !== undefined) {
-      isFirst = script === undefined;
       script = found;
       index = 0;
     }
     if (message.role !== 'assistant' || script === undefined) continue;
     if (isFirst) index = findSaidIndex(message, script) ?? index;
+    isFirst = false;
     const expected = script.steps[index]?.say ?? '';
     const text = toText(message);
     if (!expected.startsWith(text)) {
@@ -115,7 +115,7 @@ function findTextProblems(messages: readonly Message[]): string[] {
 }
 
 /** Which step said this, by its own words or its calls. Of the first turn in a transcript a
- *  compaction may have taken the first steps, but never its input. */
+ *  compaction may have taken the first steps, but never its inputs. */
 function findSaidIndex(message: Message, { chaos }: TurnScript): number | undefined {
   const [call] = message.tool_calls ?? [];
   const ids = [
@@ -134,7 +134,7 @@ function findQuestion(messages: readonly Message[]): StepQuestion | undefined {
   const script = scripts[at];
   if (script === undefined) return undefined;
   const said = messages.slice(at).filter((message) => message.role === 'assistant');
-  const isFirst = scripts.findIndex((each) => each !== undefined) === at;
+  const isFirst = !messages.slice(0, at).some((message) => message.role === 'assistant');
   const [earliest] = said;
   const cut = isFirst && earliest !== undefined ? (findSaidIndex(earliest, script) ?? 0) : 0;
   const index = cut + said.length;

@@ -11,6 +11,7 @@ import type {
   TurnOutcome,
   TurnRecord,
 } from '../protocol/content.ts';
+import { cutTurn } from '../protocol/cut-turn.ts';
 import type { EventEnvelope, EventType, KnownEvent } from '../protocol/events.ts';
 
 type Event<T extends EventType> = Extract<KnownEvent, { type: T }>;
@@ -63,7 +64,7 @@ export function foldHistory(events: Iterable<EventEnvelope>): SessionHistory {
   }
   const { compaction } = fold;
   if (compaction === undefined) return { turns: fold.turns };
-  return { turns: fold.turns.flatMap((turn) => cutTurn(turn, compaction)), compaction };
+  return { turns: fold.turns.flatMap((turn) => fromBoundary(turn, compaction)), compaction };
 }
 
 function addEvent(fold: Fold, event: HistoryEvent): void {
@@ -180,8 +181,7 @@ function missingOutcome(wasStarted: boolean): ToolOutcome {
     : { ...base, status: 'cancelled', output: 'This call was not run: the turn ended before it.' };
 }
 
-function cutTurn(turn: TurnRecord, { from_turn, from_step }: CompactionRecord): TurnRecord[] {
+function fromBoundary(turn: TurnRecord, { from_turn, from_step }: CompactionRecord): TurnRecord[] {
   if (turn.turn < from_turn) return [];
-  if (turn.turn > from_turn) return [turn];
-  return [{ ...turn, steps: turn.steps.filter(({ step }) => step >= from_step) }];
+  return [turn.turn > from_turn ? turn : cutTurn(turn, from_step)];
 }

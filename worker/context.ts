@@ -13,6 +13,7 @@ import type {
   TurnOutcome,
   TurnRecord,
 } from '../protocol/content.ts';
+import { cutTurn } from '../protocol/cut-turn.ts';
 import type { AgentManifest } from '../protocol/worker-methods.ts';
 import { formatSurplus, formatToolResult, NOT_RUN } from './tool-result.ts';
 
@@ -42,11 +43,7 @@ export function keptTurns(history: SessionHistory): readonly TurnRecord[] {
   const from = { turn: compaction.from_turn, step: compaction.from_step };
   return turns
     .filter((turn) => turn.turn >= from.turn)
-    .map((turn) => (turn.turn === from.turn ? withoutStepsBefore(turn, from.step) : turn));
-}
-
-function withoutStepsBefore(turn: TurnRecord, step: number): TurnRecord {
-  return { ...turn, steps: turn.steps.filter((record) => record.step >= step) };
+    .map((turn) => (turn.turn === from.turn ? cutTurn(turn, from.step) : turn));
 }
 
 function systemText(manifest: AgentManifest): string {

@@ -56,6 +56,10 @@ test('a compaction may have taken the first steps of the first turn, and of no o
   const cut = judge(system, turn, later, result('call_s-1_1_0'));
   expect(cut.problems).toEqual([]);
   expect(cut.question?.index).toBe(2);
+  // What steered it stands right behind its input.
+  const steered = judge(system, user, turn, later, result('call_s-1_1_0'));
+  expect(steered.problems).toEqual([]);
+  expect(steered.question?.index).toBe(2);
   const second = judge(system, user, assistant('one'), turn, later, result('call_s-1_1_0'));
   expect(second.problems).toEqual([expect.stringContaining("said 's-1.0:0', not 's-1.1:0'")]);
 });

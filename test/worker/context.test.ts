@@ -98,6 +98,28 @@ describe('the transcript of a history', () => {
     ]);
   });
 
+  test('keeps what the user said in steps that a compaction left out (regression)', () => {
+    const steps = [
+      { ...stepRecord(1, 'first'), steer: [input('in French')] },
+      { ...stepRecord(2, 'second'), steer: [input('and short')] },
+      { ...stepRecord(3, 'third'), steer: [input('go on')] },
+    ];
+    const compaction = {
+      ...{ turn: 1, step: 4, strategy: 'truncate' as const, summary: '' },
+      ...{ from_turn: 1, from_step: 3, before_tokens: 9, after_tokens: 3 },
+    };
+    const turns = [{ turn: 1, input: input('write it'), steps }];
+    expect(buildTranscript(manifest, { turns, compaction })).toEqual([
+      system,
+      user('[Earlier messages of this conversation were left out to save space.]'),
+      user('write it'),
+      user('in French'),
+      user('and short'),
+      user('go on'),
+      { role: 'assistant', message: { text: 'third', tool_calls: [] } },
+    ]);
+  });
+
   test('is the system message alone when there is none; without tools it says so', () => {
     expect(buildTranscript(manifest, noHistory)).toEqual([system]);
     expect(buildTranscript({ ...manifest, instructions: ' ', tools: [] }, noHistory)).toEqual([
