@@ -172,6 +172,28 @@ export const journalMutations: readonly Mutation[] = [
     finder: byTest('store/trim', 'refuses older cursors by name: 410 with the first that is left'),
   },
   {
+    id: '2.never-behind-a-gap',
+    line: 'live output that could not be written closes the feed',
+    file: 'supervisor/effects/live-feed.ts',
+    original: '        isWhole = false;\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/effects/live-feed',
+      'takes nothing more once a piece could not be written',
+    ),
+  },
+  {
+    id: '2.rest-from-the-spool',
+    line: 'what a closed feed left out is read from the spool before the end',
+    file: 'supervisor/effects/model-call.ts',
+    original: '  return (await readEnd(call, attempt)) ?? outcome;\n',
+    replacement: '  return outcome;\n',
+    finder: byTest(
+      'supervisor/effects/live-feed',
+      'a model: the text is whole and in order, and paid for once',
+    ),
+  },
+  {
     id: '2.client-goes-on-behind-the-last',
     line: 'a client that lost its stream goes on behind what it has seen',
     file: 'api/client.ts',
