@@ -3,6 +3,7 @@
  *  the supervisor dies. */
 import { z } from 'zod';
 import { toolOutcomeSchema } from './content.ts';
+import { customToolsSchema } from './custom-tools.ts';
 import { fingerprintsSchema, noFingerprints } from './fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
 import { networkPolicySchema, networkRequestSchema } from './network.ts';
@@ -32,6 +33,8 @@ export const sandboxPolicySchema = z.object({
   maxOutputBytes: z.number(),
   tmpBytes: z.number(),
   network: networkPolicySchema,
+  /** The user's own tools; absent: there are none. */
+  custom: customToolsSchema.optional(),
 });
 export type SandboxPolicy = z.infer<typeof sandboxPolicySchema>;
 
@@ -84,6 +87,12 @@ export const sandboxRequests = {
       spoolPath: z.string(),
     }),
     result: toolOutcomeSchema,
+  },
+  /** What is wrong with the arguments of a custom tool, as a sentence; absent: nothing. Its schema
+   *  is code of its file, so it is asked where the file may run. */
+  'tool/check': {
+    params: z.object({ tool: z.string(), arguments: z.unknown() }),
+    result: z.object({ problem: z.string().optional() }),
   },
   'sandbox/ping': { params: z.object({}), result: z.object({ running: z.number() }) },
 } as const;

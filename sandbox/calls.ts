@@ -7,6 +7,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ToolOutcome } from '../protocol/content.ts';
+import { isCustomToolName } from '../protocol/custom-names.ts';
 import type { Fingerprints } from '../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { NetworkRequest } from '../protocol/network.ts';
@@ -17,9 +18,16 @@ import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
 import type { Backend } from './launch/backend.ts';
 import type { WorkspaceGuard } from './launch/workspace-guard.ts';
 import type { SessionNetwork } from './network/session-network.ts';
-import { joinSentence, type ToolResult, toFailure, toWithheldSentence } from './outcome.ts';
+import {
+  joinSentence,
+  type ToolLimits,
+  type ToolResult,
+  toFailure,
+  toWithheldSentence,
+} from './outcome.ts';
 import { openSpool, type Spool } from './spool.ts';
 import { createStreamer, type Streamer } from './streamer.ts';
+import type { CustomToolHost } from './tools/custom.ts';
 import { runFetch } from './tools/fetch.ts';
 import type { FileTools } from './tools/files.ts';
 import { runGlob } from './tools/glob.ts';
@@ -41,6 +49,7 @@ export interface CallsSpec {
   readonly session: SessionId;
   readonly backend: Backend;
   readonly fileTools: FileTools;
+  readonly customTools: CustomToolHost;
   readonly network: SessionNetwork;
   readonly toMarkdown: ToMarkdown;
   /** What is not to be shown, as it stands now. */
@@ -226,21 +235,50 @@ interface Performance {
 }
 
 async function perform(performance: Performance): Promise<ToolResult> {
-  const { spec, params } = performance;
+  const { params } = performance;
   const { tool } = params;
+  if (isCustomToolName(tool)) return orFailure(performance, () => runCustom(performance));
   if (!isToolName(tool)) {
     const known = Object.keys(toolTable).join(', ');
     return toFailure(`There is no tool ${JSON.stringify(tool)}; there are: ${known}.`);
   }
   const problem = findArgumentProblem(tool, params.arguments);
   if (problem !== undefined) return toFailure(problem);
+  return orFailure(performance, () => dispatch(tool, performance));
+}
+
+async function orFailure(
+  { spec, params: { tool } }: Performance,
+  run: () => Promise<ToolResult>,
+): Promise<ToolResult> {
   try {
-    return await dispatch(tool, performance);
+    return await run();
   } catch (error) {
     const known = toPrxError(error);
     if (known.code === 'INTERNAL') spec.logger.error('tool.failed', { tool, error });
     return toFailure(`${known.code}: ${known.message}`);
   }
+}
+
+/** Its arguments are looked at where it runs: its schema is code of its file. */
+function runCustom(performance: Performance): Promise<ToolResult> {
+  const { spec, params, streamer, signal } = performance;
+  const { effect, tool, arguments: args } = params;
+  const id = `tool-${effect}`;
+  return spec.customTools.run({
+    ...{ effect, tool, arguments: args, streamer, signal },
+    limits: toLimits(spec.policy),
+    artifact: { id, path: join(spec.artifactDir, id) },
+    fingerprints: spec.fingerprints(),
+  });
+}
+
+function toLimits(policy: SandboxPolicy): ToolLimits {
+  return {
+    timeoutMs: policy.timeoutMs,
+    maxOutputBytes: Math.max(policy.maxOutputBytes, OUTPUT_BYTES_MIN),
+    tree: toTreeLimits(policy),
+  };
 }
 
 /** What is wrong with the arguments, for the model; undefined: nothing. Pure. */
@@ -256,11 +294,7 @@ function findArgumentProblem(tool: ToolName, value: unknown): string | undefined
 async function dispatch(tool: ToolName, performance: Performance): Promise<ToolResult> {
   const { spec, params, streamer, signal } = performance;
   const { backend, clock, policy, fileTools, artifactDir } = spec;
-  const limits = {
-    timeoutMs: policy.timeoutMs,
-    maxOutputBytes: Math.max(policy.maxOutputBytes, OUTPUT_BYTES_MIN),
-    tree: toTreeLimits(policy),
-  };
+  const limits = toLimits(policy);
   switch (tool) {
     case 'shell': {
       const id = `tool-${params.effect}`;

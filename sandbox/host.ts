@@ -22,6 +22,7 @@ import type { Backend } from './launch/backend.ts';
 import { createWorkspaceGuard } from './launch/workspace-guard.ts';
 import type { Callers } from './network/callers.ts';
 import { createSessionNetwork, type SessionNetwork } from './network/session-network.ts';
+import { type CustomToolHost, createCustomTools } from './tools/custom.ts';
 import { createFileTools, type FileTools } from './tools/files.ts';
 import type { ToMarkdown } from './tools/html.ts';
 
@@ -52,6 +53,7 @@ interface Room {
   readonly session: SessionId;
   readonly backend: Backend;
   readonly fileTools: FileTools;
+  readonly customTools: CustomToolHost;
   readonly calls: Calls;
   readonly network: SessionNetwork;
 }
@@ -106,6 +108,12 @@ export function serveHost(spec: HostSpec): Host {
         }
         return await room.calls.run({ ...params, arguments: params.arguments });
       },
+      async 'tool/check'({ tool, arguments: value }) {
+        if (closing) throw new PrxError('SHUTTING_DOWN', 'the sandbox host is ending');
+        if (room === undefined) throw new PrxError('SANDBOX_UNAVAILABLE', `no sandbox for ${tool}`);
+        const problem = await room.customTools.check(tool, value);
+        return problem === undefined ? {} : { problem };
+      },
       'sandbox/ping': async () => ({ running: room?.calls.count() ?? 0 }),
     },
     notifications: {
@@ -157,7 +165,9 @@ export function serveHost(spec: HostSpec): Host {
     const policyDigest = toPolicyDigest(policy);
     const { toMarkdown } = spec;
     const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown };
-    const own = { session, backend, fileTools, network };
+    const { custom } = policy;
+    const customTools = createCustomTools({ backend, custom, guard, clock, logger });
+    const own = { session, backend, fileTools, customTools, network };
     const calls = createCalls({ ...own, policy, policyDigest, guard, artifactDir, ...ports });
     return { ...own, calls };
   }
@@ -169,6 +179,7 @@ export function serveHost(spec: HostSpec): Host {
     await room?.calls.settled();
     await room?.calls.scan();
     room?.fileTools.close();
+    room?.customTools.close();
     room?.network.close();
     await room?.backend.close();
   }

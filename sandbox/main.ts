@@ -83,6 +83,24 @@ async function runOrder(): Promise<void> {
   process.exit(exit);
 }
 
+/** `--describe JSON`: what files of the user's own tools say of them. It ends with its input, so
+ *  that nothing runs on for a supervisor that is gone. */
+async function runDescription(): Promise<void> {
+  process.stdin.on('end', () => process.exit(0)).resume();
+  const { describeOrdered } = await import('./describe.ts');
+  const text = await describeOrdered({
+    text: process.argv[3] ?? '',
+    clock: realClock,
+    logger: silentLogger,
+    createBackend: (policy) =>
+      createBackend({
+        ...{ policy, scratchDir: tmpdir(), parkedCount: 0, isSingle: true },
+        ...{ callers: noCallers, logger: silentLogger, owner: ownerMark() },
+      }),
+  });
+  process.stdout.write(`${text}\n`, () => process.exit(0));
+}
+
 async function runHost(): Promise<void> {
   // Loaded here, because the probe, which a start waits for, needs none of it.
   const { serveHost } = await import('./host.ts');
@@ -124,4 +142,5 @@ process.umask(0o022);
 if (process.argv.includes('--probe')) void runProbe();
 else if (process.argv[2] === '--run') void runOrder();
 else if (process.argv[2] === '--explain') void runExplanation();
+else if (process.argv[2] === '--describe') void runDescription();
 else void runHost();

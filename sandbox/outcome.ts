@@ -86,7 +86,7 @@ const breachSentences: Readonly<Record<Breach['limit'], (value: number, max: num
     'calls',
 };
 
-function toBreachEnding(breach: Breach): Ending {
+export function toBreachEnding(breach: Breach): Ending {
   const { limit, value, max } = breach;
   const why = breachSentences[limit](value, max);
   const key = `security.sandbox.${limit}`;

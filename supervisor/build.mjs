@@ -35,10 +35,21 @@ const starts = {
   policy: [['{}']],
   mcp: [[]],
   files: [[]],
+  custom: [[]],
 };
 
 /** One file each: they are handed into a place where nothing lies beside them. */
-const selfContained = new Set(['worker', 'files', 'writer', 'reader', 'piscina-worker']);
+const selfContained = new Set(['worker', 'files', 'custom', 'writer', 'reader', 'piscina-worker']);
+
+/**
+ * Modules: what other programs import, and the thread that itself imports the user's modules, which
+ * a vm.Script cannot. `tools` has the zod that is installed with us, for its types are that one's.
+ */
+const modules = {
+  client: { source: 'api/client.ts', external: [] },
+  tools: { source: 'protocol/define-tool.ts', external: ['zod'] },
+  'custom-thread': { source: 'sandbox/inside/custom-thread-main.ts', external: [] },
+};
 
 /** Finds its binary beside itself; and three optional speed-ups that are loaded only if present. */
 const external = [/^@vscode\/ripgrep/, /^@napi-rs\/nice/, 'bufferutil', 'utf-8-validate'];
@@ -64,6 +75,7 @@ const piscinaThreadFile = {
 function findEntries() {
   const mains = listSources(root)
     .filter((path) => /(^|[/-])main\.ts$/.test(path))
+    .filter((path) => !Object.values(modules).some(({ source }) => source === path))
     .map((source) => {
       const folder = basename(dirname(source));
       return { name: basename(source, '.ts').replace(/-?main$/, '') || folder, source };
@@ -108,18 +120,19 @@ async function bundle(entry) {
   return output.map((file) => file.fileName);
 }
 
-/** What `import 'prx-supervisor/client'` loads: the client that our own commands are built on. Its
- *  declarations are made by `npm pack`, which has the seconds for it. */
-async function bundleClient() {
+/** What `import 'prx-supervisor/client'` loads, and the others. Their declarations are made by
+ *  `npm pack`, which has the seconds for it. */
+async function bundleModule([name, { source, external }]) {
   const build = await rolldown({
-    input: join(root, 'api/client.ts'),
+    input: join(root, source),
     platform: 'node',
+    external,
     onLog: report,
   });
   const { output } = await build.generate({ format: 'esm', codeSplitting: false });
   await build.close();
-  for (const file of output) writeAtomic(join(dist, 'client.mjs'), file.code);
-  return ['client.mjs'];
+  for (const file of output) writeAtomic(join(dist, `${name}.mjs`), file.code);
+  return [`${name}.mjs`];
 }
 
 /** The web page: its own folder, which the supervisor serves as it is. */
@@ -162,7 +175,7 @@ const entries = findEntries();
 const outcomes = await Promise.allSettled([
   ...entries.map(bundle),
   bundleDashboard(),
-  bundleClient(),
+  ...Object.entries(modules).map(bundleModule),
 ]);
 const written = new Set(['package.json', ...outcomes.flatMap(({ value = [] }) => value)]);
 writeAtomic(join(dist, 'package.json'), '{ "type": "commonjs" }\n');

@@ -34,6 +34,11 @@ export interface FileHostProcess {
   kill(): void;
 }
 
+/** The process that runs custom tools: watched like a command. */
+export interface ToolHostProcess extends FileHostProcess {
+  readonly tree: CommandTree;
+}
+
 /** For whom a command runs, and what it alone is given. */
 export interface CommandUse {
   readonly call: EffectId;
@@ -61,6 +66,9 @@ export interface Backend {
   /** Runs a shell script. Throws SANDBOX_UNAVAILABLE when no sandbox can be had. */
   run(script: string, use?: CommandUse): Promise<RunningCommand>;
   startFileHost(): Promise<FileHostProcess>;
+  startToolHost(): Promise<ToolHostProcess>;
+  /** A root of custom tools as the tool host finds it. */
+  toToolPath(root: string, index: number): string;
   /** Runs a shell script that is spoken to on its standard streams. Throws SANDBOX_UNAVAILABLE. */
   startServer(script: string): Promise<FileHostProcess>;
   /** Kills all that runs and gives everything back; resolves when it is gone. Idempotent. */

@@ -11,14 +11,14 @@ import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Callers } from '../network/callers.ts';
 import { toAdvice, toMissingAdvice } from './advice.ts';
 import { toLimitCommand, type View } from './arguments.ts';
-import type { Backend, FileHostProcess, RunningCommand } from './backend.ts';
+import type { Backend, RunningCommand, ToolHostProcess } from './backend.ts';
 import { type CallGroups, openRealCallGroups } from './call-group.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
 import { stampGuarded, surveyGuarded } from './guards.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
 import { canStage } from './prelude.ts';
-import type { RuntimeFiles } from './runtime-files.ts';
+import { type RuntimeFiles, toToolTarget } from './runtime-files.ts';
 import { toFilter, toFilterBytes } from './seccomp.ts';
 import { findProgram, readHardLimits } from './survey.ts';
 import { planView, type ViewPlan } from './view.ts';
@@ -53,6 +53,7 @@ interface Parked {
   readonly pool: SandboxPool;
   readonly view: View;
   readonly fileHostView: View;
+  readonly toolHostView: View;
 }
 
 /** How long a used sandbox's answer has the processor for itself before the next is built. */
@@ -123,9 +124,14 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
       });
     },
     async startFileHost() {
-      const script = `exec ${files.fileHostCommand.join(' ')}\n`;
+      const script = `exec ${files.fileHost.inside.join(' ')}\n`;
       return inRoom((its) => startSpeaking(its.cell, its.parked.fileHostView, script));
     },
+    async startToolHost() {
+      const script = `exec ${files.toolHost.inside.join(' ')}\n`;
+      return inRoom((its) => startSpeaking(its.cell, its.parked.toolHostView, script));
+    },
+    toToolPath: toToolTarget,
     async startServer(script) {
       return inRoom((its) => startSpeaking(its.cell, its.parked.view, script));
     },
@@ -172,12 +178,12 @@ async function openRoom(bridge: Bridge): Promise<Room> {
 
 function park(cell: Cell, bridge: Bridge, stamp: string | undefined): Parked {
   const { spec, plan, groups } = bridge;
-  const { view, fileHostView } = plan.toViews(cell.report, findFilter().length > 0);
+  const { view, fileHostView, toolHostView } = plan.toViews(cell.report, findFilter().length > 0);
   const pool = createPool(() => {
     const credential = hasProxy(spec) ? spec.random.hex(16) : undefined;
     return parkSandbox({ cell, groups, view, hasInput: false, credential });
   }, spec.parkedCount);
-  return { stamp, guards: toGuards(plan), pool, view, fileHostView };
+  return { stamp, guards: toGuards(plan), pool, view, fileHostView, toolHostView };
 }
 
 function hasProxy({ policy }: BubblewrapSpec): boolean {
@@ -212,7 +218,7 @@ async function readAll(stream: RunningCommand['stdout']): Promise<string> {
   return text;
 }
 
-async function startSpeaking(cell: Cell, view: View, script: string): Promise<FileHostProcess> {
+async function startSpeaking(cell: Cell, view: View, script: string): Promise<ToolHostProcess> {
   const sandbox = await parkSandbox({ cell, view, hasInput: true });
   const { ended, ...streams } = sandbox.release(script);
   return { ...streams, exited: ended };

@@ -10,7 +10,7 @@ import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { toReadOnlyNotice } from './advice.ts';
 import { toEnvironment, toLimitCommand } from './arguments.ts';
-import type { Backend, CommandEnd, RunningCommand } from './backend.ts';
+import type { Backend, CommandEnd, RunningCommand, ToolHostProcess } from './backend.ts';
 import { toPlainTree } from './command-tree.ts';
 import { decideIdentity, type Identity } from './identity.ts';
 import { decideRlimits } from './limits.ts';
@@ -60,6 +60,21 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
   const limits = { ...decideRlimits(policy, readHardLimits()), processes: 0 };
   const limitCommand = prlimit === undefined ? [] : toLimitCommand(prlimit, limits);
   const running = new Set<() => void>();
+
+  /** Found and ended by its mark, with all that it started. */
+  async function startSpeaking(command: readonly string[]): Promise<ToolHostProcess> {
+    const mark = random.hex(8);
+    const marked = { ...place, env: { ...place.env, [MARK]: mark } };
+    const quick = await start(marked, [...limitCommand, ...command], ['pipe', 'pipe', 'pipe']);
+    const { stdin, stdout, stderr } = quick.child;
+    assert(stdin !== null && stdout !== null && stderr !== null, 'who is spoken to has pipes');
+    for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
+    const { ended, kill, tree } = toCommand(quick, mark, { stdout, stderr });
+    running.add(kill);
+    const exited = ended.finally(() => running.delete(kill));
+    return { stdin, stdout, stderr, exited, kill, tree };
+  }
+
   return {
     level: 'none',
     workspace: found.realPath,
@@ -89,25 +104,16 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
       }
     },
     async startFileHost() {
-      const quick = await start(place, files.bareFileHostCommand, ['pipe', 'pipe', 'pipe']);
+      const quick = await start(place, files.fileHost.bare, ['pipe', 'pipe', 'pipe']);
       const { stdin, stdout, stderr } = quick.child;
       assert(stdin !== null && stdout !== null && stderr !== null, 'the file host has pipes');
       for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
       const kill = (): void => void quick.child.kill('SIGKILL');
       return { stdin, stdout, stderr, exited: quick.exited, kill };
     },
-    async startServer(script) {
-      const mark = random.hex(8);
-      const args = [...limitCommand, '/bin/sh', '-c', checkScript(script)];
-      const marked = { ...place, env: { ...place.env, [MARK]: mark } };
-      const quick = await start(marked, args, ['pipe', 'pipe', 'pipe']);
-      const { stdin, stdout, stderr } = quick.child;
-      assert(stdin !== null && stdout !== null && stderr !== null, 'a server has pipes');
-      for (const stream of [stdin, stdout, stderr]) stream.on('error', () => undefined);
-      const { ended, kill } = toCommand(quick, mark, { stdout, stderr });
-      running.add(kill);
-      return { stdin, stdout, stderr, exited: ended.finally(() => running.delete(kill)), kill };
-    },
+    startToolHost: () => startSpeaking(files.toolHost.bare),
+    toToolPath: (root) => root,
+    startServer: async (script) => startSpeaking(['/bin/sh', '-c', checkScript(script)]),
     async close() {
       for (const kill of running) kill();
     },

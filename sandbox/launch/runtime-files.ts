@@ -1,7 +1,7 @@
 /** Our own files that are shown inside: the Node that runs us, the file host's program, the search
  *  program. They may lie where the tools' user cannot go, so they are staged like the workspace. */
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { RUNTIME_DIR } from './arguments.ts';
 import { findPath, findProgram } from './survey.ts';
 
@@ -16,12 +16,17 @@ export interface RuntimeFiles {
   readonly search: RuntimeFile | undefined;
   /** Node as commands find it, for run_code. */
   readonly interpreter: RuntimeFile;
-  /** Node and the program of the file host. */
-  readonly fileHost: readonly RuntimeFile[];
-  /** The file host's command line inside. */
-  readonly fileHostCommand: readonly string[];
-  /** The same command line for the host itself, outside any sandbox. */
-  readonly bareFileHostCommand: readonly string[];
+  /** Node and the programs of the file host and the tool host. */
+  readonly hosts: readonly RuntimeFile[];
+  readonly fileHost: HostCommand;
+  readonly toolHost: HostCommand;
+}
+
+export interface HostCommand {
+  /** The command line inside. */
+  readonly inside: readonly string[];
+  /** The same for the host itself, outside any sandbox. */
+  readonly bare: readonly string[];
 }
 
 export interface RuntimeInput {
@@ -35,25 +40,40 @@ export const NODE = `${RUNTIME_DIR}/node`;
 const NODE_FLAGS = ['--max-semi-space-size=2', '--max-old-space-size=256', '--disable-sigusr1'];
 const SOURCE_FOLDERS = ['package.json', 'base', 'protocol', 'sandbox', 'node_modules'];
 
+/** Of a build: the file host; the tool host, its threads and what starts them. */
+const BUNDLES = ['files.js', 'custom.js', 'custom-thread.mjs', 'piscina-worker.js'];
+
+/** Where a root of custom tools stands inside: under its own name, because a module's type may
+ *  hang on it, and never where the workspace or a hidden folder is. */
+export function toToolTarget(root: string, index: number): string {
+  return `${RUNTIME_DIR}/tools/${index}/${basename(root)}`;
+}
+
 export function findRuntimeFiles(input: RuntimeInput): RuntimeFiles {
   const { nodePath } = input;
   // A command in a bin folder may be a link into the package.
   const mainPath = findPath(input.mainPath)?.realPath ?? input.mainPath;
   const fromSource = mainPath.endsWith('.ts');
   const root = fromSource ? dirname(dirname(mainPath)) : dirname(mainPath);
-  const program = fromSource ? 'sandbox/inside/files-main.ts' : 'files.js';
   const inside = fromSource ? `${RUNTIME_DIR}/source` : RUNTIME_DIR;
-  const parts = fromSource ? SOURCE_FOLDERS : ['files.js'];
+  const parts = fromSource ? SOURCE_FOLDERS : BUNDLES;
+  const toCommand = (name: string): HostCommand => {
+    const program = fromSource ? `sandbox/inside/${name}-main.ts` : `${name}.js`;
+    return {
+      inside: [NODE, ...NODE_FLAGS, `${inside}/${program}`],
+      bare: [nodePath, ...NODE_FLAGS, join(root, program)],
+    };
+  };
   const found = findSearch(mainPath);
   return {
     search: found === undefined ? undefined : { path: found, target: `${RUNTIME_DIR}/bin/rg` },
     interpreter: { path: nodePath, target: `${RUNTIME_DIR}/bin/node` },
-    fileHost: [
+    hosts: [
       { path: nodePath, target: NODE },
       ...parts.map((name) => ({ path: join(root, name), target: `${inside}/${name}` })),
     ],
-    fileHostCommand: [NODE, ...NODE_FLAGS, `${inside}/${program}`],
-    bareFileHostCommand: [nodePath, ...NODE_FLAGS, join(root, program)],
+    fileHost: toCommand('files'),
+    toolHost: toCommand('custom'),
   };
 }
 

@@ -15,7 +15,7 @@ import {
 import { type GuardedPath, surveyGuarded } from './guards.ts';
 import { decideIdentity, decideStageKind, type Identity } from './identity.ts';
 import { type PreludeReport, STAGE, type StageItem } from './prelude.ts';
-import { NODE, type RuntimeFiles } from './runtime-files.ts';
+import { NODE, type RuntimeFiles, toToolTarget } from './runtime-files.ts';
 import { findPath, isWritable, type SurveyedPath, surveySystem } from './survey.ts';
 
 export interface ViewPlan {
@@ -37,8 +37,10 @@ export interface ViewPlan {
 
 export interface Views {
   readonly view: View;
-  /** The same, with the file host's own program in it. */
+  /** The same, with the hosts' own programs in it. */
   readonly fileHostView: View;
+  /** The same as that, with the files of custom tools. */
+  readonly toolHostView: View;
 }
 
 export interface ViewInput {
@@ -50,7 +52,7 @@ export interface ViewInput {
 
 interface Shown {
   readonly surveyed: SurveyedPath;
-  readonly access: 'write' | 'read-only' | 'tool' | 'file-host';
+  readonly access: 'write' | 'read-only' | 'tool' | 'file-host' | 'custom';
   readonly name: string;
   readonly target: string;
 }
@@ -78,6 +80,7 @@ export function planView(input: ViewInput): ViewPlan {
     ...listed.writable.map((fact, i) => toShown(fact, 'write', `writable-${i}`)),
     ...listed.readOnly.map((fact, i) => toShown(fact, 'read-only', `read-only-${i}`)),
     ...surveyRuntime(files),
+    ...surveyCustom(policy),
   ];
   const sourceOf = (item: Shown): string =>
     identity.drops ? `${STAGE}/${item.name}` : item.surveyed.realPath;
@@ -168,11 +171,21 @@ function surveyRuntime(files: RuntimeFiles): Shown[] {
   const tools = [...(files.search === undefined ? [] : [files.search]), files.interpreter];
   return [
     ...tools.map((file) => ({ file, access: 'tool' as const })),
-    ...files.fileHost.map((file) => ({ file, access: 'file-host' as const })),
+    ...files.hosts.map((file) => ({ file, access: 'file-host' as const })),
   ].flatMap(({ file, access }, index) => {
     const surveyed = findPath(file.path);
     if (surveyed === undefined) return [];
     return [{ surveyed, access, name: `runtime-${index}`, target: file.target }];
+  });
+}
+
+/** Written down by who owns the machine, so what lies in a home is shown too, under other names. */
+function surveyCustom({ custom }: SandboxPolicy): Shown[] {
+  return (custom?.roots ?? []).flatMap((root, index): Shown[] => {
+    const surveyed = findPath(root);
+    if (surveyed === undefined) return [];
+    const target = toToolTarget(root, index);
+    return [{ surveyed, access: 'custom', name: `custom-${index}`, target }];
   });
 }
 
@@ -229,7 +242,12 @@ function toViews(parts: ViewParts): Views {
     isFiltered,
   };
   const own = [...tools, ...facts('file-host').map(toRuntimeMount)];
-  return { view, fileHostView: { ...view, runtime: own } };
+  const custom = [...own, ...facts('custom').map(toRuntimeMount)];
+  return {
+    view,
+    fileHostView: { ...view, runtime: own },
+    toolHostView: { ...view, runtime: custom },
+  };
 }
 
 function toAccess(workspace: SurveyedPath, refusal: string | undefined): View['workspaceAccess'] {

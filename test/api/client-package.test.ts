@@ -1,6 +1,6 @@
 /** `import 'prx-supervisor/client'`, as another program writes it: what loads, and its types. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { expect, test } from '@jest/globals';
@@ -40,6 +40,7 @@ test('its declarations are made from the source, and are where the package says'
     execFileSync(process.execPath, [tsc, '-p', join(root, 'api'), '--outDir', outDir]);
     const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
     expect(existsSync(join(folder, exports['./client'].types))).toBe(true);
+    expect(existsSync(join(folder, exports['./tools'].types))).toBe(true);
     // A program of somebody else's is checked against them.
     const own = { type: 'module', imports: { '#client': exports['./client'].types } };
     writeFileSync(join(folder, 'package.json'), JSON.stringify(own));
@@ -52,6 +53,39 @@ test('its declarations are made from the source, and are where the package says'
     };
     expect(() => check('good.ts')).not.toThrow();
     expect(() => check('bad.ts')).toThrow();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}, 60_000);
+
+test('a tool file is checked against its own schema', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'prx-tool-types-'));
+  try {
+    const tsc = join(root, 'node_modules/.bin/tsc');
+    const source = join(root, 'protocol/define-tool.ts');
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
+    const paths = { 'prx-supervisor/tools': [source] };
+    const compilerOptions = {
+      ...{ noEmit: true, strict: true, module: 'nodenext', types: ['node'], skipLibCheck: true },
+      ...{ allowImportingTsExtensions: true, lib: ['esnext'], paths },
+    };
+    const write = (body: string): void =>
+      writeFileSync(
+        join(folder, 'tool.ts'),
+        `import { defineTool, z } from 'prx-supervisor/tools';
+         export default defineTool({ name: 'x', description: 'x', effect: 'read',
+           schema: z.object({ text: z.string() }), run: (input) => ${body} });`,
+      );
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    writeFileSync(
+      join(folder, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions, files: ['tool.ts'] }),
+    );
+    const check = () => execFileSync(process.execPath, [tsc, '-p', folder], { stdio: 'pipe' });
+    write('input.text.length');
+    expect(check).not.toThrow();
+    write('input.txet.length');
+    expect(check).toThrow();
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

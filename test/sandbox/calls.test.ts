@@ -13,6 +13,7 @@ import { type Calls, createCalls } from '../../sandbox/calls.ts';
 import type { Backend } from '../../sandbox/launch/backend.ts';
 import type { SessionNetwork } from '../../sandbox/network/session-network.ts';
 import { toFailure } from '../../sandbox/outcome.ts';
+import type { CustomToolHost } from '../../sandbox/tools/custom.ts';
 import type { FileTools } from '../../sandbox/tools/files.ts';
 
 let dir = '';
@@ -33,6 +34,7 @@ function create(end: Promise<unknown>, isOrphaned: boolean, logger: Logger = sil
     session: 's_0123456789abcdef' as SessionId,
     backend: { level: 'none' } as Backend,
     fileTools,
+    customTools: {} as CustomToolHost,
     policy: {
       maxOutputBytes: 1024,
       timeoutMs: 1000,
