@@ -1,7 +1,13 @@
 /** What the HTTP api shows and takes: one schema each, from which the OpenAPI document, the typed
  *  client and the validation come. Field names are the wire's (snake_case). */
 import { z } from 'zod';
-import { contentPartSchema, onBusySchema, turnOutcomeSchema, usageSchema } from './content.ts';
+import {
+  contentPartSchema,
+  effectClassSchema,
+  onBusySchema,
+  turnOutcomeSchema,
+  usageSchema,
+} from './content.ts';
 import { eventEnvelopeSchema } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
 import { keptRuleBodySchema } from './kept-rules.ts';
@@ -177,6 +183,20 @@ export const statusViewSchema = z.object({
         level: z.string().optional(),
         /** Why it failed, and what of its tools was left out. */
         problems: z.array(z.string()),
+      }),
+    )
+    .optional(),
+  /** The files with custom tools; absent: none. */
+  custom_tools: z
+    .array(
+      z.object({
+        file: z.string(),
+        /** As the model knows it; absent: the file has none that could be used. */
+        tool: z.string().optional(),
+        effect: effectClassSchema.optional(),
+        /** Of the file and all it loads, when it was read. */
+        digest: z.string().optional(),
+        problem: z.string().optional(),
       }),
     )
     .optional(),

@@ -227,6 +227,11 @@ const mcp = z.strictObject({
     .default({}),
 });
 
+const customTools = z.strictObject({
+  paths: z.array(z.string().min(1).max(4096)).max(64).default([]),
+  memory_limit_mb: z.number().int().min(16).max(65_536).default(128),
+});
+
 const budget = z.strictObject({
   max_cost_usd: z.number().min(0).default(0),
   max_tokens: z.number().int().min(0).default(0),
@@ -265,6 +270,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
   secrets: secrets.prefault({}),
   mcp: mcp.prefault({}),
+  custom_tools: customTools.prefault({}),
   budget: budget.prefault({}),
   store: z
     .strictObject({

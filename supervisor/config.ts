@@ -8,6 +8,7 @@ import { parse, TomlError } from 'smol-toml';
 import { z } from 'zod';
 import { PrxError, systemCode } from '../base/errors.ts';
 import { findNearest } from '../base/nearest.ts';
+import { isCustomToolName } from '../protocol/custom-names.ts';
 import type { ProviderSettings } from '../protocol/gateway-methods.ts';
 import { toMcpPrefix } from '../protocol/mcp-names.ts';
 import { isToolName, toolTable } from '../protocol/tools.ts';
@@ -273,16 +274,22 @@ function checkTools(file: string | undefined, raw: RawConfig): void {
     for (const name of names) named.push([`security.rules[${index + 1}].tool`, name]);
   }
   for (const [key, name] of named) {
-    if (isToolName(name) || isMcpEntry(name, servers)) continue;
+    if (isToolName(name) || isMcpEntry(name, servers) || isCustomEntry(raw, name)) continue;
     throw unknownName(file, key, name, [...Object.keys(toolTable), ...servers.map(toMcpPrefix)]);
   }
   const builtIn = new Set<string>(Object.values(toolTable).map((tool) => tool.group));
-  const groups = [...builtIn, ...toMcpGroups(servers)];
+  const groups = [...builtIn, ...toMcpGroups(servers), 'custom'];
   for (const name of Object.keys(raw.security.tool_policy.groups)) {
     if (!groups.some((group) => group === name)) {
       throw unknownName(file, `security.tool_policy.groups.${name}`, name, groups);
     }
   }
+}
+
+/** `custom` (all), or one by its name: what there is, the files say when they are read. */
+function isCustomEntry(raw: RawConfig, name: string): boolean {
+  const hasFiles = raw.custom_tools.paths.length > 0;
+  return hasFiles && (name === 'custom' || isCustomToolName(name));
 }
 
 /** A list that nothing enforces would be a lie. */

@@ -57,18 +57,26 @@ export function createPolicyFace(
 function explain(runtime: Runtime, asked: ExplainPolicy): PolicyView {
   const config = runtime.config();
   const agent = findAgent(config, asked.agent);
-  const { mcp, policy } = runtime;
+  const { mcp, custom, policy } = runtime;
   const { sandbox } = policy.settings;
   const { level, network = 'none', refusal } = standingOf({ mcp, sandbox }, asked.tool);
   const { tool, workspace = '/nonexistent/workspace' } = asked;
   const value = asked.arguments ?? {};
   const text = JSON.stringify(value);
-  const tools = [...agent.tools, ...mcp.names(agent)];
+  const tools = [...agent.tools, ...mcp.names(agent), ...custom.names(agent)];
   const { problem } = parseArguments({ name: tool, arguments: text }, tools);
   const subject = { tool, arguments: value, workspace };
   const body = toKeptRuleBody(subject, agent.name);
   const verdict = decideTool(config.policy, {
-    ...{ tool, mcp: mcp.find(tool), level, network, approve: 'ask', approved: [] },
+    ...{
+      tool,
+      mcp: mcp.find(tool),
+      custom: custom.find(tool),
+      level,
+      network,
+      approve: 'ask',
+      approved: [],
+    },
     parts: () => toParts(subject),
     kept: () => {
       const rule = body === undefined ? undefined : runtime.policy.kept.find(body);

@@ -91,6 +91,8 @@ export const reloadTable = {
     'mcp.servers.<name>.read_only_paths',
     'mcp.servers.<name>.writable_paths',
     'mcp.servers.<name>.effects.<name>',
+    'custom_tools.paths',
+    'custom_tools.memory_limit_mb',
     'budget.max_cost_usd',
     'budget.max_tokens',
     'store.retention_days',

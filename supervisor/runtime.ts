@@ -12,7 +12,7 @@ import type { EventEnvelope } from '../protocol/events.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import type { SweepView } from '../protocol/sweep.ts';
-import type { SessionProblem, SessionRecord, Store } from '../store/contract.ts';
+import type { SessionRecord, Store } from '../store/contract.ts';
 import { announce } from './announce.ts';
 import type { Cgroups } from './children/cgroup.ts';
 import type { ChildSpec } from './children/child.ts';
@@ -23,6 +23,7 @@ import { type ReadRss, startMemoryWatch, toMemoryEnforcement } from './children/
 import type { ScanTrees } from './children/tree.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
+import { type CustomToolBook, createCustomTools } from './custom/tools.ts';
 import type { SpoolFiles } from './effects/spool.ts';
 import { followAll } from './follow-all.ts';
 import { type Programs, toGatewaySpec, toHostSpec, toMcpHostSpec, toWorkerSpec } from './launch.ts';
@@ -32,6 +33,7 @@ import { toMetrics, toWorkerMemory } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
 import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
 import { createSandboxProbe } from './probe.ts';
+import { toProcessViews } from './process-views.ts';
 import { type ConfigChanges, compareValues } from './reload.ts';
 import { createSecrets } from './secrets/secrets.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
@@ -51,6 +53,7 @@ import {
   toStanding,
   toToolLimits,
 } from './settings.ts';
+import { toHealthReasons } from './views.ts';
 
 export interface RuntimeOptions {
   readonly clock: Clock;
@@ -87,6 +90,7 @@ export interface Runtime {
   hearChange(): void;
   readonly policy: PolicyParts;
   readonly mcp: Pick<McpPool, 'find' | 'names'>;
+  readonly custom: Pick<CustomToolBook, 'find' | 'names'>;
   followAll(
     cursor: string | undefined,
     signal: AbortSignal,
@@ -110,19 +114,13 @@ function tell(options: RuntimeOptions, bus: Bus, event: Parameters<typeof announ
   background(told, event.type, options.logger);
 }
 
-function toDamageReason({ session, seq, problem }: SessionProblem): string {
-  return `session ${session} is damaged at event ${seq} and takes no input: ${problem}`;
-}
-
 export function createRuntime(options: RuntimeOptions): Runtime {
   const { clock, logger, store, programs, env, cgroups } = options;
   let { config, values } = options;
   let [stopping, listenUrl]: [Promise<void>?, string?] = [];
-  const startedAt = toTimestamp(clock.wallMs());
-  const measures = createMeasures(clock);
+  const [startedAt, measures] = [toTimestamp(clock.wallMs()), createMeasures(clock)];
   const bus = createBus(config.raw.agent.stream_buffer_size, measures.observe);
   const sandbox = createSandboxProbe({ ...options, ask: options.probe, onChanged: changeSandbox });
-  const specs = createToolSpecs();
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
   const heartbeatMs = (): number => config.raw.agent.worker.heartbeat_interval_secs * 1000;
   const child = { ...custody.ports, clock, logger, random: options.random, heartbeatMs, cgroups };
@@ -141,12 +139,12 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const slots = config.raw.agent.limits.max_concurrent_sessions;
   const admission: Admission = createAdmission(slots, () => directory.reclaimIdle());
   const policy = createPolicyParts(options, () => ({ config, probe: sandbox.known() }));
-  const mcp = openServers();
+  const { mcp, custom } = openForeignTools();
   const directory: Directory = createDirectory({ store, bus, clock }, () => sessionDeps);
   const sessionDeps = createSessionDeps();
 
-  function openServers(): McpPool {
-    return createMcpPool({
+  function openForeignTools(): { readonly mcp: McpPool; readonly custom: CustomToolBook } {
+    const mcp = createMcpPool({
       ...child,
       ...{ env, config: () => config, fingerprints: secrets.fingerprints },
       spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
@@ -154,9 +152,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       level: () => toStanding(config, sandbox.known()).level,
       onChanged: (data) => tell(options, bus, { type: 'mcp.changed', data }),
     });
+    const custom = createCustomTools({
+      ...{ clock, logger, processes: custody.ports.processes, config: () => config },
+      spec: toHostSpec(programs, env),
+      standing: () => toStanding(config, sandbox.known()),
+    });
+    return { mcp, custom };
   }
 
   function createSessionDeps(): SessionDeps {
+    const places = { installation: programs.root, env };
+    const specs = createToolSpecs();
     return {
       store,
       bus,
@@ -191,15 +197,17 @@ export function createRuntime(options: RuntimeOptions): Runtime {
           ...{ session, onNetwork },
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
-          policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),
+          policy: () => custom.show(toSandboxPolicy(config, record(), places), record().agent),
           artifactDir: join(config.stateDir, 'artifacts', session),
         }),
       mcp: mcp.session,
+      custom,
       hasOrphanWriter: custody.mayWrite,
       cancelOrphan: custody.cancel,
       agent: (name) => agentOf(config, name),
       model: (record) => models.choose(record),
-      manifest: (record) => mcp.extend(toManifest(config, specs, record, models.shown(record))),
+      manifest: (record) =>
+        custom.extend(mcp.extend(toManifest(config, specs, record, models.shown(record)))),
       restartPolicy: (agent) => toRestartPolicy(config, agent),
       budget: (limits) => toBudget(config, limits),
       redact: secrets.redact,
@@ -219,37 +227,26 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       type: 'sandbox.changed',
       data: { from: from.level, to, reason: from.reason ?? '' },
     });
+    background(readCustomTools(), 'custom_tools.read', logger);
+  }
+
+  async function readCustomTools(): Promise<void> {
+    const asked = config;
+    const reading = await custom.read(asked);
+    if (config !== asked) return; // A reload was quicker.
+    custom.use(reading);
+    // Another object: workers and hosts that know the tools of before are replaced.
+    config = { ...config };
   }
 
   function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
-    const views: ProcessView[] = [];
-    if (session === undefined) {
-      views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt });
-      const own = gateway.child();
-      if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
-    }
-    for (const pid of mcp.processes(session))
-      views.push({ kind: 'mcp', pid, started_at: startedAt });
-    for (const each of directory.all()) {
-      if (session !== undefined && each.id !== session) continue;
-      const worker = each.resident.worker();
-      const { generation } = each.record();
-      if (worker !== undefined) {
-        const started_at = toTimestamp(worker.startedAtMs);
-        const rss = memory.recordOf(worker.pid)?.peakBytes;
-        const rssField = rss === undefined ? {} : { rss_bytes: rss };
-        views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
-      }
-      const host = each.host.child();
-      if (host !== undefined) views.push({ kind: 'sandbox', pid: host.pid, started_at: startedAt });
-    }
-    return views;
+    return toProcessViews({ startedAt, gateway, mcp, directory, memory }, session);
   }
 
   async function status(deep: boolean): Promise<StatusView> {
     const sessions = await store.countSessions();
-    const { degraded, damaged } = store.health();
-    const reasons = [...(degraded === undefined ? [] : [degraded]), ...damaged.map(toDamageReason)];
+    const { degraded } = store.health();
+    const reasons = toHealthReasons(store.health());
     const { reason, mend } = sandbox.known();
     const { level } = toStanding(config, sandbox.known());
     const { held, waiting } = admission.counts();
@@ -274,6 +271,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         ...(mend === undefined ? {} : { mend }),
       },
       ...mcp.status(),
+      ...custom.status(),
       worker_confinement: [...workers.confinement()],
       memory_enforcement: toMemoryEnforcement(options),
       capacity: {
@@ -300,6 +298,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   async function reload(): Promise<ConfigChanges> {
     const next = options.loadConfig();
     const changes = compareValues({ started: options.values, before: values, next: next.values });
+    custom.use(await custom.read(next.config));
     const { stateDir, socketPath } = config;
     const memoryBefore = memoryLimit();
     config = { ...next.config, stateDir, socketPath };
@@ -352,7 +351,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       throw new PrxError('STORE_DEGRADED', `nothing new is accepted: ${degraded}`);
     },
     shownModel: (record) => models.shown(record),
-    ...{ policy, mcp },
+    ...{ policy, mcp, custom },
     hearChange: () => bus.touch(),
     followAll: (cursor, signal) => followAll({ store, bus }, cursor, signal),
     listProcesses,
@@ -385,7 +384,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         logger.error('gateway.start_failed', { error: toPrxError(error) });
       });
       const [{ level }] = await Promise.all([sandbox.start(), gatewayStarted]);
-      await models.discover();
+      await Promise.all([models.discover(), readCustomTools()]);
       const data = { pid: process.pid, version: options.version, epoch: store.epoch, level };
       await announce(options, { type: 'supervisor.started', data });
       const damaged = new Set<string>(store.health().damaged.map(({ session }) => session));

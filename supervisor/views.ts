@@ -1,6 +1,6 @@
 /** From the projection and the live objects to what clients see. Pure. */
 import type { ApprovalView, SessionView } from '../protocol/resources.ts';
-import type { SessionRecord } from '../store/contract.ts';
+import type { SessionRecord, StoreHealth } from '../store/contract.ts';
 import type { Session } from './sessions/session.ts';
 
 export function toSessionView(
@@ -54,4 +54,13 @@ export function toApprovalViews(record: SessionRecord): readonly ApprovalView[] 
     ...approval,
     ...(covers === undefined ? {} : { covers: [...covers] }),
   }));
+}
+
+/** Why `status` is not ok; empty when it is. */
+export function toHealthReasons({ degraded, damaged }: StoreHealth): string[] {
+  const damages = damaged.map(
+    ({ session, seq, problem }) =>
+      `session ${session} is damaged at event ${seq} and takes no input: ${problem}`,
+  );
+  return [...(degraded === undefined ? [] : [degraded]), ...damages];
 }

@@ -11,6 +11,7 @@ import {
   checkProvider,
   checkSandbox,
   checkServers,
+  checkToolFiles,
 } from '../doctor/service-checks.ts';
 import { toStartCommand } from '../locate.ts';
 import { EXIT } from '../outcome.ts';
@@ -83,7 +84,9 @@ async function runChecks(
   return [
     checkNode(process.version),
     ...local,
-    ...(status === undefined ? [] : [checkHealth(status), ...checkServers(status)]),
+    ...(status === undefined
+      ? []
+      : [checkHealth(status), ...checkServers(status), ...checkToolFiles(status)]),
     config.check,
     checkProvider(config.find, machine.env),
     sandbox,

@@ -43,6 +43,9 @@ export function renderStatus(
     ...(status.mcp ?? []).map(
       (each) => [`mcp ${each.server}`, describeServer(each)] as [string, string],
     ),
+    ...(status.custom_tools ?? []).map(
+      (each) => ['tool file', describeCustomTool(each)] as [string, string],
+    ),
     ['workers', status.worker_confinement.join(', ') || 'not confined'],
     [
       'capacity',
@@ -56,6 +59,11 @@ export function renderStatus(
   ];
   const layout = context.plain ? 'labelled' : 'columns';
   return renderFields(fields, { layout, style: context.style });
+}
+
+function describeCustomTool(each: NonNullable<StatusView['custom_tools']>[number]): string {
+  const { file, tool, effect, problem } = each;
+  return tool === undefined ? `none from ${file}: ${problem}` : `${tool} (${effect}) from ${file}`;
 }
 
 function describeServer(each: NonNullable<StatusView['mcp']>[number]): string {

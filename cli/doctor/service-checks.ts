@@ -1,5 +1,6 @@
 /** What our own programs say: the configuration in force, the provider it names, the sandbox that
  *  works here. A running supervisor is asked; otherwise its programs are run for an answer. */
+import { basename } from 'node:path';
 import { toPrxError } from '../../base/errors.ts';
 import type { StatusView } from '../../protocol/resources.ts';
 import type { Environment, Machine } from '../machine.ts';
@@ -111,6 +112,18 @@ export function checkServers({ mcp = [] }: Pick<StatusView, 'mcp'>): Check[] {
     }
     if (problems.length === 0) return { ...base, status: 'ok' };
     return { ...base, status: 'warn', mend: 'docs/mcp.md says what of a server is left out' };
+  });
+}
+
+/** One for each file with a custom tool. */
+export function checkToolFiles({
+  custom_tools: files = [],
+}: Pick<StatusView, 'custom_tools'>): Check[] {
+  return files.map(({ file, tool, effect, problem }) => {
+    const base = { id: `custom_tool.${basename(file)}`, category: 'supervisor' } as const;
+    if (tool !== undefined) return { ...base, status: 'ok', summary: `${tool} (${effect})` };
+    const summary = `${file} gives no tool: ${problem}`;
+    return { ...base, status: 'warn', summary, mend: 'correct the file, then reload' };
   });
 }
 

@@ -31,6 +31,8 @@ type HostChild = Child<typeof remote>;
 
 export interface Host extends HostPort {
   child(): HostChild | undefined;
+  /** What is wrong with the arguments of a custom tool; starts the host. */
+  check(tool: string, value: unknown): Promise<string | undefined>;
   /** What the sandbox said of itself; undefined before the first start. */
   report(): SandboxReport | undefined;
   /** EOF: it finishes what runs, alone, and exits. What runs is lost to us: only when we stop. */
@@ -57,6 +59,8 @@ export interface HostDeps extends ChildDeps {
 
 const INITIALIZE_TIMEOUT_MS = 20_000;
 const OUTPUTS_MAX = 256;
+/** A thread, its file, its schema: the host answers first. */
+const CHECK_MS = 20_000;
 /** Added to the call's own time limit: the host answers first, this is the backstop. */
 const CALL_MARGIN_MS = 30_000;
 
@@ -185,6 +189,11 @@ export function createHost(deps: HostDeps): Host {
     policyDigest: () => policyDigest,
     async prepare() {
       await ensureTwice();
+    },
+    async check(tool, value) {
+      const { connection } = (await ensureTwice()).child;
+      const params = { tool, arguments: value };
+      return (await connection.request('tool/check', params, { timeoutMs: CHECK_MS })).problem;
     },
     async run(run, live) {
       retiring = false;

@@ -1,7 +1,7 @@
 /** The model's argument text, checked against the tool's schema before anyone is asked to approve
  *  it. A problem is a sentence for the model. */
 import { toPrxError } from '../../base/errors.ts';
-import { isMcpToolName } from '../../protocol/mcp-names.ts';
+import { isForeignToolName } from '../../protocol/custom-names.ts';
 import { isToolName, toolTable } from '../../protocol/tools.ts';
 
 export interface ParsedArguments {
@@ -15,7 +15,7 @@ export function parseArguments(
   ask: { readonly name: string; readonly arguments: string },
   allowed: readonly string[],
 ): ParsedArguments {
-  const isKnown = isToolName(ask.name) || isMcpToolName(ask.name);
+  const isKnown = isToolName(ask.name) || isForeignToolName(ask.name);
   if (!isKnown || !allowed.includes(ask.name)) {
     const problem = `there is no tool '${ask.name}'; the tools are: ${allowed.join(', ')}`;
     return { value: ask.arguments, problem };
@@ -44,9 +44,9 @@ export function hasArguments(text: string, value: unknown): boolean {
 }
 
 /** What is wrong with a tool's arguments, as a sentence; undefined: nothing, or they are for an MCP
- *  server, whose own host checks them (its schema is not read here). */
+ *  server or a custom tool, whose own host checks them (such a schema is not read here). */
 export function findArgumentProblem(tool: string, value: unknown): string | undefined {
-  if (isMcpToolName(tool)) return undefined;
+  if (isForeignToolName(tool)) return undefined;
   if (!isToolName(tool)) return `there is no tool '${tool}'`;
   const parsed = toolTable[tool].arguments.safeParse(value);
   if (parsed.success) return undefined;

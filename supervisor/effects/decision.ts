@@ -3,7 +3,7 @@
 import type { KeptRuleBody } from '../../protocol/kept-rules.ts';
 import { workspaceOf } from '../sessions/workspace.ts';
 import { type ApprovalSubject, digestApproval } from './approval-digest.ts';
-import { type McpFinder, policyOf, standingOf } from './mcp-gate.ts';
+import { type ForeignFinder, policyOf, standingOf } from './mcp-gate.ts';
 import { toKeptRuleBody } from './policy/kept-rules.ts';
 import { type Subject, toParts } from './policy/subject.ts';
 import { decideTool, type Explanation } from './policy.ts';
@@ -16,7 +16,7 @@ export interface Decision extends Explanation {
   readonly keeps: KeptRuleBody | undefined;
 }
 
-type DecisionDeps = McpFinder &
+type DecisionDeps = ForeignFinder &
   Pick<GateDeps, 'stateDir' | 'journal' | 'sandbox' | 'policy' | 'kept' | 'maxDenials'>;
 
 export function decideCall(deps: DecisionDeps, tool: string, value: unknown): Decision {
@@ -25,11 +25,12 @@ export function decideCall(deps: DecisionDeps, tool: string, value: unknown): De
   const workspace = workspaceOf(deps.stateDir, record);
   const subject: Subject = { tool, arguments: value, workspace };
   const mcp = deps.mcp?.find(tool);
+  const custom = deps.custom?.find(tool);
   const { level, network = 'none' } = standingOf(deps, tool);
   const policy = deps.policy();
   const body = (): KeptRuleBody | undefined => toKeptRuleBody(subject, agent);
   const explained = decideTool(policy, {
-    ...{ tool, mcp, level, network, approve, approved },
+    ...{ tool, mcp, custom, level, network, approve, approved },
     parts: () => toParts(subject),
     kept: () => {
       const wanted = body();
@@ -57,7 +58,7 @@ export function decideCall(deps: DecisionDeps, tool: string, value: unknown): De
 
 /** What a person approves, as it stands now. */
 export function toSubject(
-  deps: McpFinder & Pick<GateDeps, 'journal' | 'sandbox' | 'policy'>,
+  deps: ForeignFinder & Pick<GateDeps, 'journal' | 'sandbox' | 'policy'>,
   tool: string,
   value: unknown,
 ): ApprovalSubject {

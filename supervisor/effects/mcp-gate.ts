@@ -1,22 +1,30 @@
-/** What the gate asks about a call that may be for an MCP server. */
+/** What the gate asks about a call that may be for a tool that is not ours: of an MCP server, or a
+ *  custom one. */
+import { toPrxError } from '../../base/errors.ts';
 import type { EffectClass } from '../../protocol/content.ts';
 import { isMcpToolName } from '../../protocol/mcp-names.ts';
 import { effectClassOf } from '../../protocol/tools.ts';
-import type { GateDeps, McpGate, SandboxStanding } from './ports.ts';
+import type { CustomGate, GateDeps, McpGate, SandboxStanding } from './ports.ts';
 
-/** What finds a tool among those of MCP servers; absent: there are none. */
-export interface McpFinder {
+/** What finds a tool among those that are not ours; absent: there are none. */
+export interface ForeignFinder {
   readonly mcp?: Pick<McpGate, 'find'>;
+  readonly custom?: Pick<CustomGate, 'find'>;
 }
 
-/** What a call of this tool does: for an MCP tool what the configuration says. */
-export function effectOf(deps: McpFinder, tool: string): EffectClass {
-  return deps.mcp?.find(tool)?.effect ?? effectClassOf(tool);
+/** What a call of this tool does: for an MCP tool what the configuration says, for a custom one
+ *  what its file says. */
+export function effectOf(deps: ForeignFinder, tool: string): EffectClass {
+  return findFacts(deps, tool)?.effect ?? effectClassOf(tool);
+}
+
+function findFacts({ mcp, custom }: ForeignFinder, tool: string) {
+  return mcp?.find(tool) ?? custom?.find(tool);
 }
 
 /** A server behind a URL needs no sandbox of ours, and has none. */
 export function standingOf(
-  deps: McpFinder & Pick<GateDeps, 'sandbox'>,
+  deps: ForeignFinder & Pick<GateDeps, 'sandbox'>,
   tool: string,
 ): SandboxStanding {
   const isRemote = isMcpToolName(tool) && deps.mcp?.find(tool)?.isRemote === true;
@@ -24,8 +32,8 @@ export function standingOf(
 }
 
 /** All that decides about calls of this tool. */
-export function policyOf(deps: McpFinder & Pick<GateDeps, 'policy'>, tool: string): unknown {
-  const facts = deps.mcp?.find(tool);
+export function policyOf(deps: ForeignFinder & Pick<GateDeps, 'policy'>, tool: string): unknown {
+  const facts = findFacts(deps, tool);
   const { version } = deps.policy();
   return facts === undefined ? version : [version, facts];
 }
@@ -45,6 +53,20 @@ export async function findMcpCallProblem(
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** What is wrong with a call of a custom tool that a person would be asked about: nobody is shown
+ *  what could not run. Where nobody is asked, the call itself finds it. */
+export async function findCustomCallProblem(
+  { custom, logger }: Pick<GateDeps, 'custom' | 'logger'>,
+  tool: string,
+  value: unknown,
+): Promise<string | undefined> {
+  if (custom?.find(tool) === undefined) return undefined;
+  return custom.check(tool, value).catch((error: unknown) => {
+    logger.warn('custom_tools.not_checked', { tool, error: toPrxError(error).message });
+    return `the arguments could not be checked: ${toPrxError(error).message}; nothing ran`;
+  });
 }
 
 interface McpQuestion {

@@ -36,10 +36,15 @@ export function isOffered(
   policy: { readonly rules: readonly Rule[]; readonly tools: ToolPolicy },
   question: McpQuestion,
 ): boolean {
-  const speaking = policy.rules.filter((rule) => namesTool(rule, question.tool));
-  const first = speaking.find((rule) => rule.action !== 'deny' || !looksInside([rule]));
-  if (first !== undefined) return first.action !== 'deny';
+  const word = findFirstWord(policy.rules, question.tool);
+  if (word !== undefined) return word !== 'deny';
   return decideMcpTool(policy.tools, question).verdict !== 'deny';
+}
+
+/** What the first rule says that may speak of every call of this tool; undefined: none. Pure. */
+export function findFirstWord(rules: readonly Rule[], tool: string): Rule['action'] | undefined {
+  const speaking = rules.filter((rule) => namesTool(rule, tool));
+  return speaking.find((rule) => rule.action !== 'deny' || !looksInside([rule]))?.action;
 }
 
 /** Pure. */

@@ -7,6 +7,7 @@ import { toHostText } from '../../base/hostnames.ts';
 import type { ApproveMode } from '../../protocol/resources.ts';
 import { isToolName, runsInSandbox, toolTable } from '../../protocol/tools.ts';
 import type { RawConfig } from '../config-schema.ts';
+import { type CustomToolFacts, decideCustomTool } from './custom-policy.ts';
 import { decideMcpTool, type McpToolFacts } from './mcp-policy.ts';
 import { describeRule, findRule, looksInside, type Rule } from './policy/rules.ts';
 import type { Part } from './policy/subject.ts';
@@ -24,6 +25,8 @@ export interface PolicyQuestion {
   readonly tool: string;
   /** Of a tool of an MCP server. */
   readonly mcp?: McpToolFacts | undefined;
+  /** Of a custom tool. */
+  readonly custom?: CustomToolFacts | undefined;
   /** The sandbox level in force. */
   readonly level: string;
   /** What the tools may reach; absent: nothing. */
@@ -66,7 +69,8 @@ export interface Explanation extends Verdict {
 
 export function decideTool(policy: Omit<Policy, 'version'>, question: PolicyQuestion): Explanation {
   const { tool } = question;
-  if (!isToolName(tool) && question.mcp === undefined) {
+  const { mcp, custom } = question;
+  if (!isToolName(tool) && mcp === undefined && custom === undefined) {
     return { decision: 'deny', rule: 'unknown tool', by: 'policy', parts: [], covers: [] };
   }
   const { rules } = policy;
@@ -170,8 +174,9 @@ function lookUp(
   policy: ToolPolicy,
   question: PolicyQuestion,
 ): { verdict: 'allow' | 'deny' | 'supervised'; rule: string } {
-  const { tool, level, network, mcp: facts } = question;
+  const { tool, level, network, mcp: facts, custom } = question;
   if (facts !== undefined) return decideMcpTool(policy, { tool, level, facts });
+  if (custom !== undefined) return decideCustomTool(policy, { tool, level, network });
   const ofTool = policy.tools[tool];
   if (ofTool !== undefined) return { verdict: ofTool, rule: `security.tool_policy.tools.${tool}` };
   const group = isToolName(tool) ? toolTable[tool].group : '';

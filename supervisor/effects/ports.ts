@@ -11,6 +11,7 @@ import type { Store } from '../../store/contract.ts';
 import type { AgentConfig } from '../config.ts';
 import type { SessionJournal } from '../sessions/journal.ts';
 import type { BudgetLimits } from './budget.ts';
+import type { CustomToolFacts } from './custom-policy.ts';
 import type { McpToolFacts } from './mcp-policy.ts';
 import type { KeptRules } from './policy/kept-rules.ts';
 import type { Policy } from './policy.ts';
@@ -72,6 +73,16 @@ export interface McpGate {
   check(tool: string, value: unknown): Promise<string | undefined>;
 }
 
+export interface CustomGate {
+  /** Undefined: no file has such a tool. */
+  find(tool: string): CustomToolFacts | undefined;
+  /** Names of the tools that this agent may ask for. */
+  names(agent: AgentConfig): readonly string[];
+  /** What is wrong with a call's arguments, as a sentence; asked where the file may run. Rejects
+   *  when there is no sandbox, or its host died. */
+  check(tool: string, value: unknown): Promise<string | undefined>;
+}
+
 export interface SandboxStanding {
   /** bubblewrap or none. */
   readonly level: string;
@@ -117,6 +128,8 @@ export interface GateDeps {
   readonly toolLimits: () => Readonly<Record<string, number>>;
   /** Absent: no MCP servers (of a test). */
   readonly mcp?: McpGate;
+  /** Absent: no custom tools (of a test). */
+  readonly custom?: CustomGate;
   /** Names the agent may use. */
   readonly tools: () => readonly string[];
 }

@@ -14,7 +14,7 @@ import { isApproved } from './approval-digest.ts';
 import type { ApprovalAnswer, Approvals } from './approvals.ts';
 import { hasArguments, parseArguments } from './arguments.ts';
 import { type Decision, decideCall, toSubject } from './decision.ts';
-import { effectOf, findMcpCallProblem, standingOf } from './mcp-gate.ts';
+import { effectOf, findCustomCallProblem, findMcpCallProblem, standingOf } from './mcp-gate.ts';
 import { runOwnTool } from './own-tools.ts';
 import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';
@@ -104,6 +104,8 @@ async function requestCall(call: Call): Promise<ToolOutcome> {
     return commit(call, plainOutcome('denied', toDenial(rule, reason)), [requested, decided]);
   }
   if (decision === 'allow') return startCall(call, value, [requested, decided], 1);
+  const unfit = await findCustomCallProblem(deps, ask.name, value);
+  if (unfit !== undefined) return commit(call, plainOutcome('error', unfit), [requested, decided]);
   await deps.journal.append(requested, decided, ...requestApproval(call, value, verdict));
   return awaitApproval(call, { value, digest: verdict.digest }, undefined);
 }

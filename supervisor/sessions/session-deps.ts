@@ -11,7 +11,7 @@ import type { RestartPolicy } from '../children/restart.ts';
 import type { AgentConfig } from '../config.ts';
 import type { Notify } from '../effects/approval-webhook.ts';
 import type { BudgetLimits } from '../effects/budget.ts';
-import type { GateDeps } from '../effects/ports.ts';
+import type { CustomGate, GateDeps } from '../effects/ports.ts';
 import type { McpSession } from '../mcp/pool.ts';
 import type { Bus } from './bus.ts';
 import type { ResidentDeps } from './resident.ts';
@@ -27,6 +27,7 @@ type GateSettings = Omit<
   | 'model'
   | 'tools'
   | 'mcp'
+  | 'custom'
   | 'budget'
 >;
 type ResidentSettings = Omit<
@@ -48,6 +49,7 @@ export interface SessionDeps {
     onNetwork: HostDeps['onNetwork'],
   ) => Host;
   readonly mcp: (session: SessionId) => McpSession;
+  readonly custom: Omit<CustomGate, 'check'>;
   readonly hasOrphanWriter: (session: SessionId, effect: EffectId) => boolean;
   readonly cancelOrphan: (session: SessionId, effect: EffectId) => void;
   /** The agent's settings; the default agent's when it is no longer configured. */

@@ -12,7 +12,7 @@ import type { AgentConfig } from '../config.ts';
 import { type Approvals, createApprovals } from '../effects/approvals.ts';
 import { decideCall } from '../effects/decision.ts';
 import { createGate, type Gate } from '../effects/gate.ts';
-import type { HostPort, Permission } from '../effects/ports.ts';
+import type { CustomGate, HostPort, Permission } from '../effects/ports.ts';
 import type { McpSession } from '../mcp/pool.ts';
 import { routeTools } from '../mcp/route.ts';
 import { type Driver, startDriver } from './driver.ts';
@@ -44,18 +44,19 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const approvals = openApprovals(deps, journal, mcp);
   const own = deps.createHost(id, () => journal.record(), onNetwork);
   const host = withMcp(own, mcp);
+  const current = toCurrentHost(host, deps.residentDeps.settings);
+  const custom = withCheck(deps.custom, current, host);
   const gate: Gate = createGate(
     {
       ...deps.gateDeps,
       session: id,
       journal,
-      host: routeTools(toCurrentHost(host, deps.residentDeps.settings), mcp),
-      mcp,
+      ...{ host: routeTools(current, mcp), mcp, custom },
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
       cancelOrphan: (effect) => deps.cancelOrphan(id, effect),
       permission,
       model: () => deps.model(journal.record()),
-      tools: () => [...agent().tools, ...mcp.names(agent())],
+      tools: () => [...agent().tools, ...mcp.names(agent()), ...custom.names(agent())],
       budget: () => deps.budget(limits),
     },
     approvals,
@@ -147,11 +148,11 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
 }
 
 function openApprovals(deps: SessionDeps, journal: SessionJournal, mcp: McpSession): Approvals {
-  const { store, clock, logger, gateDeps } = deps;
+  const { store, clock, logger, gateDeps, custom } = deps;
   const { id: session } = journal.record();
   return createApprovals({
     ...{ session, journal, store, clock, logger },
-    decide: (tool, value) => decideCall({ ...gateDeps, journal, mcp }, tool, value),
+    decide: (tool, value) => decideCall({ ...gateDeps, journal, mcp, custom }, tool, value),
     kept: gateDeps.kept,
     notify: (approval) => deps.notifyApproval(journal.record(), approval),
   });
@@ -210,6 +211,21 @@ function toCurrentHost(host: Host, settings: () => unknown): HostPort {
       if (host.child() !== undefined && startedUnder !== settings()) host.retire();
       if (host.child() === undefined) startedUnder = settings();
       await host.prepare(tool);
+    },
+  };
+}
+
+/** A check is for the host in which the call would run. */
+function withCheck(
+  custom: SessionDeps['custom'],
+  current: Pick<HostPort, 'prepare'>,
+  host: Pick<Host, 'check'>,
+): CustomGate {
+  return {
+    ...custom,
+    async check(tool, value) {
+      await current.prepare(tool);
+      return host.check(tool, value);
     },
   };
 }

@@ -272,6 +272,8 @@ describe('the supervisor', () => {
     expect(out).toMatch(
       /\nmcp files: +running, 3 tools, one process, level bubblewrap; "x" is listed twice\n/,
     );
+    expect(out).toMatch(/\ntool file: +custom__a \(read\) from \/t\/a\.ts\n/);
+    expect(out).toMatch(/\ntool file: +none from \/t\/b\.ts: why\n/);
     expect(api.requests.at(-1)?.query.get('deep')).toBe('true');
     expect((await runCli(api, ['status', '-q'])).out).toBe('ok\n');
   });

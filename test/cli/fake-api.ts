@@ -301,6 +301,10 @@ function fakeStatus(stateDir: string): unknown {
         problems: ['"x" is listed twice'],
       },
     ],
+    custom_tools: [
+      { file: '/t/a.ts', tool: 'custom__a', effect: 'read' },
+      { file: '/t/b.ts', problem: 'why' },
+    ],
     worker_confinement: [],
     capacity: { max_concurrent_sessions: 8, resident: 0, queued: 0, warm: 0 },
     sessions: {},

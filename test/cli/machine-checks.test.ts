@@ -9,7 +9,12 @@ import {
   checkStateDir,
   judgeDisk,
 } from '../../cli/doctor/machine-checks.ts';
-import { checkProvider, checkServers, judgeSandbox } from '../../cli/doctor/service-checks.ts';
+import {
+  checkProvider,
+  checkServers,
+  checkToolFiles,
+  judgeSandbox,
+} from '../../cli/doctor/service-checks.ts';
 import { runCli } from './run-cli.ts';
 
 let folder = '';
@@ -29,6 +34,12 @@ function checkServer(state: 'running' | 'failed', problems: string[]): Check {
   return check;
 }
 
+function checkToolFile(said: { readonly tool?: string; readonly problem?: string }): Check {
+  const [check] = checkToolFiles({ custom_tools: [{ file: '/t/x.ts', ...said }] });
+  if (check === undefined) throw new Error('a file has a check');
+  return check;
+}
+
 describe('single checks: status, and a mend whenever it is not ok', () => {
   test.each<[string, () => Check, string, boolean]>([
     ['Node as pinned', () => checkNode('v26.0.0'), 'ok', false],
@@ -41,6 +52,8 @@ describe('single checks: status, and a mend whenever it is not ok', () => {
     ['an MCP server', () => checkServer('running', []), 'ok', false],
     ['one that left something out', () => checkServer('running', ['x']), 'warn', true],
     ['one that does not start', () => checkServer('failed', ['why']), 'warn', true],
+    ['a tool file', () => checkToolFile({ tool: 'custom__x' }), 'ok', false],
+    ['one without a tool', () => checkToolFile({ problem: 'why' }), 'warn', true],
     ['running', () => checkSocket('/s', true, 'start'), 'ok', false],
     ['not running', () => checkSocket('/no/such.sock', false, 'start'), 'ok', false],
     ['a state dir to be made', () => checkStateDir(join(folder, 'a/b'), undefined), 'ok', false],

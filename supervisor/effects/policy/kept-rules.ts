@@ -6,9 +6,9 @@ import { toTimestamp } from '../../../base/clock.ts';
 import { PrxError, toPrxError } from '../../../base/errors.ts';
 import type { Logger } from '../../../base/logger.ts';
 import type { Random } from '../../../base/random.ts';
+import { isForeignToolName } from '../../../protocol/custom-names.ts';
 import { type EventEnvelope, parseEvent, SYSTEM_SESSION } from '../../../protocol/events.ts';
 import type { KeptRule, KeptRuleBody } from '../../../protocol/kept-rules.ts';
-import { isMcpToolName } from '../../../protocol/mcp-names.ts';
 import type { Store } from '../../../store/contract.ts';
 import { toCanonicalJson } from './digest.ts';
 import { type Subject, toParts } from './subject.ts';
@@ -92,8 +92,8 @@ export function createKeptRules(deps: {
 /** What scope `rule` would keep of this call; undefined: it cannot be said in a line. */
 export function toKeptRuleBody(subject: Subject, agent: string): KeptRuleBody | undefined {
   const { tool, workspace, arguments: args } = subject;
-  // It would outlive what it was given for: another server may stand behind the name tomorrow.
-  if (isMcpToolName(tool)) return undefined;
+  // It would outlive what it was given for: another one may stand behind the name tomorrow.
+  if (isForeignToolName(tool)) return undefined;
   const base = { tool, agent, workspace };
   const command = readCommand(args);
   if (command !== undefined) {

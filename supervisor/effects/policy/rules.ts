@@ -2,7 +2,7 @@
  *  a call is decided by itself and the strictest decision is the call's, so an allow must cover
  *  every part, and a deny or ask needs one. What may match and cannot be known for sure matches
  *  what forbids, and not what allows. Pure. */
-import { isMcpToolName } from '../../../protocol/mcp-names.ts';
+import { isForeignToolName } from '../../../protocol/custom-names.ts';
 import type { RawConfig } from '../../config-schema.ts';
 import { matchesName } from './glob.ts';
 import {
@@ -64,10 +64,10 @@ function matchRule(rule: Rule, tool: string, part: Part): Match {
   return strongest(domains.map((pattern) => matchDomain(pattern, part)));
 }
 
-/** Does the rule speak of this tool? What an argument of an MCP tool means is its server's secret,
- *  so that an allow that only looks at arguments does not speak of it. */
+/** Does the rule speak of this tool? What an argument means to a tool that is not ours is
+ *  its author's affair, so that an allow that only looks at arguments does not speak of it. */
 export function namesTool({ tools, action }: Rule, tool: string): boolean {
-  if (tools.length === 0) return action !== 'allow' || !isMcpToolName(tool);
+  if (tools.length === 0) return action !== 'allow' || !isForeignToolName(tool);
   return tools.some((pattern) => matchesName(pattern, tool));
 }
 

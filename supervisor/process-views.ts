@@ -1,0 +1,45 @@
+/** The live processes as `processes`, `status --deep` and `top` show them. */
+import { toTimestamp } from '../base/clock.ts';
+import type { SessionId } from '../protocol/ids.ts';
+import type { ProcessView } from '../protocol/resources.ts';
+import type { Gateway } from './children/gateway.ts';
+import type { MemoryWatch } from './children/memory.ts';
+import type { McpPool } from './mcp/pool.ts';
+import type { Directory } from './sessions/directory.ts';
+
+export interface ProcessSources {
+  /** Of the supervisor. */
+  readonly startedAt: string;
+  readonly gateway: Pick<Gateway, 'child'>;
+  readonly mcp: Pick<McpPool, 'processes'>;
+  readonly directory: Pick<Directory, 'all'>;
+  readonly memory: Pick<MemoryWatch, 'recordOf'>;
+}
+
+/** @param session  its own ones only; undefined: all there are. */
+export function toProcessViews(
+  { startedAt, gateway, mcp, directory, memory }: ProcessSources,
+  session: SessionId | undefined,
+): readonly ProcessView[] {
+  const views: ProcessView[] = [];
+  if (session === undefined) {
+    views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt });
+    const own = gateway.child();
+    if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
+  }
+  for (const pid of mcp.processes(session)) views.push({ kind: 'mcp', pid, started_at: startedAt });
+  for (const each of directory.all()) {
+    if (session !== undefined && each.id !== session) continue;
+    const worker = each.resident.worker();
+    const { generation } = each.record();
+    if (worker !== undefined) {
+      const started_at = toTimestamp(worker.startedAtMs);
+      const rss = memory.recordOf(worker.pid)?.peakBytes;
+      const rssField = rss === undefined ? {} : { rss_bytes: rss };
+      views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
+    }
+    const host = each.host.child();
+    if (host !== undefined) views.push({ kind: 'sandbox', pid: host.pid, started_at: startedAt });
+  }
+  return views;
+}
