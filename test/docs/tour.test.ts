@@ -101,6 +101,28 @@ describe('examples/', () => {
   );
 });
 
+describe('examples/custom-tools.toml', () => {
+  test(
+    'has a tool of its own, called without a network or a key',
+    async () => {
+      const results = await clone.run([
+        'export PATH="$PWD/bin:$PATH"',
+        'prx-supervisor start --detach --config examples/custom-tools.toml',
+        'prx-supervisor status',
+        'mkdir -p counted && cd counted && echo "one two three" > a.txt',
+        `prx-supervisor run '@custom__word_count {"path":"a.txt","longest":true}'`,
+        `prx-supervisor run '@custom__word_count {"file":"a.txt"}'`,
+        'prx-supervisor stop',
+      ]);
+      expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+      expect(results[2]?.output).toMatch(/^tool file: +custom__word_count \(read\) from /m);
+      expect(results[4]?.output).toContain('{"lines":1,"words":3,"longest":"three"}');
+      expect(results[5]?.output).toContain('Unrecognized key: "file"');
+    },
+    TOUR_MS,
+  );
+});
+
 /** The programs outlive `stop` by a moment: a look at the outside world is polled, with a bound. */
 async function untilNothingRuns(): Promise<void> {
   for (let left = 300; left > 0 && clone.leftovers().length > 0; left -= 1) {

@@ -6,7 +6,7 @@ export const refusalMutations: readonly Mutation[] = [
     id: '10.unknown-tool',
     line: 'an unknown tool is denied',
     file: 'supervisor/effects/policy.ts',
-    original: '  if (!isToolName(tool) && question.mcp === undefined) {\n',
+    original: '  if (!isToolName(tool) && mcp === undefined && custom === undefined) {\n',
     replacement: "  if (tool === '') {\n",
     finder: byTest('supervisor/effects/policy', 'an unknown tool is denied whatever is allowed'),
   },
@@ -89,6 +89,36 @@ export const refusalMutations: readonly Mutation[] = [
     finder: byTest(
       'supervisor/effects/policy',
       'a tool the agent may not use does not exist for it',
+    ),
+  },
+  {
+    id: '10.changed-tool-file',
+    line: 'a tool file that was changed since it was read does not run',
+    file: 'sandbox/inside/custom/tasks.ts',
+    original: '    if (loaded.digest !== digest) {',
+    replacement: '    if (digest === undefined) {',
+    finder: byTest('sandbox/custom', 'does not run: %s'),
+  },
+  {
+    id: '10.tool-file-in-approval',
+    line: 'an approval of a custom tool is bound to its file',
+    file: 'supervisor/effects/mcp-gate.ts',
+    original: '  return facts === undefined ? version : [version, facts];',
+    replacement: '  return facts === undefined ? version : [version];',
+    finder: byTest(
+      'supervisor/effects/custom-policy',
+      'has the effect of its file, and another file is another policy',
+    ),
+  },
+  {
+    id: '10.tool-name-clash',
+    line: 'a name that two tool files give is neither’s',
+    file: 'supervisor/custom/tools.ts',
+    original: '    if (clash !== undefined) return { file: path, problem: clash };\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/custom/tools',
+      'a name of two files is nobody’s, and a built-in one is ours',
     ),
   },
   {
