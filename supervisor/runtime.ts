@@ -232,6 +232,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   async function readCustomTools(): Promise<void> {
     const asked = config;
+    if (asked.raw.custom_tools.paths.length === 0) return;
     const reading = await custom.read(asked);
     if (config !== asked) return; // A reload was quicker.
     custom.use(reading);

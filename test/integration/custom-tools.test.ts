@@ -263,7 +263,8 @@ withBubblewrap('custom tools, as time goes on', () => {
       await supervisor.exited;
       supervisor = await bench.start();
       expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
-      expect(findRunning('--describe')).toEqual([]);
+      const reader = `${join(bench.dir, 'dist/sandbox.js')} --describe`;
+      expect(findRunning(reader)).toEqual([]);
     },
     TEST_MS,
   );
