@@ -284,6 +284,12 @@ export const configSchema = z.strictObject({
       level: z.enum(['error', 'warn', 'info', 'debug', 'silent']).default('info'),
     })
     .prefault({}),
+  telemetry: z
+    .strictObject({
+      otlp_endpoint: z.url({ protocol: /^https?$/ }).optional(),
+      headers_env: z.string().min(1).default('OTEL_EXPORTER_OTLP_HEADERS'),
+    })
+    .prefault({}),
 });
 
 export type RawConfig = z.infer<typeof configSchema>;

@@ -151,7 +151,8 @@ interface Running {
 async function start(options: Options, loaded: LoadedConfig, programs: Programs): Promise<Running> {
   const { config, values } = loaded;
   const { key_env: vaultKey } = config.raw.secrets;
-  const keys = [config.provider.apiKeyEnv, ...(vaultKey === undefined ? [] : [vaultKey])];
+  const { headers_env: headers } = config.raw.telemetry;
+  const keys = [config.provider.apiKeyEnv, headers, ...(vaultKey === undefined ? [] : [vaultKey])];
   const env = takeEnvironment(keys);
   const logger = openLogger(config);
   const version = readVersion(programs.root);

@@ -109,6 +109,8 @@ export const reloadTable = {
     'api.listen',
     'api.allow_insecure',
     'log.level',
+    'telemetry.otlp_endpoint',
+    'telemetry.headers_env',
   ],
 } as const;
 

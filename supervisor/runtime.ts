@@ -27,9 +27,8 @@ import type { SpoolFiles } from './effects/spool.ts';
 import { followAll } from './follow-all.ts';
 import { type Programs, toGatewaySpec, toHostSpec, toMcpHostSpec, toWorkerSpec } from './launch.ts';
 import { createMcpPool, type McpPool } from './mcp/pool.ts';
-import { createMeasures } from './measures.ts';
-import { toMetrics, toWorkerMemory } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
+import { createObservation } from './observation.ts';
 import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
 import { createSandboxProbe } from './probe.ts';
 import { type ConfigChanges, compareValues } from './reload.ts';
@@ -119,8 +118,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   let { config, values } = options;
   let [stopping, listenUrl]: [Promise<void>?, string?] = [];
   const startedAt = toTimestamp(clock.wallMs());
-  const measures = createMeasures(clock);
-  const bus = createBus(config.raw.agent.stream_buffer_size, measures.observe);
+  const observation = createObservation({ ...options, config: () => config });
+  const bus = createBus(config.raw.agent.stream_buffer_size, observation.observe);
   const sandbox = createSandboxProbe({ ...options, ask: options.probe, onChanged: changeSandbox });
   const specs = createToolSpecs();
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
@@ -329,6 +328,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     for (const session of directory.all()) session.host.release();
     mcp.release();
     await Promise.all([halted, gateway.release(STOP_CHILD_MS)]);
+    await observation.stop();
     try {
       const data = { pid: process.pid, reason: by };
       await announce(options, { type: 'supervisor.stopped', data });
@@ -372,12 +372,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return Promise.resolve();
     },
     sweep: custody.sweep,
-    metrics: async () => {
-      const rssBytes = process.memoryUsage.rss();
-      const workers = toWorkerMemory(directory.all(), memory);
-      const live = { rssBytes, workers, measured: measures.read() };
-      return toMetrics(await status(false), await store.listSessions(), live);
-    },
+    metrics: async () =>
+      observation.metrics({ status: await status(false), sessions: directory.all(), memory }),
     async start(listen) {
       await custody.start();
       await policy.kept.load();
