@@ -282,6 +282,7 @@ export const configSchema = z.strictObject({
   log: z
     .strictObject({
       level: z.enum(['error', 'warn', 'info', 'debug', 'silent']).default('info'),
+      format: z.enum(['json', 'text']).default('json'),
     })
     .prefault({}),
   telemetry: z

@@ -33,6 +33,7 @@ import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
 import { createSandboxProbe } from './probe.ts';
 import { type ConfigChanges, compareValues } from './reload.ts';
 import { createSecrets } from './secrets/secrets.ts';
+import type { OpenSessionLog } from './session-log.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
 import { type Bus, createBus } from './sessions/bus.ts';
 import { createDirectory, type Directory } from './sessions/directory.ts';
@@ -71,6 +72,7 @@ export interface RuntimeOptions {
   readonly probe: () => Promise<Probe>;
   readonly onReloaded: (config: Config) => void;
   readonly onStopped: () => void;
+  readonly openSessionLog: OpenSessionLog;
 }
 
 export interface Runtime {
@@ -96,6 +98,8 @@ export interface Runtime {
   reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
   requestStop(drainMs: number, by: string): Promise<void>;
   metrics(): Promise<string>;
+  /** A text without any value of the vault. */
+  redact(text: string): string;
   sweep(): Promise<SweepView>;
   /** Starts children, resumes what an earlier supervisor left, opens the doors; resolves when
    *  ready. */
@@ -151,6 +155,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
       artifactsDir: join(config.stateDir, 'artifacts'),
       level: () => toStanding(config, sandbox.known()).level,
+      turnOf: (session) => directory.find(session)?.record().turn ?? 0,
       onChanged: (data) => tell(options, bus, { type: 'mcp.changed', data }),
     });
   }
@@ -160,12 +165,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       store,
       bus,
       clock,
-      logger,
+      openLog: options.openSessionLog,
       random: options.random,
       gateDeps: {
         stateDir: config.stateDir,
         clock,
-        logger,
         store,
         spools: options.spools,
         gateway,
@@ -176,7 +180,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       },
       residentDeps: {
         clock,
-        logger,
         random: options.random,
         workers,
         admission,
@@ -184,10 +187,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         settings: () => config,
         memory,
       },
-      createHost: (session, record, onNetwork) =>
+      createHost: ({ session, record, ...own }) =>
         createHost({
           ...child,
-          ...{ session, onNetwork },
+          ...{ session, ...own },
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),
@@ -352,6 +355,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       throw new PrxError('STORE_DEGRADED', `nothing new is accepted: ${degraded}`);
     },
     shownModel: (record) => models.shown(record),
+    redact: secrets.redact,
     ...{ policy, mcp },
     hearChange: () => bus.touch(),
     followAll: (cursor, signal) => followAll({ store, bus }, cursor, signal),
