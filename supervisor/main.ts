@@ -132,6 +132,7 @@ function createDoors({ runtime, ...parts }: DoorParts): Api {
     ...toLinkNames(runtime.config()),
     clock: realClock,
     random: realRandom,
+    auditFile: join(runtime.config().stateDir, 'audit.log'),
     pageDir: join(dirname(process.argv[1] ?? ''), 'dashboard'),
     requestsPerSec: () => runtime.config().raw.api.requests_per_sec,
   });
