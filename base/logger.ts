@@ -34,19 +34,21 @@ interface PinoLike {
   warn(fields: object, event: string): void;
   info(fields: object, event: string): void;
   debug(fields: object, event: string): void;
-  child(bindings: object): PinoLike;
 }
 
-function wrap(inner: PinoLike, bound: () => LogFields = () => ({})): Logger {
+/** Bindings are put in here and not by pino, which would write a name twice. A line below the level
+ *  costs its bindings. */
+function wrap(inner: PinoLike, bound: () => LogFields): Logger {
   return {
     error: (event, fields) => inner.error({ ...bound(), ...fields }, event),
     warn: (event, fields) => inner.warn({ ...bound(), ...fields }, event),
     info: (event, fields) => inner.info({ ...bound(), ...fields }, event),
     debug: (event, fields) => inner.debug({ ...bound(), ...fields }, event),
     child: (bindings) =>
-      typeof bindings === 'function'
-        ? wrap(inner, () => ({ ...bound(), ...bindings() }))
-        : wrap(inner.child(bindings), bound),
+      wrap(inner, () => ({
+        ...bound(),
+        ...(typeof bindings === 'function' ? bindings() : bindings),
+      })),
   };
 }
 
@@ -57,14 +59,16 @@ export function createLogger(room: string, level: LogLevel, options: LogOptions 
   const write = options.write ?? ((line) => sink?.write(line));
   const settings = {
     level: level as Level | 'silent',
-    base: { room, pid: process.pid },
+    base: null,
     messageKey: 'event',
     timestamp: () => `,"time":"${toTimestamp(realClock.wallMs())}"`,
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { error: serializeError },
   };
   const toLine = format === 'json' ? (line: string) => line : toText;
-  return wrap(pino(settings, { write: (line) => write(toLine(redact(line))) }));
+  const inner = pino(settings, { write: (line) => write(toLine(redact(line))) });
+  const own = { room, pid: process.pid };
+  return wrap(inner, () => own);
 }
 
 /** Each line to both. */

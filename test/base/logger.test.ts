@@ -52,6 +52,14 @@ describe('a line', () => {
   });
 });
 
+describe('a field that is bound as well', () => {
+  test('stands on the line once, as it was given last', () => {
+    const { logger, lines } = collect();
+    logger.child({ pid: 2 }).info('a', { pid: 3 });
+    expect(lines[0]?.match(/"pid":\d+/g)).toEqual(['"pid":3']);
+  });
+});
+
 describe('a line as text', () => {
   test('is time, level, event and key=value', () => {
     const { logger, lines } = collect({ format: 'text' });
