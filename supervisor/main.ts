@@ -93,10 +93,11 @@ async function listen(api: Api, config: Config): Promise<string | undefined> {
   return url;
 }
 
-/** A proxy in front of us keeps the name under which links to approvals are opened. */
-function toLinkNames({ webhook }: Config): { hosts?: string[]; origins?: string[] } {
-  if (webhook === undefined) return {};
-  const { hostname, origin } = new URL(webhook.linkUrl);
+/** A proxy in front of us keeps the name under which it is asked, also without a webhook. */
+function toLinkNames({ webhook, raw }: Config): { hosts?: string[]; origins?: string[] } {
+  const url = webhook?.linkUrl ?? raw.security.approval.link_url;
+  if (url === undefined) return {};
+  const { hostname, origin } = new URL(url);
   return { hosts: [hostname], origins: [origin] };
 }
 
