@@ -1,7 +1,7 @@
-/** The audit log: one JSON line for each request that changes something, before its answer, and for
- *  each that was refused: when, who, by which token, what, on what, with which status. No content: no
- *  body, no query, no token. What was done is in the journal as well; a request that failed, or a
- *  supervisor's own actions (reload, tokens), would be nowhere else. */
+/** The audit log: one JSON line for each request that changes something, before its answer, and
+ *  for each that was refused: when, who, by which token, what, on what, with which status. No
+ *  content: no body, no query, no token. What was done is in the journal as well; a request that
+ *  failed, or a supervisor's own actions (reload, tokens), would be nowhere else. */
 import { appendBounded } from '../base/bounded-file.ts';
 import { type Clock, toTimestamp } from '../base/clock.ts';
 import { systemCode } from '../base/errors.ts';
@@ -29,7 +29,7 @@ export interface AuditEntry {
 }
 
 export interface Audit {
-  /** Never throws: a disk that is full stops nobody from stopping a session. Then the log says it. */
+  /** Never throws: a full disk stops nobody from stopping a session. Then the log says it. */
   note(entry: AuditEntry): void;
 }
 

@@ -1,6 +1,7 @@
-/** Refused uses: who was refused what, in the log and in the audit log. A token is named by the beginning
- *  of its hash, as `token ls` and the journal name it, never by its value. Strangers cannot fill
- *  the log: beyond some lines a minute they are counted, and the next line says how many. */
+/** Refused uses: who was refused what, in the log and in the audit log. A token is named by the
+ *  beginning of its hash, as `token ls` and the journal name it, never by its value. Strangers
+ *  cannot fill the log: beyond some lines a minute they are counted, and the next line says how
+ *  many. */
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Clock } from '../base/clock.ts';
 import { toPrxError } from '../base/errors.ts';

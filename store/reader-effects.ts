@@ -20,7 +20,7 @@ export function readEffect(db: Database, session: string, effect: string): strin
 /** What the conversation consists of: the fields of events that hold it. */
 const contentFields: readonly string[] = ['message', 'arguments', 'output', 'stderr_tail'];
 
-/** A turn's events in a range without content, oldest first. Approvals bear an effect of it only. */
+/** A turn's events in a range, without content, oldest first. An approval has only an effect. */
 export function readTurn(db: Database, input: ReaderTasks['turn']): string {
   const { session, turn, since, until, limit, types } = input;
   const [start] = byRef(db, session, `turn:${turn}`, 1);

@@ -76,7 +76,7 @@ function openTelemetry(deps: ObservationDeps): Telemetry | undefined {
 }
 
 /** `name=value,name=value`, each value percent-encoded: the form of OTEL_EXPORTER_OTLP_HEADERS. */
-export function parseHeaders(text: string): Readonly<Record<string, string>> {
+function parseHeaders(text: string): Readonly<Record<string, string>> {
   const pairs = text.split(',').flatMap((pair) => {
     const at = pair.indexOf('=');
     if (at < 1) return [];

@@ -1,8 +1,8 @@
 /** The log of a session: each line has the session and its turn, goes where all lines go, and, of
- *  every level, into a file of the session's worker: logs/SESSION/worker.log in the state directory.
- *  What its processes write to stderr is in there. The file is bounded in size, and a flood in its
- *  rate: what is beyond is counted, and the count is a line. A file that cannot be written keeps
- *  nobody from working. */
+ *  every level, into a file of the session's worker: logs/SESSION/worker.log in the state
+ *  directory. What its processes write to stderr is in there. The file is bounded in size, and a
+ *  flood in its rate: what is beyond is counted, and the count is a line. A file that cannot be
+ *  written keeps nobody from working. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { appendBounded } from '../base/bounded-file.ts';

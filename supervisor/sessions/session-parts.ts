@@ -50,8 +50,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const gate: Gate = createGate(
     {
       ...deps.gateDeps,
-      ...{ session: id, logger },
-      journal,
+      ...{ session: id, logger, journal },
       host: routeTools(toCurrentHost(host, deps.residentDeps.settings), mcp),
       mcp,
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),

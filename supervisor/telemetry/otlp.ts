@@ -1,5 +1,5 @@
-/** Spans to an OTLP/HTTP receiver as JSON, with OpenTelemetry's own exporter. Loaded by import() only:
- *  a supervisor without telemetry never reads these packages. */
+/** Spans to an OTLP/HTTP receiver as JSON, with OpenTelemetry's own exporter. Loaded by import()
+ *  only: a supervisor without telemetry never reads these packages. */
 import { type HrTime, SpanKind, SpanStatusCode, TraceFlags } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';

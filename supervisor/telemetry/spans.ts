@@ -1,7 +1,7 @@
-/** From the journaled events of one turn to its spans: the turn, its model calls, its tool calls, and
- *  the waits for a person. Pure. Ids are digests of what a span is about, so that whoever builds a
- *  span again, in another process and after any death, builds the same one. No content of the
- *  conversation is read: no prompt, answer, argument or output can be in a span.
+/** From the journaled events of one turn to its spans: the turn, its model calls, its tool calls,
+ *  and the waits for a person. Pure. Ids are digests of what a span is about, so that whoever
+ *  builds a span again, in another process and after any death, builds the same one. No content of
+ *  the conversation is read: no prompt, answer, argument or output can be in a span.
  *  Source: OpenTelemetry semantic conventions for generative AI (in development), as of
  *  @opentelemetry/semantic-conventions 1.45. */
 import { createHash } from 'node:crypto';

@@ -1,8 +1,8 @@
-/** Traces, where they are configured: when a turn has ended, its spans are made from the journal and
- *  sent. Nothing of a turn is held here meanwhile, so the death of a supervisor in mid-turn neither
- *  loses a span nor repeats one: whoever ends the turn sends all of it. A receiver that fails or
- *  hangs costs a queue of small, bounded entries; what does not fit, or cannot be sent, is counted.
- *  Never on the path of an event: nothing here is awaited by who appends. */
+/** Traces, where they are configured: when a turn has ended, its spans are made from the journal
+ *  and sent. Nothing of a turn is held here meanwhile, so the death of a supervisor in mid-turn
+ *  neither loses a span nor repeats one: whoever ends the turn sends all of it. A receiver that
+ *  fails or hangs costs a queue of small, bounded entries; what does not fit, or cannot be sent,
+ *  is counted. Never on the path of an event: nothing here is awaited by who appends. */
 import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';

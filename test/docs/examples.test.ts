@@ -1,6 +1,6 @@
 /** The examples of other programs in front of a supervisor, run as their first lines say, with the
- *  real programs and the offline model. (curl.sh and openai-compatible.toml: tour.test.ts; the openai
- *  SDK: test/integration/openai.test.ts; the systemd units: test/cli/service.test.ts.) */
+ *  real programs and the offline model. (curl.sh and openai-compatible.toml: tour.test.ts; the
+ *  openai SDK: test/integration/openai.test.ts; the systemd units: test/cli/service.test.ts.) */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
@@ -158,7 +158,8 @@ describe('examples/nginx.conf (needs nginx and openssl)', () => {
         `[api]\nlisten = "127.0.0.1:${port}"\n` +
           '[security.approval]\nlink_url = "https://prx.example.org"\n',
       );
-      const curl = `curl -sS --fail --cacert prx.pem --resolve prx.example.org:${tlsPort}:127.0.0.1`;
+      const place = `prx.example.org:${tlsPort}:127.0.0.1`;
+      const curl = `curl -sS --fail --cacert prx.pem --resolve ${place}`;
       const url = `https://prx.example.org:${tlsPort}`;
       const upgrade =
         '-H "Connection: Upgrade" -H "Upgrade: websocket" -H "Sec-WebSocket-Version: 13" ' +

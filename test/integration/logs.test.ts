@@ -1,5 +1,5 @@
-/** The logs of a real supervisor: one line each, session and turn on those about a session, a file for
- *  each worker, an audit log; and no secret in any of them. */
+/** The logs of a real supervisor: one line each, session and turn on those about a session, a file
+ *  for each worker, an audit log; and no secret in any of them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';

@@ -1,4 +1,4 @@
-/** Traces of a real supervisor: sent to a real receiver, over its own death, and not at its cost. */
+/** Traces of a real supervisor: sent to a real receiver, over its own death, at nobody's cost. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';

@@ -1,5 +1,5 @@
-/** Traces as a receiver of OTLP/HTTP gets them: one for each turn, whole, once, without content; and
- *  what becomes of them, and of the supervisor, when the receiver fails. */
+/** Traces as a receiver of OTLP/HTTP gets them: one for each turn, whole, once, without content;
+ *  and what becomes of them, and of the supervisor, when the receiver fails. */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import * as conventions from '@opentelemetry/semantic-conventions/incubating';
 import { silentLogger } from '../../../base/logger.ts';
