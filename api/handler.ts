@@ -11,6 +11,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import type { Supervisor, TokenBook } from '../supervisor/index.ts';
 import { type Permit, writeAnswer } from './answers.ts';
+import { type Audit, type AuditEntry, toFingerprint, toTarget } from './audit.ts';
 import { authorize, type Caller, checkAddress, type Door, isExpired } from './auth.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
 import { createServer, ServerResponse } from './http.ts';
@@ -20,7 +21,7 @@ import type { Page } from './page.ts';
 import { HttpError, logFailure, PROBLEM_TYPE, toRefusal } from './problem.ts';
 import { type Rates, toRateKey } from './rates.ts';
 import type { Refusals } from './refusals.ts';
-import type { Route } from './route.ts';
+import type { Answer, Route } from './route.ts';
 import { routeTable } from './routes/index.ts';
 import type { Streams } from './streams.ts';
 import type { Upgrade } from './websocket.ts';
@@ -36,6 +37,7 @@ export interface HandlerDeps {
   readonly tokens: TokenBook;
   readonly rates: Rates;
   readonly refusals: Refusals;
+  readonly audit: Audit;
 }
 
 export interface Handler {
@@ -161,7 +163,8 @@ function addRoute(
       assert(caller !== undefined, 'a handler runs after authorization');
       const { params, query, body, headers } = request;
       const permit = toPermit(deps, caller);
-      const answer = await route.handler({
+      const note = toNote(deps, { request, route, caller });
+      const working = route.handler({
         supervisor,
         tokens: deps.tokens,
         params,
@@ -174,6 +177,8 @@ function addRoute(
         page: deps.page,
         signal: toSignal(reply.raw),
       });
+      working.then(note.done, note.failed);
+      const answer = note.toAudited(await working);
       const toProblem = (error: unknown): unknown => {
         logFailure(deps.logger, error, { requestId: request.id, route: route.id });
         return toRefusal(error, request.id).problem;
@@ -182,6 +187,72 @@ function addRoute(
       return reply;
     },
   });
+}
+
+interface Asked {
+  readonly request: FastifyRequest;
+  readonly route: Route;
+  readonly caller: Caller;
+}
+
+/** What only reads leaves no line. */
+function toNote({ audit }: HandlerDeps, { request, route, caller }: Asked) {
+  const { token, by } = caller;
+  const { remoteAddress: address } = request.raw.socket;
+  const entry = {
+    by,
+    ...(token === undefined ? {} : { token: toFingerprint(token.sha256) }),
+    ...(address === undefined ? {} : { address }),
+    route: route.id,
+    ...toTarget(request.params),
+  };
+  const note = (rest: Omit<AuditEntry, 'by' | 'route'>): void =>
+    audit.note({ ...entry, ...rest, request_id: request.id });
+  const toRefused = (error: unknown): Pick<AuditEntry, 'status' | 'code'> => {
+    const { status, code } = toRefusal(error, request.id).problem;
+    return { status, code };
+  };
+  return {
+    /** What comes through a WebSocket changes as much as a request does. */
+    toAudited(answer: Answer): Answer {
+      if (answer.kind !== 'socket') return answer;
+      return {
+        ...answer,
+        async onMessage(message) {
+          const working = answer.onMessage(message);
+          const facts = toMessageFacts(entry.on, message);
+          if (facts !== undefined) {
+            working.then(
+              () => note({ ...facts, status: 200 }),
+              (error: unknown) => note({ ...facts, ...toRefused(error) }),
+            );
+          }
+          return working;
+        },
+      };
+    },
+    done(answer: Answer): void {
+      if (route.method === 'GET') return;
+      const { status = route.status, value } =
+        answer.kind === 'json' ? answer : { value: undefined };
+      const { id } = (value ?? {}) as { id?: unknown };
+      note({ status, ...(status === 201 && typeof id === 'string' ? { created: id } : {}) });
+    },
+    failed(error: unknown): void {
+      if (route.method !== 'GET') note(toRefused(error));
+    },
+  };
+}
+
+/** Undefined: it changes nothing. */
+function toMessageFacts(
+  on: AuditEntry['on'],
+  message: unknown,
+): Pick<AuditEntry, 'message' | 'on'> | undefined {
+  const { type, call_id } = (message ?? {}) as Readonly<Record<string, unknown>>;
+  if (type === 'ping') return undefined;
+  const known = ['input', 'interrupt', 'approval'].find((each) => each === type);
+  return { message: known ?? 'unknown', on: { ...on, ...toTarget({ call_id }).on } };
 }
 
 /** Who it is, and whether it asks too often: as the token if that is valid, so that strangers at

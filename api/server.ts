@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import type { Supervisor, TokenBook } from '../supervisor/index.ts';
+import { createAudit } from './audit.ts';
 import { type Door, toHostName } from './auth.ts';
 import { createHandler, type Handler } from './handler.ts';
 import { createServer } from './http.ts';
@@ -32,6 +33,8 @@ export interface ApiOptions {
   readonly pageDir?: string;
   /** Shown in the OpenAPI document. */
   readonly version: string;
+  /** The audit log; absent: none is kept. */
+  readonly auditFile?: string;
   /** Who may use TCP. Streams of a token that is revoked end. */
   readonly tokens: TokenBook;
   /** Requests a second of one caller over TCP, asked for at each; absent or 0: any number. */
@@ -84,11 +87,12 @@ export function createApi(options: ApiOptions): Api {
   const { clock } = options;
   const streams = createStreams();
   options.tokens.onChanged(streams.recheck);
+  const audit = createAudit(options.auditFile, options);
   const handler = createHandler({
     ...options,
-    streams,
+    ...{ streams, audit },
     rates: createRates(clock, options.requestsPerSec ?? (() => 0)),
-    refusals: createRefusals(options.logger, clock),
+    refusals: createRefusals({ logger: options.logger, audit }, clock),
     page: openPage(options.pageDir ?? ''),
   });
   const servers = new Set<Server>();

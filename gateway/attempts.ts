@@ -3,7 +3,6 @@
  *  began is reported as lost, never asked again under the same number. */
 import type { Clock } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
 import type { AttemptOutcome } from '../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { RunningSpan } from '../protocol/orphan-door.ts';
@@ -45,7 +44,7 @@ interface Running {
   readonly deadlineMs: number;
 }
 
-export function createAttempts(clock: Clock, logger: Logger): Attempts {
+export function createAttempts(clock: Clock): Attempts {
   const running = new Map<string, Running>();
   let open = true;
 
@@ -70,7 +69,7 @@ export function createAttempts(clock: Clock, logger: Logger): Attempts {
       if (!open) throw new PrxError('SHUTTING_DOWN', 'the gateway takes no new requests');
       if (running.size >= RUNNING_MAX) throw atCapacity();
       const outcome = await start(id, key, plan);
-      logger.debug('attempt.ended', toLogFields(key, outcome));
+      plan.logger.debug('attempt.ended', toLogFields(key, outcome));
       return outcome;
     },
     cancel(session, effect) {
@@ -126,5 +125,5 @@ function toLogFields(key: AttemptKey, outcome: AttemptOutcome): Record<string, u
     outcome.kind === 'failed'
       ? { code: outcome.code, retryInMs: outcome.retry_in_ms }
       : { finishReason: outcome.finish_reason, latencyMs: outcome.latency_ms };
-  return { sessionId: key.session, effect: key.effect, attempt: key.attempt, ...how };
+  return { effect: key.effect, attempt: key.attempt, ...how };
 }

@@ -17,6 +17,7 @@ import {
   gatewayRequests,
   type ProviderSettings,
 } from '../protocol/gateway-methods.ts';
+import { parseEffectId } from '../protocol/ids.ts';
 import type { OrphanFace } from '../protocol/orphan-door.ts';
 import { createAttempts } from './attempts.ts';
 import { nextLoopTurn } from './loop-turn.ts';
@@ -57,7 +58,7 @@ export interface Gateway {
 /** Begins to serve; gateway/ready is the first message sent. */
 export function startGateway(deps: GatewayDeps): Gateway {
   const { transport, clock, random, logger, findEnv } = deps;
-  const attempts = createAttempts(clock, logger);
+  const attempts = createAttempts(clock);
   const later: Timer[] = [];
   let active: { readonly provider: Provider; readonly settings: ProviderSettings } | undefined;
 
@@ -95,7 +96,8 @@ export function startGateway(deps: GatewayDeps): Gateway {
         const plan = { request, effect, attempt, spoolPath, provider, settings };
         return attempts.run(key, {
           ...plan,
-          ...{ clock, random, logger },
+          ...{ clock, random },
+          logger: logger.child({ session, turn: parseEffectId(effect).turn }),
           isOrphaned: () => !connection.isOpen(),
           report: (delta) => connection.notify('model/delta', { ...key, ...delta }),
         });

@@ -97,7 +97,7 @@ export function serveHost(spec: HostSpec): Host {
         room = openRoom({ session: sessionId, backend, policy, artifactDir, network });
         if (closing) await backend.close();
         const { level, uid, workspaceAccess, notice } = backend;
-        logger.info('sandbox.initialized', { level, uid, workspaceAccess });
+        logger.info('sandbox.initialized', { sandbox: level, uid, workspaceAccess });
         return { level, uid, workspaceAccess, ...(notice === undefined ? {} : { notice }) };
       },
       async 'tool/run'(params) {

@@ -148,6 +148,15 @@ export interface ReadOptions {
   readonly types?: readonly string[];
 }
 
+/** Events of one turn: behind `since`, up to and with `until`, of these types (power-durable). */
+export interface TurnRange {
+  readonly turn: number;
+  readonly since: number;
+  readonly until: number;
+  readonly limit: number;
+  readonly types: readonly string[];
+}
+
 /** A page over all sessions in commit order; `cursor` is opaque to clients. A damaged event is left
  *  out, so that it does not hide the others; its session is then named by `health`. */
 export interface GlobalPage {
@@ -238,6 +247,9 @@ export interface Store {
   readHistory(session: SessionId): Promise<SessionHistory>;
   /** All events of one effect but deltas and output, oldest first. */
   readEffect(session: SessionId, effect: EffectId): Promise<readonly EventEnvelope[]>;
+  /** What happened in a turn, oldest first, without its content: no message, argument or output
+   *  leaves the journal here. Empty for a session that is not there. */
+  readTurn(session: SessionId, range: TurnRange): Promise<readonly EventEnvelope[]>;
   /** The highest spool offset, bytes, among the journaled model.delta or tool.output events of one
    *  attempt of an effect (`data.attempt`, absent means 1); 0: none. */
   readSpoolOffset(session: SessionId, effect: EffectId, attempt: number): Promise<number>;

@@ -17,6 +17,35 @@ export function readEffect(db: Database, session: string, effect: string): strin
   return toJsonArray(byRef(db, session, effect, 1).map(toEnvelopeJson));
 }
 
+/** What the conversation consists of: the fields of events that hold it. */
+const contentFields: readonly string[] = ['message', 'arguments', 'output', 'stderr_tail'];
+
+/** A turn's events in a range, without content, oldest first. An approval has only an effect. */
+export function readTurn(db: Database, input: ReaderTasks['turn']): string {
+  const { session, turn, since, until, limit, types } = input;
+  const [start] = byRef(db, session, `turn:${turn}`, 1);
+  const rows = db.all<EventRow>(
+    'SELECT * FROM events WHERE session = ?1 AND seq > ?2 AND seq <= ?3 AND power = 1 ' +
+      'AND (turn = ?4 OR ref GLOB ?5) AND type IN (SELECT value FROM json_each(?6)) ' +
+      'ORDER BY seq LIMIT ?7',
+    session,
+    Math.max(since, (start?.seq ?? 1) - 1),
+    until,
+    turn,
+    `${turn}.*`,
+    JSON.stringify(types),
+    limit,
+  );
+  return JSON.stringify(rows.map(toFacts));
+}
+
+function toFacts(row: EventRow): EventEnvelope {
+  checkRow(row);
+  const event = toEvent(row);
+  const facts = Object.entries(event.data).filter(([field]) => !contentFields.includes(field));
+  return { ...event, data: Object.fromEntries(facts) };
+}
+
 /** Highest spool offset in the journaled deltas, output, requests of an attempt, bytes; or 0. */
 export function readSpoolOffset(
   db: Database,

@@ -22,6 +22,7 @@ import {
   readHistory,
   readInput,
   readSpoolOffset,
+  readTurn,
 } from './reader-effects.ts';
 import { findTrimPoint, listExpired, listTrimTargets, trimStep } from './reader-trim.ts';
 import { listJournals, verifyStep } from './reader-verify.ts';
@@ -84,6 +85,8 @@ function answer(
       return readHistory(db, task.input, safeId);
     case 'effect':
       return of(readEffect(db, task.input.session, task.input.effect), task.input.session);
+    case 'turn':
+      return of(readTurn(db, task.input), task.input.session);
     case 'spoolOffset':
       return of(readSpoolOffset(db, task.input), task.input.session);
     case 'claim':

@@ -25,6 +25,7 @@ import type {
   SessionRecord,
   Store,
   StoreHealth,
+  TurnRange,
   VerifyReport,
 } from './contract.ts';
 import type { DamageList } from './damage-list.ts';
@@ -125,6 +126,10 @@ export class JournalStore implements Store {
 
   readEffect(session: SessionId, effect: EffectId): Promise<readonly EventEnvelope[]> {
     return this.#read('effect', { session, effect });
+  }
+
+  readTurn(session: SessionId, range: TurnRange): Promise<readonly EventEnvelope[]> {
+    return this.#read('turn', { session, ...range });
   }
 
   async findClaim(scope: string, key: string): Promise<Claim | undefined> {

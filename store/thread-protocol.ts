@@ -1,7 +1,7 @@
 /** What the main thread and the store's threads say to each other. Plain data; an event's content
  *  crosses as the JSON text that is stored, so that it is written once and read once. */
 import { type ErrorCode, isErrorCode, PrxError, toPrxError } from '../base/errors.ts';
-import type { SessionProblem, SessionRecord } from './contract.ts';
+import type { SessionProblem, SessionRecord, TurnRange } from './contract.ts';
 import type { SnapshotRow } from './snapshot.ts';
 import { findTrouble } from './sqlite.ts';
 
@@ -200,6 +200,7 @@ export interface ReaderTasks {
   readonly all: { readonly cursor: string | null; readonly limit: number };
   readonly history: string;
   readonly effect: { readonly session: string; readonly effect: string };
+  readonly turn: TurnRange & { readonly session: string };
   readonly spoolOffset: {
     readonly session: string;
     readonly effect: string;

@@ -288,6 +288,13 @@ export const configSchema = z.strictObject({
   log: z
     .strictObject({
       level: z.enum(['error', 'warn', 'info', 'debug', 'silent']).default('info'),
+      format: z.enum(['json', 'text']).default('json'),
+    })
+    .prefault({}),
+  telemetry: z
+    .strictObject({
+      otlp_endpoint: z.url({ protocol: /^https?$/ }).optional(),
+      headers_env: z.string().min(1).default('OTEL_EXPORTER_OTLP_HEADERS'),
     })
     .prefault({}),
 });

@@ -37,7 +37,9 @@ import { notifyReady, startWatchdog } from './notify.ts';
 import { runProbe } from './probe.ts';
 import { startRetention } from './retention.ts';
 import { createRuntime, type Runtime } from './runtime.ts';
+import { createLogRedactor } from './secrets/log-redactor.ts';
 import { isSecretMode, runSecretMode } from './secrets/secret-mode.ts';
+import { createSessionLogs } from './session-log.ts';
 import type { Probe } from './settings.ts';
 import { createSupervisor } from './supervisor.ts';
 import { openTokenBook } from './token-book.ts';
@@ -91,10 +93,11 @@ async function listen(api: Api, config: Config): Promise<string | undefined> {
   return url;
 }
 
-/** A proxy in front of us keeps the name under which links to approvals are opened. */
-function toLinkNames({ webhook }: Config): { hosts?: string[]; origins?: string[] } {
-  if (webhook === undefined) return {};
-  const { hostname, origin } = new URL(webhook.linkUrl);
+/** A proxy in front of us keeps the name under which it is asked, also without a webhook. */
+function toLinkNames({ webhook, raw }: Config): { hosts?: string[]; origins?: string[] } {
+  const url = webhook?.linkUrl ?? raw.security.approval.link_url;
+  if (url === undefined) return {};
+  const { hostname, origin } = new URL(url);
   return { hosts: [hostname], origins: [origin] };
 }
 
@@ -130,13 +133,15 @@ function createDoors({ runtime, ...parts }: DoorParts): Api {
     ...toLinkNames(runtime.config()),
     clock: realClock,
     random: realRandom,
+    auditFile: join(runtime.config().stateDir, 'audit.log'),
     pageDir: join(dirname(process.argv[1] ?? ''), 'dashboard'),
     requestsPerSec: () => runtime.config().raw.api.requests_per_sec,
   });
 }
 
-function openLogger(config: Config): Logger {
-  const logger = createLogger('supervisor', config.raw.log.level);
+function openLogger({ raw }: Config, redact: (line: string) => string): Logger {
+  const { level, format } = raw.log;
+  const logger = createLogger('supervisor', level, { format, redact });
   if (process.pid === 1) logger.warn('supervisor.first_process', { mend: INIT_MEND });
   return logger;
 }
@@ -150,10 +155,9 @@ interface Running {
 
 async function start(options: Options, loaded: LoadedConfig, programs: Programs): Promise<Running> {
   const { config, values } = loaded;
-  const { key_env: vaultKey } = config.raw.secrets;
-  const keys = [config.provider.apiKeyEnv, ...(vaultKey === undefined ? [] : [vaultKey])];
-  const env = takeEnvironment(keys);
-  const logger = openLogger(config);
+  const { env, keys } = takeEnvironment(config);
+  const redactor = createLogRedactor(keys);
+  const logger = openLogger(config, redactor.redact);
   const version = readVersion(programs.root);
   // The store may speak before there is somebody who listens.
   let hearChange = (): void => undefined;
@@ -195,7 +199,11 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     },
     onReloaded: (next) => tokens.configure(ensureToken(next, realRandom).tokens),
     onStopped: () => void api.close().then(() => process.exit(0)),
+    openSessionLog: createSessionLogs({
+      ...{ stateDir: config.stateDir, clock: realClock, logger, redact: redactor.redact },
+    }),
   });
+  redactor.setVault(runtime.redact);
   const supervisor = createSupervisor(runtime);
   const own = ensureToken(config, realRandom);
   const tokens = await openTokenBook({
@@ -223,10 +231,13 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
  *  one after it, or open the vault. From here on `process.env` has no key: neither a library nor a
  *  diagnostic report shows it. The kernel goes on showing the block that a process was started with
  *  to its own user (/proc/PID/environ); no runtime can take that back. */
-function takeEnvironment(keyNames: readonly string[]): Environment {
+function takeEnvironment({ provider, raw }: Config): Record<'env' | 'keys', Environment> {
   const env = { ...process.env };
-  for (const name of keyNames) Reflect.deleteProperty(process.env, name);
-  return env;
+  const names = [provider.apiKeyEnv, raw.telemetry.headers_env, raw.secrets.key_env ?? ''];
+  for (const name of names) Reflect.deleteProperty(process.env, name);
+  const { webhook_secret_env: webhookSecret } = raw.security.approval;
+  const keys = [...names, webhookSecret].map((name) => [name, env[name]] as const);
+  return { env, keys: Object.fromEntries(keys) };
 }
 
 /** Whatever we start can be found by a sweep, also the few that the registry does not list. */

@@ -1,16 +1,19 @@
 /** The Prometheus text of /metrics. Pure. A session is a label of one gauge only, and only while it
  *  holds a worker: as many series at once as there are slots. */
 import type { StatusView } from '../protocol/resources.ts';
+import { sessionStateSchema } from '../protocol/states.ts';
 import type { SessionRecord } from '../store/contract.ts';
 import type { MemoryWatch } from './children/memory.ts';
 import type { Histogram, Measured } from './measures.ts';
 import type { Session } from './sessions/session.ts';
+import type { TraceCounts } from './telemetry/telemetry.ts';
 
 /** What no record has. */
 export interface LiveFacts {
   readonly rssBytes: number;
   readonly workers: readonly { readonly session: string; readonly rssBytes: number }[];
   readonly measured: Measured;
+  readonly traces: TraceCounts;
 }
 
 /** Of the sessions that hold a worker and were sampled. */
@@ -37,7 +40,10 @@ export function toMetrics(
     lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
     for (const [labels, value] of rows) lines.push(`${name}${labels} ${value}`);
   };
-  const states = Object.entries(status.sessions);
+  // Also the states that none is in: an alarm on `failed` needs a 0 to rise from.
+  const states = sessionStateSchema.options.map(
+    (state) => [state, status.sessions[state] ?? 0] as const,
+  );
   metric('prx_up', 'gauge', '1 while the supervisor accepts work.', [
     ['', status.status === 'ok' ? 1 : 0],
   ]);
@@ -56,8 +62,8 @@ export function toMetrics(
   metric('prx_sessions_queued', 'gauge', 'Sessions waiting for a worker.', [
     ['', status.capacity.queued],
   ]);
-  metric('prx_worker_restarts_total', 'counter', 'Worker restarts.', [
-    ['', sum((r) => r.restarts)],
+  metric('prx_inputs_queued', 'gauge', 'Inputs accepted and not begun.', [
+    ['', sum((r) => r.queued.length)],
   ]);
   metric('prx_approvals_pending', 'gauge', 'Approvals waiting for an answer.', [
     ['', sum((r) => r.approvals.length)],
@@ -72,6 +78,7 @@ export function toMetrics(
   if (live !== undefined) {
     writeMemory(metric, live);
     writeMeasured(metric, live.measured);
+    writeTraces(metric, live.traces);
   }
   return `${lines.join('\n')}\n`;
 }
@@ -89,8 +96,19 @@ function writeMemory(metric: Write, { rssBytes, workers }: LiveFacts): void {
   );
 }
 
+function writeTraces(metric: Write, traces: TraceCounts): void {
+  const outcomes = ['exported', 'failed', 'dropped'] as const;
+  metric(
+    'prx_traces_total',
+    'counter',
+    'Traces of ended turns, by what became of them.',
+    outcomes.map((outcome) => [`{outcome="${outcome}"}`, traces[outcome]]),
+  );
+}
+
 function writeMeasured(metric: Write, measured: Measured): void {
-  const { modelFailures, workerExits, turns } = measured;
+  const { modelFailures, workerExits, workerRestarts, turns } = measured;
+  metric('prx_worker_restarts_total', 'counter', 'Worker restarts by cause.', workerRestarts);
   metric('prx_worker_exits_total', 'counter', 'Ends of workers by cause.', workerExits);
   metric('prx_turns_total', 'counter', 'Turns that ended, by outcome.', turns);
   metric('prx_model_failures_total', 'counter', 'Failed model attempts by code.', modelFailures);
@@ -99,6 +117,12 @@ function writeMeasured(metric: Write, measured: Measured): void {
     'histogram',
     'Model calls from request to outcome.',
     measured.modelCalls.flatMap(toRows),
+  );
+  metric(
+    'prx_model_first_token_seconds',
+    'histogram',
+    'Model calls from request to first token.',
+    measured.firstTokens.flatMap(toRows),
   );
   metric(
     'prx_tool_call_seconds',

@@ -111,6 +111,9 @@ export const reloadTable = {
     'api.listen',
     'api.allow_insecure',
     'log.level',
+    'log.format',
+    'telemetry.otlp_endpoint',
+    'telemetry.headers_env',
   ],
 } as const;
 

@@ -1,9 +1,8 @@
 /** What runs: the composition of store, bus, children and sessions, with start, recovery, status,
  *  reload and stop. Its face for doors is supervisor.ts. */
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { background } from '../base/background.ts';
-import { type Clock, toTimestamp } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ProcessPort } from '../base/process.ts';
@@ -14,6 +13,7 @@ import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import type { SessionRecord, Store } from '../store/contract.ts';
 import { announce } from './announce.ts';
+import { findArtifact } from './artifacts.ts';
 import type { Cgroups } from './children/cgroup.ts';
 import type { ChildSpec } from './children/child.ts';
 import { type AdoptionPorts, createCustody } from './children/custody.ts';
@@ -28,14 +28,14 @@ import type { SpoolFiles } from './effects/spool.ts';
 import { followAll } from './follow-all.ts';
 import { type Programs, toGatewaySpec, toHostSpec, toMcpHostSpec, toWorkerSpec } from './launch.ts';
 import { createMcpPool, type McpPool } from './mcp/pool.ts';
-import { createMeasures } from './measures.ts';
-import { toMetrics, toWorkerMemory } from './metrics.ts';
 import { createModelChoice } from './model-choice.ts';
+import { createObservation } from './observation.ts';
 import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
 import { createSandboxProbe } from './probe.ts';
 import { toProcessViews } from './process-views.ts';
 import { type ConfigChanges, compareValues } from './reload.ts';
 import { createSecrets } from './secrets/secrets.ts';
+import type { OpenSessionLog } from './session-log.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
 import { type Bus, createBus } from './sessions/bus.ts';
 import { createDirectory, type Directory } from './sessions/directory.ts';
@@ -75,6 +75,7 @@ export interface RuntimeOptions {
   readonly probe: () => Promise<Probe>;
   readonly onReloaded: (config: Config) => void;
   readonly onStopped: () => void;
+  readonly openSessionLog: OpenSessionLog;
 }
 
 export interface Runtime {
@@ -101,6 +102,8 @@ export interface Runtime {
   reload(): Promise<{ changed: readonly string[]; needs_restart: readonly string[] }>;
   requestStop(drainMs: number, by: string): Promise<void>;
   metrics(): Promise<string>;
+  /** A text without any value of the vault. */
+  redact(text: string): string;
   sweep(): Promise<SweepView>;
   /** Starts children, resumes what an earlier supervisor left, opens the doors; resolves when
    *  ready. */
@@ -118,8 +121,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   const { clock, logger, store, programs, env, cgroups } = options;
   let { config, values } = options;
   let [stopping, listenUrl]: [Promise<void>?, string?] = [];
-  const [startedAt, measures] = [toTimestamp(clock.wallMs()), createMeasures(clock)];
-  const bus = createBus(config.raw.agent.stream_buffer_size, measures.observe);
+  const observation = createObservation({ ...options, config: () => config });
+  const bus = createBus(config.raw.agent.stream_buffer_size, observation.observe);
   const sandbox = createSandboxProbe({ ...options, ask: options.probe, onChanged: changeSandbox });
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
   const heartbeatMs = (): number => config.raw.agent.worker.heartbeat_interval_secs * 1000;
@@ -150,6 +153,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
       artifactsDir: join(config.stateDir, 'artifacts'),
       level: () => toStanding(config, sandbox.known()).level,
+      turnOf: (session) => directory.find(session)?.record().turn ?? 0,
       onChanged: (data) => tell(options, bus, { type: 'mcp.changed', data }),
     });
     const custom = createCustomTools({
@@ -167,12 +171,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       store,
       bus,
       clock,
-      logger,
+      openLog: options.openSessionLog,
       random: options.random,
       gateDeps: {
         stateDir: config.stateDir,
         clock,
-        logger,
         store,
         spools: options.spools,
         gateway,
@@ -183,7 +186,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       },
       residentDeps: {
         clock,
-        logger,
         random: options.random,
         workers,
         admission,
@@ -191,10 +193,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         settings: () => config,
         memory,
       },
-      createHost: (session, record, onNetwork) =>
+      createHost: ({ session, record, ...own }) =>
         createHost({
           ...child,
-          ...{ session, onNetwork },
+          ...{ session, ...own },
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => custom.show(toSandboxPolicy(config, record(), places), record().agent),
@@ -241,7 +243,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   }
 
   function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
-    return toProcessViews({ startedAt, gateway, mcp, directory, memory }, session);
+    return toProcessViews(
+      { startedAt: observation.startedAt, gateway, mcp, directory, memory },
+      session,
+    );
   }
 
   async function status(deep: boolean): Promise<StatusView> {
@@ -258,7 +263,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       takes_work: !isStopping && degraded === undefined,
       version: options.version,
       pid: process.pid,
-      started_at: startedAt,
+      started_at: observation.startedAt,
       state_dir: config.stateDir,
       ...(config.file === undefined ? {} : { config_file: config.file }),
       socket: config.socketPath,
@@ -329,6 +334,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     for (const session of directory.all()) session.host.release();
     mcp.release();
     await Promise.all([halted, gateway.release(STOP_CHILD_MS)]);
+    await observation.stop();
     try {
       const data = { pid: process.pid, reason: by };
       await announce(options, { type: 'supervisor.stopped', data });
@@ -352,18 +358,12 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       throw new PrxError('STORE_DEGRADED', `nothing new is accepted: ${degraded}`);
     },
     shownModel: (record) => models.shown(record),
+    redact: secrets.redact,
     ...{ policy, mcp, custom },
     hearChange: () => bus.touch(),
     followAll: (cursor, signal) => followAll({ store, bus }, cursor, signal),
     listProcesses,
-    findArtifact(session, artifactId) {
-      const path = join(config.stateDir, 'artifacts', session, artifactId);
-      const isName = /^[A-Za-z0-9._-]{1,128}$/.test(artifactId) && !artifactId.startsWith('.');
-      if (!isName || !existsSync(path)) {
-        throw new PrxError('NOT_FOUND', `session ${session} has no artifact '${artifactId}'`);
-      }
-      return path;
-    },
+    findArtifact: (session, id) => findArtifact(config.stateDir, session, id),
     status,
     reload,
     requestStop(drainMs, by) {
@@ -372,12 +372,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return Promise.resolve();
     },
     sweep: custody.sweep,
-    metrics: async () => {
-      const rssBytes = process.memoryUsage.rss();
-      const workers = toWorkerMemory(directory.all(), memory);
-      const live = { rssBytes, workers, measured: measures.read() };
-      return toMetrics(await status(false), await store.listSessions(), live);
-    },
+    metrics: async () =>
+      observation.metrics({ status: await status(false), sessions: directory.all(), memory }),
     async start(listen) {
       await custody.start();
       await policy.kept.load();

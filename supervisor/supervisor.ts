@@ -15,6 +15,7 @@ import { findAgent } from './config.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
 import { createPolicyFace } from './policy-face.ts';
 import type { Runtime } from './runtime.ts';
+import { toSessionLogDir } from './session-log.ts';
 import type { Session } from './sessions/session.ts';
 import {
   checkWorkspace,
@@ -120,6 +121,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       privateWorkspacePath(stateDir, id),
       join(stateDir, 'artifacts', id),
       join(stateDir, 'spool', id),
+      toSessionLogDir(stateDir, id),
     ]) {
       rmSync(path, { recursive: true, force: true });
     }

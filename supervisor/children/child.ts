@@ -4,7 +4,7 @@
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
-import type { Logger } from '../../base/logger.ts';
+import type { LogFields, Logger } from '../../base/logger.ts';
 import type {
   ProcessIdentity,
   ProcessPort,
@@ -76,6 +76,8 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
   readonly remote: Remote;
   readonly requests: RequestHandlers<Local['requests']>;
   readonly notifications: NotificationHandlers<Local['notifications']>;
+  /** Who hears of its stderr, asked for each line; absent: `logger`. */
+  readonly stderrLogger?: () => Logger;
   /** Settled by the child's own ready notification. */
   readonly ready: Promise<unknown>;
   readonly holdReading?: () => Promise<void> | undefined;
@@ -89,6 +91,7 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
 }
 
 const STDERR_TAIL_CHARS = 8192;
+const STDERR_LINE_CHARS = 2000;
 /** From the end of its output to its exit. */
 const EXIT_MS = 1000;
 /** After the exit, its pipe may still hold the last frames: it is read while there are any. The
@@ -161,7 +164,10 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     requests: options.requests,
     notifications: options.notifications,
   });
-  const tail = tailStderr(running, logger.child({ child: spec.kind, child_pid: running.pid }));
+  const tail = tailStderr(running, (line) => {
+    const to = options.stderrLogger?.() ?? logger;
+    forwardLine(to, { child: spec.kind, child_pid: running.pid }, line);
+  });
   let cause: ExitCause | undefined;
   let alive = true;
   let stopping: Promise<ChildExit> | undefined;
@@ -265,18 +271,43 @@ export function classify(
   return code === 0 ? 'completed' : 'crashed';
 }
 
-/** Forwards stderr to the log, line by line and bounded, and keeps its tail. */
-function tailStderr(running: RunningProcess, logger: Logger): () => string {
+/** Hands stderr on, line by line and bounded, and keeps its tail. */
+function tailStderr(running: RunningProcess, forward: (line: string) => void): () => string {
   let tail = '';
   running.stderr.setEncoding('utf8');
   running.stderr.on('data', (chunk: string) => {
     assert(typeof chunk === 'string', 'stderr is decoded before it is kept');
     tail = (tail + chunk).slice(-STDERR_TAIL_CHARS);
     for (const line of chunk.slice(-STDERR_TAIL_CHARS).split('\n')) {
-      if (line.trim() !== '') logger.debug('child.stderr', { line: line.slice(0, 2000) });
+      if (line.trim() !== '') forward(line.slice(0, STDERR_LINE_CHARS));
     }
   });
   return () => tail;
+}
+
+const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+
+/** A log line of a process of ours is a line of our own log. Not a worker's: it writes none, and
+ *  handles text that could look like one. */
+function forwardLine(logger: Logger, by: LogFields & { child: ChildKind }, line: string): void {
+  const said = by.child === 'worker' ? undefined : parseLogLine(line);
+  const level = LOG_LEVELS.find((each) => each === said?.['level']);
+  if (said === undefined || level === undefined) {
+    logger.debug('child.stderr', { ...by, line });
+    return;
+  }
+  const { level: _, time, pid, room, event, ...fields } = said;
+  logger[level](String(event), { ...fields, ...by });
+}
+
+function parseLogLine(line: string): LogFields | undefined {
+  if (!line.startsWith('{"level":')) return undefined;
+  try {
+    return JSON.parse(line) as LogFields;
+  } catch {
+    // Cut by a chunk, or only the look of one.
+    return undefined;
+  }
 }
 
 /** A failed start or a lost child as the error its asker gets. */

@@ -178,7 +178,7 @@ export function createHost(deps: HostDeps): Host {
     } catch (error) {
       const { code, message } = toPrxError(error);
       if (!PASSING.includes(code)) throw error;
-      deps.logger.warn('host.start_again', { session: deps.session, code, message });
+      deps.logger.warn('host.start_again', { code, message });
       return ensure();
     }
   }

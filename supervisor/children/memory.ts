@@ -66,6 +66,8 @@ export interface MemoryWatchDeps {
 }
 
 export interface MemoryOwner {
+  /** Of its session. */
+  readonly logger: Logger;
   worker(): Worker | undefined;
   /** `soft`: over the soft mark, for the first time since it was well below. `hard`: it was killed
    *  for it a moment ago. */
@@ -162,7 +164,7 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
     own.ladder = ladder;
     if (action === 'none') return;
     const owner = deps.residents().find((each) => each.worker() === worker);
-    logger.warn('worker.memory', { pid: worker.pid, action, ...sample });
+    (owner?.logger ?? logger).warn('worker.memory', { pid: worker.pid, action, ...sample });
     if (action === 'kill') worker.kill('memory');
     owner?.onMemory(action === 'kill' ? 'hard' : 'soft', sample);
   }

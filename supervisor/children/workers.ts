@@ -4,6 +4,7 @@
 
 import type { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
 import type { RequestHandlers } from '../../protocol/connection.ts';
 import type { AcceptedInput, SessionHistory } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -40,6 +41,8 @@ export interface Binding {
   readonly manifest: AgentManifest;
   readonly history: SessionHistory;
   readonly asks: AskHandlers;
+  /** From now on hears of what the process writes to stderr. */
+  readonly logger: Logger;
 }
 
 export interface Worker {
@@ -110,6 +113,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
 
   async function launch(unwanted: AbortSignal = stopping.signal): Promise<Worker> {
     let asks: AskHandlers | undefined;
+    let hearer = logger;
     const bound = (): AskHandlers => {
       if (asks === undefined)
         throw new PrxError('STALE_GENERATION', 'this worker serves no session');
@@ -122,6 +126,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     const child: Child<typeof remote> = await startChild({
       ...deps,
       spec: deps.spec(),
+      stderrLogger: () => hearer,
       local,
       remote,
       requests: {
@@ -149,8 +154,9 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     const pids = [pid, ...below];
     const enclosure = deps.cgroups?.enclose({ kind: 'worker', pids, memoryBytes });
     const started = { pid: own, atMs: clock.wallMs() };
-    const bind = (handlers: AskHandlers): void => {
-      asks = handlers;
+    const bind = (binding: Pick<Binding, 'asks' | 'logger'>): void => {
+      asks = binding.asks;
+      hearer = binding.logger;
     };
     const exited = child.exited.then((exit) => fromEnclosure(fromLauncher(exit), enclosure));
     const worker = wrap(child, { ...started, exited }, bind);
@@ -220,7 +226,7 @@ function wrap(
     readonly atMs: number;
     readonly exited: Promise<ChildExit>;
   },
-  bind: (handlers: AskHandlers) => void,
+  bind: (binding: Pick<Binding, 'asks' | 'logger'>) => void,
 ): Worker {
   const { connection } = child;
   return {
@@ -230,8 +236,8 @@ function wrap(
     exited: started.exited,
     isAlive: child.isAlive,
     kill: child.kill,
-    async initialize({ asks, ...params }) {
-      bind(asks);
+    async initialize({ asks, logger, ...params }) {
+      bind({ asks, logger });
       await connection.request('worker/initialize', params, { timeoutMs: INITIALIZE_TIMEOUT_MS });
     },
     runTurn(turn, input, first) {

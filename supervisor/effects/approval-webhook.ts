@@ -42,7 +42,7 @@ const UNDER_WAY_MAX = 100;
 const TEXT_CHARS_MAX = 20_000;
 
 export function createWebhook(deps: WebhookDeps): Notify {
-  const { clock, logger } = deps;
+  const { clock } = deps;
   let underWay = 0;
 
   async function post(settings: WebhookSettings, body: string): Promise<string | undefined> {
@@ -84,6 +84,7 @@ export function createWebhook(deps: WebhookDeps): Notify {
   return async (record, approval) => {
     const settings = deps.settings();
     if (settings === undefined) return undefined;
+    const logger = deps.logger.child({ session: record.id, turn: record.turn });
     if (underWay >= UNDER_WAY_MAX) {
       return { ok: false, attempts: 0, problem: `${UNDER_WAY_MAX} are under way already` };
     }

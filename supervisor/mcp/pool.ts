@@ -3,6 +3,7 @@
  *  used costs its tools, says why in `status`, and holds no session up for long. */
 import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
@@ -50,6 +51,8 @@ export interface McpPoolDeps
   readonly env: Environment;
   /** The level of sandboxes on this machine. */
   readonly level: () => string;
+  /** The newest turn of a session. */
+  readonly turnOf: (session: SessionId) => number;
   readonly onChanged: (change: {
     readonly server: string;
     readonly state: 'started' | 'failed';
@@ -86,6 +89,8 @@ export function createMcpPool(deps: McpPoolDeps): McpPool {
   /** Of which configuration the last start failed, or the last life ended. */
   const failed = new Map<string, string>();
 
+  const toSessionLogger = (session: SessionId): Logger =>
+    logger.child(() => ({ session, turn: deps.turnOf(session) }));
   const names = (): readonly string[] => Object.keys(deps.config().raw.mcp.servers);
   const serverOf = createLookup(deps.config, deps.env);
   const digestOf = (name: string): string => serverOf(name).digest;
@@ -132,15 +137,17 @@ export function createMcpPool(deps: McpPoolDeps): McpPool {
       const message = `${HOSTS_MAX} MCP servers run already; close a session, or share the server`;
       throw new PrxError('MCP_UNAVAILABLE', message, { data: { server: name } });
     }
+    const own = owner === undefined ? logger : toSessionLogger(owner);
     const host = createMcpHost({
       ...deps,
+      logger: own,
       server,
       session: owner,
       onListing(listing) {
         const level = listing.level ?? known.get(name)?.level;
         known.set(name, { ...listing, digest, ...(level === undefined ? {} : { level }) });
         const { tools, problems } = listing;
-        logger.info('mcp.tools', { server: name, tools: tools.length, problems });
+        own.info('mcp.tools', { server: name, tools: tools.length, problems });
       },
       onState(state, reason) {
         if (state === 'failed') failed.set(name, digest);
@@ -171,7 +178,10 @@ export function createMcpPool(deps: McpPoolDeps): McpPool {
     try {
       await entryOf(name, session).host.ensure();
     } catch (error) {
-      logger.warn('mcp.unavailable', { server: name, error: toPrxError(error).message });
+      toSessionLogger(session).warn('mcp.unavailable', {
+        server: name,
+        error: toPrxError(error).message,
+      });
     }
   }
 

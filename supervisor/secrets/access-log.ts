@@ -1,7 +1,7 @@
 /** Who used which secret for what, one JSON line each, without any value. Two files of a bounded
  *  size: the present one and the one before. */
-import { appendFileSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { appendBounded } from '../../base/bounded-file.ts';
 import { type Clock, toTimestamp } from '../../base/clock.ts';
 
 export interface Access {
@@ -18,9 +18,6 @@ const BYTES_MAX = 8 * 1024 * 1024;
 
 /** Throws the system error as it is: what cannot be written down is not done. */
 export function logAccess(stateDir: string, clock: Clock, access: Access): void {
-  const path = join(stateDir, 'secret-access.log');
-  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-  if (size > BYTES_MAX) renameSync(path, `${path}.1`);
   const line = JSON.stringify({ time: toTimestamp(clock.wallMs()), ...access });
-  appendFileSync(path, `${line}\n`, { mode: 0o600 });
+  appendBounded(join(stateDir, 'secret-access.log'), `${line}\n`, BYTES_MAX);
 }

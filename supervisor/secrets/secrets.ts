@@ -37,6 +37,8 @@ interface Asker {
   readonly agent: string;
 }
 
+type AskingRecord = Pick<SessionRecord, 'agent' | 'turn'>;
+
 export interface Secrets {
   /** The variable with the provider's key, and an environment that has it, where the vault has the
    *  key. Never throws: without one the gateway says which is missing. */
@@ -48,7 +50,7 @@ export interface Secrets {
   /** What a sandbox host may ask for its session. */
   toHostPorts(
     session: SessionId,
-    record: () => Pick<SessionRecord, 'agent'>,
+    record: () => AskingRecord,
   ): Pick<HostDeps, 'readSecret' | 'fingerprints'>;
 }
 
@@ -105,13 +107,13 @@ export function createSecrets(deps: SecretsDeps): Secrets {
   }
 
   /** A refusal says why and what to do, and is written down like a use. */
-  function read(use: SecretUse, asker: Asker): SecretAnswer {
+  function read(use: SecretUse, asker: Asker, turn: number): SecretAnswer {
     try {
       return { kind: 'value', value: give(use, asker) };
     } catch (error) {
       const reason = toPrxError(error).message;
       const { name, purpose, call_id } = use;
-      logger.warn('secrets.refused', { name, purpose, session: asker.session });
+      logger.warn('secrets.refused', { name, purpose, session: asker.session, turn });
       try {
         logAccess(stateDir, clock, { action: 'refused', name, ...asker, call_id, purpose, reason });
       } catch (cause) {
@@ -153,7 +155,10 @@ export function createSecrets(deps: SecretsDeps): Secrets {
     fingerprints,
     redact: (text) => redactText(text, fingerprints()),
     toHostPorts: (session, record) => ({
-      readSecret: async (use) => read(use, { session, agent: record().agent }),
+      async readSecret(use) {
+        const { agent, turn } = record();
+        return read(use, { session, agent }, turn);
+      },
       fingerprints,
     }),
   };

@@ -86,7 +86,7 @@ const PASSING: readonly ErrorCode[] = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CA
 const isPassing = (error: unknown): boolean => PASSING.includes(toPrxError(error).code);
 
 export function startDriver(deps: DriverDeps): Driver {
-  const { clock, time, journal, gate, resident, inputs, session } = deps;
+  const { clock, time, journal, gate, resident, inputs } = deps;
   const halting = new AbortController();
   let failures = 0;
   let waitAbort = new AbortController();
@@ -146,11 +146,11 @@ export function startDriver(deps: DriverDeps): Driver {
     if (isHalted()) return;
     resident.recycle();
     failures += isPassing(error) ? 0 : 1;
-    deps.logger.error('session.driver_retries', { session, failures, error });
+    deps.logger.error('session.driver_retries', { failures, error });
     await clock.sleep(RETRY_MS, halting.signal);
     if (failures < FAILURES_MAX || isHalted()) return;
     await fail(toPrxError(error).message).catch((later: unknown) => {
-      deps.logger.error('session.driver_failed', { session, error: later });
+      deps.logger.error('session.driver_failed', { error: later });
     });
   }
 
@@ -199,7 +199,7 @@ export function startDriver(deps: DriverDeps): Driver {
     } catch (error) {
       if (isPrxError(error, 'CANCELLED')) return undefined;
       const { message, code } = toPrxError(error);
-      deps.logger.warn('session.no_worker', { session, code, message });
+      deps.logger.warn('session.no_worker', { code, message });
       if (isPassing(error)) throw error;
       // A start that failed is tried again with the back-off the resident keeps, until it gives up.
       if (code === 'LIMIT_EXCEEDED') await fail(message);

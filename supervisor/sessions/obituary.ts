@@ -5,11 +5,9 @@ import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { SessionId } from '../../protocol/ids.ts';
 import type { Draft, SessionJournal } from './journal.ts';
 
 export interface ObituaryDeps {
-  readonly session: SessionId;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly journal: Pick<SessionJournal, 'append'>;
@@ -31,7 +29,7 @@ export interface Obituary {
 /** What could not be written is written again after this, ms. */
 const RETRY_MS = 1000;
 
-export function createObituary({ session, clock, logger, journal }: ObituaryDeps): Obituary {
+export function createObituary({ clock, logger, journal }: ObituaryDeps): Obituary {
   let kept: Draft | undefined;
   let writing: Promise<void> | undefined;
   let first: Promise<void> | undefined;
@@ -46,7 +44,7 @@ export function createObituary({ session, clock, logger, journal }: ObituaryDeps
     } catch (error) {
       // What fails for another reason (the store is closed, its record is damaged) fails for good.
       kept = isPrxError(error, 'STORE_DEGRADED') ? exited : undefined;
-      logger.warn('worker.exit_not_journaled', { session, isKept: kept !== undefined, error });
+      logger.warn('worker.exit_not_journaled', { isKept: kept !== undefined, error });
       const again = (): void => background(flush(), 'session.obituary', logger);
       if (kept !== undefined && !closed) timer = clock.setTimer(RETRY_MS, again);
       throw error;

@@ -42,6 +42,7 @@ export interface ResidentDeps {
 }
 
 export interface Resident {
+  readonly logger: Logger;
   /** The live, initialized worker; waits for a slot and for back-off. Rejects with CANCELLED when
    *  the signal aborts, and with LIMIT_EXCEEDED when restarts are used up.
    *  @param onTaken  called when one was taken that is told its session now: what else is to be
@@ -169,10 +170,12 @@ export function createResident(deps: ResidentDeps): Resident {
     const own: Held = { worker, settings, ...ends, ...none };
     held = own;
     begun = own;
-    const binding = { sessionId: session, generation, manifest: manifest(), history, asks };
+    const bound = { sessionId: session, generation, manifest: manifest(), history };
+    const binding = { ...bound, asks, logger: deps.logger };
     const isInTurn = journal.record().open_turn !== undefined;
     const spent = isInTurn ? { spent_ms: Math.round(deps.spentMs()) } : {};
     const begins = draft('worker.started', { generation, pid: worker.pid, warm, ...spent });
+    deps.logger.info('worker.started', { generation, pid: worker.pid, warm });
     const started = obituary.behind(() => journal.append(begins));
     onTaken?.();
     const giveUp = (): void => worker.kill('stopped');
@@ -208,6 +211,9 @@ export function createResident(deps: ResidentDeps): Resident {
     const blame = turn === undefined ? undefined : { turn, progress };
     const memory = deps.memory.recordOf(worker.pid);
     if (!leaving) obey(budget.onDeath(exit.cause, blame), exit);
+    const { cause, code, signal, uptimeMs } = exit;
+    const facts = { generation, pid: worker.pid, cause, code, signal };
+    deps.logger.info('worker.exited', { ...facts, uptime_ms: Math.round(uptimeMs) });
     const exited = draft(
       'worker.exited',
       {
@@ -250,6 +256,7 @@ export function createResident(deps: ResidentDeps): Resident {
   }
 
   return {
+    logger: deps.logger,
     worker: () => held?.worker,
     loopLagMs: () => held?.loopLagMs,
     isHolding: () => slot !== undefined,
@@ -309,13 +316,13 @@ export function createResident(deps: ResidentDeps): Resident {
       background(journaled, 'session.memory', deps.logger);
       if (level === 'hard') return;
       present?.worker.collect(COLLECT_MS).catch((error: unknown) => {
-        deps.logger.debug('worker.not_collected', { session, error });
+        deps.logger.debug('worker.not_collected', { error });
       });
     },
     async relieve() {
       const present = held;
       if (present === undefined || !deps.memory.isPressed(present.worker.pid)) return;
-      deps.logger.info('worker.recycled', { session, pid: present.worker.pid });
+      deps.logger.info('worker.recycled', { pid: present.worker.pid });
       present.worker.kill('stopped');
       await present.buried;
     },

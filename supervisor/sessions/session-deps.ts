@@ -1,7 +1,6 @@
 /** What a session is given by the composition: ports, settings as functions (a reload changes what
  *  they return), nothing it could use to reach another session. */
 import type { Clock } from '../../base/clock.ts';
-import type { Logger } from '../../base/logger.ts';
 import type { Random } from '../../base/random.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
@@ -13,12 +12,14 @@ import type { Notify } from '../effects/approval-webhook.ts';
 import type { BudgetLimits } from '../effects/budget.ts';
 import type { CustomGate, GateDeps } from '../effects/ports.ts';
 import type { McpSession } from '../mcp/pool.ts';
+import type { OpenSessionLog } from '../session-log.ts';
 import type { Bus } from './bus.ts';
 import type { ResidentDeps } from './resident.ts';
 
 type GateSettings = Omit<
   GateDeps,
   | 'session'
+  | 'logger'
   | 'journal'
   | 'host'
   | 'hasOrphanWriter'
@@ -32,21 +33,21 @@ type GateSettings = Omit<
 >;
 type ResidentSettings = Omit<
   ResidentDeps,
-  'session' | 'journal' | 'asks' | 'manifest' | 'readHistory' | 'restart' | 'spentMs'
+  'session' | 'logger' | 'journal' | 'asks' | 'manifest' | 'readHistory' | 'restart' | 'spentMs'
 >;
 
 export interface SessionDeps {
   readonly store: Store;
   readonly bus: Bus;
   readonly clock: Clock;
-  readonly logger: Logger;
+  readonly openLog: OpenSessionLog;
   readonly random: Random;
   readonly gateDeps: GateSettings;
   readonly residentDeps: ResidentSettings;
   readonly createHost: (
-    session: SessionId,
-    record: () => SessionRecord,
-    onNetwork: HostDeps['onNetwork'],
+    parts: Pick<HostDeps, 'session' | 'onNetwork' | 'logger'> & {
+      readonly record: () => SessionRecord;
+    },
   ) => Host;
   readonly mcp: (session: SessionId) => McpSession;
   readonly custom: Omit<CustomGate, 'check'>;

@@ -1,6 +1,7 @@
 /** The parts of one open session, wired: journal, approvals, gate, worker, driver; and what each
  *  event of the journal means to them. Its commands are in session.ts. */
 import { background } from '../../base/background.ts';
+import type { Logger } from '../../base/logger.ts';
 import type { SessionHistory } from '../../protocol/content.ts';
 import type { EventData, EventEnvelope } from '../../protocol/events.ts';
 import { parseEffectId } from '../../protocol/ids.ts';
@@ -40,17 +41,17 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const agent = (): AgentConfig => deps.agent(initial.agent);
   const bufferSize = (): number => agent().streamBufferSize;
   const journal: SessionJournal = openSessionJournal({ store, bus, bufferSize }, initial, onRecord);
+  const logger = deps.openLog(id, () => journal.record().turn);
   const mcp = deps.mcp(id);
-  const approvals = openApprovals(deps, journal, mcp);
-  const own = deps.createHost(id, () => journal.record(), onNetwork);
-  const host = withMcp(own, mcp);
+  const approvals = openApprovals({ ...deps, logger }, journal, mcp);
+  const record = (): SessionRecord => journal.record();
+  const host = withMcp(deps.createHost({ session: id, record, onNetwork, logger }), mcp);
   const current = toCurrentHost(host, deps.residentDeps.settings);
   const custom = withCheck(deps.custom, current, host);
   const gate: Gate = createGate(
     {
       ...deps.gateDeps,
-      session: id,
-      journal,
+      ...{ session: id, logger, journal },
       ...{ host: routeTools(current, mcp), mcp, custom },
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
       cancelOrphan: (effect) => deps.cancelOrphan(id, effect),
@@ -71,7 +72,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   });
   const resident = createResident({
     session: id,
-    ...{ ...deps.residentDeps, journal },
+    ...{ ...deps.residentDeps, journal, logger },
     asks: toAsks(gate, () => driver.onWaiting()),
     manifest: () => deps.manifest(journal.record()),
     readHistory: (signal) =>
@@ -82,7 +83,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const driver: Driver = startDriver({
     session: id,
     clock,
-    logger: deps.logger,
+    logger,
     inputs: createInputReader(store, id),
     journal,
     gate,
@@ -130,7 +131,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     if (to === undefined) return;
     const reason = to === 'awaiting' ? 'an approval is pending' : 'no approval is pending';
     const changed = draft('session.state', { from: state, to, reason });
-    background(journal.append(changed), 'session.reconcile', deps.logger);
+    background(journal.append(changed), 'session.reconcile', logger);
   }
 
   async function permission(): Promise<Permission> {
@@ -147,7 +148,11 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   return { journal, approvals, host, gate, resident, driver, stateChanged };
 }
 
-function openApprovals(deps: SessionDeps, journal: SessionJournal, mcp: McpSession): Approvals {
+function openApprovals(
+  deps: SessionDeps & { readonly logger: Logger },
+  journal: SessionJournal,
+  mcp: McpSession,
+): Approvals {
   const { store, clock, logger, gateDeps, custom } = deps;
   const { id: session } = journal.record();
   return createApprovals({

@@ -3,13 +3,11 @@
  *  first cause wins. */
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { SessionId } from '../../protocol/ids.ts';
 import { draft, type SessionJournal } from './journal.ts';
 import type { PassedLimit } from './turn-clock.ts';
 import type { Closing, Ending } from './turn-end.ts';
 
 export interface TurnStopDeps {
-  readonly session: SessionId;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly journal: SessionJournal;
@@ -32,7 +30,7 @@ export interface TurnStop {
 const RETRY_MS = 1000;
 
 export function createTurnStop(deps: TurnStopDeps): TurnStop {
-  const { clock, journal, session } = deps;
+  const { clock, journal } = deps;
   let stopping: Closing | undefined;
 
   async function stop(turn: number, ending: Ending, tombstone: Promise<unknown>): Promise<void> {
@@ -58,7 +56,7 @@ export function createTurnStop(deps: TurnStopDeps): TurnStop {
       draft('interrupt.accepted', { source: 'timeout', outcome: 'timeout', reason }, { turn }),
     );
     stop(turn, { outcome: 'timeout', reason }, tombstone).catch((error: unknown) => {
-      deps.logger.error('turn.timeout_failed', { session, error });
+      deps.logger.error('turn.timeout_failed', { error });
       clock.setTimer(RETRY_MS, () => onLimit(turn, passed));
     });
   }

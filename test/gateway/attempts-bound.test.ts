@@ -58,7 +58,7 @@ const toPlan = (attempt: number, own: Partial<AttemptPlan> = {}): AttemptPlan =>
 });
 
 test('as many attempts as may run at once are run; one more is refused by name', async () => {
-  const attempts = createAttempts(realClock, silentLogger);
+  const attempts = createAttempts(realClock);
   const start = (attempt: number) =>
     attempts.run({ session: SESSION, effect: EFFECT, attempt }, toPlan(attempt));
   const running = Array.from({ length: RUNNING_MAX }, (_, index) => start(index + 1));

@@ -1,11 +1,11 @@
 /** A secret from the command line to a header, a file and the provider, through real processes; and
  *  a search for it in everything that is left: state dir, events, environments. */
-import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import { runCli, type Told } from './command-line.ts';
 import { type Bench, createBench } from './harness.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
@@ -50,31 +50,7 @@ format = "k {value}"
   return { place };
 }
 
-interface Told {
-  readonly code: number | null;
-  readonly out: string;
-}
-
-/** The built command line, as a person runs it, with the value on its standard input. */
-async function prx(args: readonly string[], input = ''): Promise<Told> {
-  const config = join(bench.dir, 'config.toml');
-  const child = spawn(process.execPath, [join(bench.dir, 'dist/cli.js'), ...args], {
-    env: {
-      ...{ PATH: process.env['PATH'], HOME: bench.dir },
-      ...{ PRX_CONFIG: config, PRX_STATE_DIR: bench.stateDir },
-    },
-    stdio: ['pipe', 'pipe', 'pipe'],
-  });
-  let out = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on('data', (chunk: Buffer) => {
-      out += chunk.toString();
-    });
-  }
-  child.stdin.end(input);
-  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
-  return { code, out };
-}
+const prx = (args: readonly string[], input = ''): Promise<Told> => runCli(bench, args, input);
 
 test('[command:secret] [promise:no-secret-leaves] a secret goes where it is sent, and nowhere else', async () => {
   const { place } = await startPlaces();

@@ -168,7 +168,7 @@ export const refusalMutations: readonly Mutation[] = [
     id: '11.key-is-dropped',
     line: 'the supervisor drops the key from its environment',
     file: 'supervisor/main.ts',
-    original: '  for (const name of keyNames) Reflect.deleteProperty(process.env, name);\n',
+    original: '  for (const name of names) Reflect.deleteProperty(process.env, name);\n',
     replacement: '',
     finder: byBundles(
       'integration/confinement',

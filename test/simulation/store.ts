@@ -206,6 +206,19 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
             .map(({ event }) => event),
         () => ofEffect(session, effect),
       ),
+    readTurn: (session, { turn, since, until, limit, types }) => {
+      const rows = () =>
+        rowsOf(session)
+          .filter(({ event }) => event.seq > since && event.seq <= until)
+          .filter(({ event }) => event.turn === turn && types.includes(event.type));
+      return read(
+        () =>
+          rows()
+            .slice(0, limit)
+            .map(({ event }) => event),
+        rows,
+      );
+    },
     readSpoolOffset: (session, effect, attempt) =>
       read(
         () =>

@@ -193,6 +193,7 @@ export function createWorld(spec: WorldSpec): World {
     };
     end = finish;
     const runtime = createRuntime({
+      openSessionLog: () => silentLogger,
       clock,
       random,
       logger: spec.logger ?? silentLogger,

@@ -149,6 +149,54 @@ describe('one effect', () => {
     }));
 });
 
+describe('one turn', () => {
+  const types = ['turn.started', 'model.completed', 'approval.resolved', 'turn.completed'];
+  const resolved = event(
+    'approval.resolved',
+    { call_id: effectId('2.1.1'), decision: 'approve', by: 'ann', arguments: { a: 'secret' } },
+    { effect: effectId('2.1.1') },
+  );
+  const withOthers = (read: (store: Store) => Promise<void>) =>
+    withStore(async (store) => {
+      await store.append({ events: [created(), ...turnOf(1), ...turnOf(2)] });
+      await store.append({ events: [resolved, ...turnOf(3)] });
+      await read(store);
+    });
+
+  it('is read by itself and without its content: no message, no arguments', () =>
+    withOthers(async (store) => {
+      const range = { turn: 2, since: 0, until: 1000, limit: 100, types };
+      const events = await store.readTurn(one, range);
+      expect(events.map(({ type }) => type)).toEqual([
+        'turn.started',
+        'model.completed',
+        'turn.completed',
+        'approval.resolved',
+      ]);
+      expect(events.every(({ turn = 2 }) => turn === 2)).toBe(true);
+      expect(JSON.stringify(events)).not.toMatch(/answer 2|secret/);
+    }));
+
+  it('is read in pages, up to the event that is named', () =>
+    withOthers(async (store) => {
+      const page = (since: number, until: number, limit: number) =>
+        store.readTurn(one, { turn: 2, since, until, limit, types });
+      const [first] = await page(0, 1000, 1);
+      const rest = await page(first?.seq ?? 0, 1000, 100);
+      expect([first?.type, ...rest.map(({ type }) => type)]).toEqual([
+        'turn.started',
+        'model.completed',
+        'turn.completed',
+        'approval.resolved',
+      ]);
+      const last = rest[1]?.seq ?? 0;
+      expect((await page(0, last, 100)).at(-1)?.type).toBe('turn.completed');
+      expect(await store.readTurn(two, { turn: 2, since: 0, until: 9, limit: 9, types })).toEqual(
+        [],
+      );
+    }));
+});
+
 describe('the history', () => {
   it('is that of closed turns, from the boundary of the last compaction on', () =>
     withStore(async (store) => {

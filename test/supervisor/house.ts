@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Clock, realClock } from '../../base/clock.ts';
-import { silentLogger } from '../../base/logger.ts';
+import { createLogger, silentLogger } from '../../base/logger.ts';
 import { realRandom } from '../../base/random.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -17,6 +17,7 @@ import { realSpools } from '../../supervisor/effects/spool.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
 import type { Programs } from '../../supervisor/launch.ts';
 import { createRuntime, type Runtime } from '../../supervisor/runtime.ts';
+import { createSessionLogs } from '../../supervisor/session-log.ts';
 import type { Session } from '../../supervisor/sessions/session.ts';
 import type { Probe } from '../../supervisor/settings.ts';
 import { createSupervisor } from '../../supervisor/supervisor.ts';
@@ -34,6 +35,8 @@ export interface HouseSpec {
   readonly probe?: Probe | readonly Probe[];
   readonly stateDir?: string;
   readonly faults?: StoreOptions['faults'];
+  /** Hears each log line; absent: nobody does. */
+  readonly log?: (line: string) => void;
   /** Puts something between the supervisor and its store. */
   readonly wrapStore?: (store: Store) => Store;
 }
@@ -84,7 +87,11 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
   writeFileSync(file, spec.toml ?? '');
   const machine = createMachine({ gateway: answers({}), host: runsEverything(), ...spec.script });
   const faults = spec.faults === undefined ? {} : { faults: spec.faults };
-  const logger = silentLogger;
+  const logger = spec.log ? createLogger('test', 'debug', { write: spec.log }) : silentLogger;
+  const redact = (line: string): string => line;
+  const openSessionLog = spec.log
+    ? createSessionLogs({ stateDir, clock: realClock, logger, redact })
+    : () => silentLogger;
   const opened = await openStore({
     ...{ stateDir, clock: spec.storeClock ?? realClock, logger },
     ...faults,
@@ -97,6 +104,7 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
   const probes = [spec.probe ?? { level: 'bubblewrap' }].flat();
   const lastProbe = probes.at(-1) ?? { level: 'none' };
   const runtime = createRuntime({
+    openSessionLog,
     clock: spec.clock ?? realClock,
     random: realRandom,
     logger,

@@ -22,9 +22,9 @@ const find = (text: string, name: string): Family | undefined =>
   parse(text).find((family) => family.name === name);
 
 const STAMP = '1970-01-01T00:00:00.000Z';
-const event = (type: string, data: unknown): EventEnvelope => {
-  const envelope = { session: 's_0123456789abcdef', seq: 1, epoch: 1, time: STAMP, type, data };
-  return envelope as EventEnvelope;
+const event = (type: string, data: unknown, session = 's_0123456789abcdef'): EventEnvelope => {
+  const envelope = { session, seq: 1, epoch: 1, time: STAMP, type, data };
+  return envelope as unknown as EventEnvelope;
 };
 
 describe('the metrics of a supervisor', () => {
@@ -54,11 +54,29 @@ describe('the metrics of a supervisor', () => {
     expect(find(text, 'prx_journal_lag_seconds')?.metrics).toHaveLength(1);
   });
 
-  test('are those that docs/metrics.md lists, no more and no fewer', async () => {
+  test('are those that docs/observability.md lists, no more and no fewer', async () => {
     const house = await createHouse();
     const names = parse(await house.supervisor.metrics()).map(({ name }) => name);
-    const written = findRows(readText('docs/metrics.md')).map(([name = '']) => findCode(name));
+    const written = findRows(readText('docs/observability.md'))
+      .map(([name = '']) => findCode(name))
+      .filter((name) => name?.startsWith('prx_'));
     expect(written.toSorted()).toEqual(names.toSorted());
+  });
+});
+
+describe('a worker that is killed', () => {
+  test('is a restart with its cause', async () => {
+    const house = await createHouse({
+      toml: '[agent.worker]\nwarm_pool = 0',
+      script: { gateway: answers({ '1.1': () => new Promise(() => undefined) }) },
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    house.machine.live('worker')[0]?.die();
+    await house.until(id, 'worker.restarting');
+    const restarts = find(await house.supervisor.metrics(), 'prx_worker_restarts_total');
+    expect(restarts?.metrics).toContainEqual({ value: '1', labels: { cause: 'crashed' } });
   });
 });
 
@@ -76,6 +94,42 @@ describe('measures', () => {
       ],
       modelFailures: [['{code="PROVIDER_TIMEOUT"}', 1]],
     });
+  });
+
+  test('count restarts by what the worker before died of, each cause from 0 on', () => {
+    const measures = createMeasures({ wallMs: () => 0 });
+    const die = (session: string, cause: string): void =>
+      measures.observe(event('worker.exited', { cause }, session));
+    const restart = (session: string): void =>
+      measures.observe(event('worker.restarting', {}, session));
+    die('s_1', 'memory');
+    die('s_2', 'crashed');
+    restart('s_2');
+    restart('s_1');
+    // Asked for: not why another one is started.
+    die('s_1', 'stopped');
+    restart('s_1');
+    expect(Object.fromEntries(measures.read().workerRestarts)).toEqual({
+      '{cause="crashed"}': 1,
+      '{cause="memory"}': 1,
+      '{cause="timeout"}': 0,
+      '{cause="unresponsive"}': 0,
+      '{cause="protocol"}': 0,
+      '{cause="completed"}': 0,
+      '{cause="start"}': 1,
+    });
+  });
+
+  test('forget the oldest of more than 1000 sessions that died and were not restarted', () => {
+    const measures = createMeasures({ wallMs: () => 0 });
+    for (let at = 0; at <= 1000; at += 1) {
+      measures.observe(event('worker.exited', { cause: 'memory' }, `s_${at}`));
+    }
+    for (const session of ['s_0', 's_1']) {
+      measures.observe(event('worker.restarting', {}, session));
+    }
+    const counts = Object.fromEntries(measures.read().workerRestarts);
+    expect(counts).toMatchObject({ '{cause="start"}': 1, '{cause="memory"}': 1 });
   });
 
   test.each([

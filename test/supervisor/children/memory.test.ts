@@ -28,6 +28,7 @@ function createWatch(readRss: ReadRss, scan?: ScanTrees) {
     kill: (cause: string) => void killed.push(cause),
   } as unknown as Worker; // the watch uses nothing else of it
   const owner: MemoryOwner = {
+    logger: silentLogger,
     worker: () => worker,
     onMemory: (level, { source, bytes }) => void heard.push({ level, source, bytes }),
   };

@@ -67,7 +67,7 @@ function openSecrets({ settings, ...deps }: KeeperDeps, provider: object = {}) {
 function read(deps: KeeperDeps, name = 'KEY', agent = 'default', use: 'header' | 'file' = 'file') {
   const secrets = openSecrets(deps);
   const session = sessionIdSchema.parse('s_0123456789abcdef');
-  const ports = secrets.toHostPorts(session, () => ({ agent }));
+  const ports = secrets.toHostPorts(session, () => ({ agent, turn: 1 }));
   return ports.readSecret({ name, use, purpose: 'a test' });
 }
 
@@ -321,7 +321,7 @@ test('the fingerprints follow the vault, and stay the same object while it does'
   const deps = keeper(given);
   const secrets = openSecrets(deps);
   const session = sessionIdSchema.parse('s_0123456789abcdef');
-  const { fingerprints } = secrets.toHostPorts(session, () => ({ agent: 'default' }));
+  const { fingerprints } = secrets.toHostPorts(session, () => ({ agent: 'default', turn: 1 }));
   expect(fingerprints().prints).toEqual([]);
   set(deps);
   const first = fingerprints();

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { type ErrorCode, PrxError } from '../../../base/errors.ts';
 import { silentLogger } from '../../../base/logger.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
-import type { SessionId } from '../../../protocol/ids.ts';
+
 import type { AppendRequest, Store } from '../../../store/contract.ts';
 import { draft } from '../../../supervisor/sessions/journal.ts';
 import { createObituary } from '../../../supervisor/sessions/obituary.ts';
@@ -109,8 +109,7 @@ describe('what is known of a death', () => {
         return [];
       },
     };
-    const session = 's_0000000000000000' as SessionId;
-    const obituary = createObituary({ session, clock, logger: silentLogger, journal });
+    const obituary = createObituary({ clock, logger: silentLogger, journal });
     return { clock, obituary, written, tries: () => tries };
   }
 
