@@ -20,7 +20,7 @@ export const workerStart: Figure = {
   async run(lab) {
     const programs = findPrograms(lab.program('supervisor'), lab.node);
     const ports = { programs, processes: realProcesses, clock: realClock, env: process.env };
-    const { worker: launcher } = await runProbe(ports);
+    const { worker: launcher } = await runProbe({ ...ports, levels: ['bubblewrap'] });
     const plainSpec = toWorkerSpec(programs, MEMORY_LIMIT_BYTES, undefined);
     const ownSpec = toWorkerSpec(programs, MEMORY_LIMIT_BYTES, launcher);
     const bare: number[] = [];

@@ -166,7 +166,12 @@ export const statusViewSchema = z.object({
   model: z.string(),
   provider: z.string(),
   sandbox: z.object({
+    /** In force; none where tool calls are refused, too. */
     level: z.string(),
+    /** What this machine gives, where that is not what is in force. */
+    offered: z.string().optional(),
+    /** The digest of the policy without a workspace; absent where tool calls are refused. */
+    policy: z.string().optional(),
     reason: z.string().optional(),
     mend: z.string().optional(),
   }),

@@ -7,10 +7,12 @@ import { customToolsSchema } from './custom-tools.ts';
 import { fingerprintsSchema, noFingerprints } from './fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
 import { networkPolicySchema, networkRequestSchema } from './network.ts';
+import { sandboxLevels } from './sandbox-levels.ts';
 
 /** What a session's tools may touch. Empty lists mean: nothing beyond the built-in minimum. */
 export const sandboxPolicySchema = z.object({
-  backend: z.enum(['bubblewrap', 'none']),
+  /** The level at which tools run, neither more nor less. */
+  backend: z.enum(sandboxLevels),
   /** Empty: there is none. */
   workspace: z.string(),
   readOnlyPaths: z.array(z.string()),
@@ -39,7 +41,7 @@ export const sandboxPolicySchema = z.object({
 export type SandboxPolicy = z.infer<typeof sandboxPolicySchema>;
 
 export const sandboxReportSchema = z.object({
-  /** The isolation in force: bubblewrap or none. */
+  /** The isolation in force. */
   level: z.string(),
   uid: z.number(),
   workspaceAccess: z.enum(['write', 'read-only', 'none']),

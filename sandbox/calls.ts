@@ -267,17 +267,17 @@ function runCustom(performance: Performance): Promise<ToolResult> {
   const id = `tool-${effect}`;
   return spec.customTools.run({
     ...{ effect, tool, arguments: args, streamer, signal },
-    limits: toLimits(spec.policy),
+    limits: toLimits(spec),
     artifact: { id, path: join(spec.artifactDir, id) },
     fingerprints: spec.fingerprints(),
   });
 }
 
-function toLimits(policy: SandboxPolicy): ToolLimits {
+function toLimits({ policy, backend }: Pick<CallsSpec, 'policy' | 'backend'>): ToolLimits {
   return {
     timeoutMs: policy.timeoutMs,
     maxOutputBytes: Math.max(policy.maxOutputBytes, OUTPUT_BYTES_MIN),
-    tree: toTreeLimits(policy),
+    tree: toTreeLimits(policy, backend.temporaryFolder),
   };
 }
 
@@ -293,8 +293,8 @@ function findArgumentProblem(tool: ToolName, value: unknown): string | undefined
 
 async function dispatch(tool: ToolName, performance: Performance): Promise<ToolResult> {
   const { spec, params, streamer, signal } = performance;
-  const { backend, clock, policy, fileTools, artifactDir } = spec;
-  const limits = toLimits(policy);
+  const { backend, clock, fileTools, artifactDir } = spec;
+  const limits = toLimits(spec);
   switch (tool) {
     case 'shell': {
       const id = `tool-${params.effect}`;

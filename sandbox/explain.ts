@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { errorTable, toPrxError } from '../base/errors.ts';
 import type { NetworkPolicy } from '../protocol/network.ts';
 import { toPolicyDigest } from '../protocol/policy-digest.ts';
+import { isConfining } from '../protocol/sandbox-levels.ts';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import {
   HOME_BYTES,
@@ -12,16 +13,17 @@ import {
   SHM_BYTES,
   type View,
 } from './launch/arguments.ts';
-import type { Backend } from './launch/backend.ts';
+import type { Backend, Level } from './launch/backend.ts';
 import { toFilter } from './launch/seccomp.ts';
 import { absentCalls, inspectedCalls, refusedCalls, unseenMemoryCalls } from './launch/syscalls.ts';
-import { type Order, orderSchema, toOrderedPolicy } from './order.ts';
+import { type Order, type OrderPorts, orderSchema, toOrderedPolicy } from './order.ts';
 
 export interface ExplainPorts {
   /** The order, JSON. */
   readonly text: string;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly createBackend: (policy: SandboxPolicy) => Promise<Backend>;
+  readonly probe: OrderPorts['probe'];
 }
 
 interface MountLine {
@@ -68,9 +70,10 @@ async function explain(order: Order, ports: ExplainPorts) {
     machine: surveyMachine(),
   };
   try {
-    const policy = toOrderedPolicy(order, ports.env);
+    const policy = await toOrderedPolicy(order, ports);
     const backend = await ports.createBackend(policy);
-    const explanation = describe(backend, common, policy.network.allowedDomains);
+    const own = { ...common, policy: toPolicyDigest(policy) };
+    const explanation = describe(backend, own, policy.network.allowedDomains);
     await backend.close();
     return { explanation, exit: 0 };
   } catch (error) {
@@ -91,23 +94,30 @@ function describe(backend: Backend, common: Common, domains: readonly string[]):
   return {
     ...common,
     level: backend.level,
-    ...(isNone
-      ? {
-          reason: 'security.sandbox.backend or --level says none: no isolation',
-          mend: 'backend = "auto"',
-        }
-      : {}),
+    ...(backend.level === 'bubblewrap' ? {} : toShortfall(backend.level)),
     uid: backend.uid,
     workspace: backend.workspace,
     workspace_access: backend.workspaceAccess,
     notice: backend.notice,
-    network: isNone ? 'full' : view.network,
+    network: backend.network,
     ...(view?.network === 'allowlist' ? { allowed_domains: domains } : {}),
     mounts: isNone ? [] : toMounts(view),
     environment: isNone ? [] : Object.keys(view.env).sort(),
     memory_kept_by: backend.memoryKeeper,
-    seccomp: isNone ? undefined : countCalls(),
+    seccomp: isConfining(backend.level) ? countCalls() : undefined,
   };
+}
+
+const shortfalls: Readonly<Record<Exclude<Level, 'bubblewrap'>, string>> = {
+  unshare:
+    'bubblewrap is not asked for, or not to be had: the same mounts and filter, by our builder',
+  landlock: 'no mounts of its own: what it may not open is there to be seen; see docs/sandbox.md',
+  'limits-only': 'no isolation: limits, and nobody is left behind',
+  none: 'security.sandbox.backend or --level says none: no isolation',
+};
+
+function toShortfall(level: Exclude<Level, 'bubblewrap'>) {
+  return { reason: shortfalls[level], mend: 'level bubblewrap: backend = "auto", see doctor' };
 }
 
 function toMounts(view: View): MountLine[] {

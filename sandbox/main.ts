@@ -1,15 +1,18 @@
 /** The sandbox host's process: one per session that uses tools. Standard input and output are the
  *  protocol; logs go to standard error. `--probe` prints what this machine can give and ends. */
+import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { realClock } from '../base/clock.ts';
 import { createLogger, silentLogger } from '../base/logger.ts';
 import { listenOwnerSocket } from '../base/owner-socket.ts';
 import { OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { findRunDir } from '../protocol/orphan-methods.ts';
+import { type OfferedLevel, offeredLevels } from '../protocol/sandbox-levels.ts';
 import { createBackend } from './launch/create-backend.ts';
 import { PARKED_COUNT } from './launch/one-shot.ts';
-import { probe, probePolicy } from './launch/probe.ts';
+import { type ProbePorts, probe } from './launch/probe.ts';
 import { findHtmlProgram } from './launch/runtime-files.ts';
 import { findProgram, surveySystem } from './launch/survey.ts';
 import { toWorkerLaunch, type WorkerLaunch } from './launch/worker-launch.ts';
@@ -24,12 +27,34 @@ function ownerMark(): string | undefined {
 }
 
 async function runProbe(): Promise<void> {
-  const own = { policy: probePolicy, scratchDir: '', parkedCount: 0, isSingle: false };
-  const options = { ...own, callers: noCallers, logger: silentLogger, owner: ownerMark() };
-  const result = await probe(() => createBackend(options), process.getuid?.() ?? 0);
+  const result = await findFirst(readLevels());
   const worker = result.level === 'bubblewrap' ? findWorkerLaunch() : undefined;
   const answer = worker === undefined ? result : { ...result, worker };
   process.stdout.write(`${JSON.stringify(answer)}\n`, () => process.exit(0));
+}
+
+/** `--levels A,B`: these, strongest first; absent: all. */
+function readLevels(): readonly OfferedLevel[] {
+  const at = process.argv.indexOf('--levels');
+  if (at < 0) return offeredLevels;
+  const named = (process.argv[at + 1] ?? '').split(',');
+  return offeredLevels.filter((level) => named.includes(level));
+}
+
+const findFirst = (levels: readonly OfferedLevel[]) => probe(levels, createProbePorts());
+
+function createProbePorts(): ProbePorts {
+  const mark = realRandom.hex(8);
+  // Made by who needs it, and gone with what is below.
+  const scratchDir = join(tmpdir(), `prx-probe-${mark}`);
+  const own = { scratchDir, parkedCount: 0, isSingle: false, callers: noCallers };
+  const options = { ...own, logger: silentLogger, owner: ownerMark() };
+  return {
+    create: async (policy) => await createBackend({ ...options, policy }),
+    uid: process.getuid?.() ?? 0,
+    mark,
+    clean: () => rmSync(scratchDir, { recursive: true, force: true }),
+  };
 }
 
 /** `--worker PATH…`: also says how to start a worker that reads just these. */
@@ -53,6 +78,7 @@ async function runExplanation(): Promise<void> {
   const { text, exit } = await explainOrdered({
     text: process.argv[3] ?? '',
     env: process.env,
+    probe: findFirst,
     createBackend: (policy) =>
       createBackend({
         ...{ policy, scratchDir: tmpdir(), parkedCount: 0, isSingle: false },
@@ -70,6 +96,7 @@ async function runOrder(): Promise<void> {
     env: process.env,
     clock: realClock,
     random: realRandom,
+    probe: findFirst,
     createBackend: (policy, scratchDir, callers = noCallers) =>
       createBackend({
         ...{ policy, scratchDir, parkedCount: 0, isSingle: true },

@@ -10,8 +10,16 @@ import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import { toToolEffectId } from '../protocol/ids.ts';
+import {
+  hasOwnRoot,
+  type OfferedLevel,
+  offeredLevels,
+  type SandboxLevel,
+  sandboxLevels,
+} from '../protocol/sandbox-levels.ts';
 import { type SandboxPolicy, sandboxPolicySchema } from '../protocol/sandbox-methods.ts';
 import type { Backend } from './launch/backend.ts';
+import type { ProbeResult } from './launch/probe.ts';
 import { createWorkspaceGuard } from './launch/workspace-guard.ts';
 import type { Callers } from './network/callers.ts';
 import type { SessionNetwork } from './network/session-network.ts';
@@ -24,8 +32,9 @@ export const orderSchema = z.object({
   command: z.array(z.string()),
   raw: z.boolean(),
   json: z.boolean(),
-  level: z.enum(['bubblewrap', 'none']).optional(),
-  minimum: z.enum(['bubblewrap', 'none']).optional(),
+  /** Accepted, strongest first; empty: what `policy` asks for is below the minimum. */
+  levels: z.array(z.enum(sandboxLevels)),
+  minimum: z.enum(sandboxLevels).optional(),
 });
 export type Order = z.infer<typeof orderSchema>;
 
@@ -41,6 +50,8 @@ export interface OrderPorts {
     /** Absent: nothing answers inside. */
     callers?: Callers,
   ) => Promise<Backend>;
+  /** The first of these levels that this machine gives. */
+  readonly probe: (levels: readonly OfferedLevel[]) => Promise<ProbeResult>;
   readonly onSignal: (listener: () => void) => void;
   readonly streams: Readonly<Record<StreamName, Writable>>;
 }
@@ -48,17 +59,22 @@ export interface OrderPorts {
 /** The one call there is. */
 const CALL = toToolEffectId(1, 1, 1);
 
-/** The policy at the asked level, with the values of the allowed variables. Throws
- *  SANDBOX_UNAVAILABLE when that is weaker than the configuration demands. */
-export function toOrderedPolicy(order: Order, env: OrderPorts['env']): SandboxPolicy {
-  const { policy, level, minimum } = order;
-  const backend = level ?? policy.backend;
-  if (backend === 'none' && minimum === 'bubblewrap') {
-    const message = 'level none is weaker than security.sandbox.minimum_level = "bubblewrap"';
-    throw new PrxError('SANDBOX_UNAVAILABLE', `${message}; nothing ran`);
+/** The policy at the strongest accepted level that can be had, with the values of the allowed
+ *  variables. The machine is asked only where there is a choice. Throws SANDBOX_UNAVAILABLE when
+ *  there is none, or it is weaker than the configuration demands. */
+export async function toOrderedPolicy(
+  order: Order,
+  { env, probe }: Pick<OrderPorts, 'env' | 'probe'>,
+): Promise<SandboxPolicy> {
+  const { policy, levels, minimum } = order;
+  const [strongest] = levels;
+  if (strongest === undefined) {
+    const message = `level ${policy.backend} is weaker than security.sandbox.minimum_level`;
+    throw new PrxError('SANDBOX_UNAVAILABLE', `${message} = "${minimum}"; nothing ran`);
   }
-  if (backend === 'none' && policy.network.mode === 'allowlist') {
-    const message = 'level none cannot keep to security.sandbox.network = "allowlist"';
+  const backend = levels.length === 1 ? strongest : await findLevel(levels, probe);
+  if (policy.network.mode === 'allowlist' && !hasOwnRoot(backend)) {
+    const message = `level ${backend} cannot keep to security.sandbox.network = "allowlist"`;
     throw new PrxError('SANDBOX_UNAVAILABLE', `${message}; nothing ran`);
   }
   const values = policy.envAllowlist.flatMap((name) => {
@@ -66,6 +82,18 @@ export function toOrderedPolicy(order: Order, env: OrderPorts['env']): SandboxPo
     return value === undefined ? [] : [[name, value] as const];
   });
   return { ...policy, backend, env: Object.fromEntries(values) };
+}
+
+async function findLevel(
+  levels: readonly SandboxLevel[],
+  probe: OrderPorts['probe'],
+): Promise<SandboxLevel> {
+  const { level, reason, mend } = await probe(
+    offeredLevels.filter((each) => levels.includes(each)),
+  );
+  if (level !== 'none') return level;
+  const message = `no sandbox: ${reason}; mend: ${mend}`;
+  throw new PrxError('SANDBOX_UNAVAILABLE', message, { data: { reason, mend } });
 }
 
 export async function runOrdered(spec: OrderPorts): Promise<number> {
@@ -81,7 +109,7 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
   let network: SessionNetwork | undefined;
   try {
     const order = orderSchema.parse(JSON.parse(spec.text));
-    const policy = toOrderedPolicy(order, spec.env);
+    const policy = await toOrderedPolicy(order, spec);
     network = await openNetwork(policy, clock);
     backend = await spec.createBackend(policy, scratchDir, network?.callers);
     if (backend.notice !== undefined) await write('stderr', `prx-supervisor: ${backend.notice}\n`);

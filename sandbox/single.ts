@@ -3,12 +3,12 @@
 import type { Clock } from '../base/clock.ts';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import type { Backend, CommandUse } from './launch/backend.ts';
+import { quote } from './launch/quote.ts';
 import type { WorkspaceGuard } from './launch/workspace-guard.ts';
 import { type Ending, toEnding, toWithheldSentence } from './outcome.ts';
 import { toPrintable } from './printable.ts';
 import { runScript, type StopCause } from './script.ts';
 import type { StreamName } from './streamer.ts';
-import { quote } from './tools/search.ts';
 import { FLOOD_FACTOR } from './tools/shell.ts';
 import { toTreeLimits } from './watch.ts';
 
@@ -51,7 +51,7 @@ export async function runSingle(spec: SingleSpec): Promise<number> {
   }
 
   const guard = spec.guard.watch();
-  const bounds = { timeoutMs, limits: toTreeLimits(policy), guard };
+  const bounds = { timeoutMs, limits: toTreeLimits(policy, backend.temporaryFolder), guard };
   const end = await runScript({ backend, clock, script, use, ...bounds, signal, onOutput });
   guard?.close();
   const withheld = [...(end.withheld ?? []), ...(await spec.guard.scan())];

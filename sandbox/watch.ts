@@ -48,13 +48,17 @@ const GROWTH_BYTES_PER_MS = 8e6;
 /** The kernel stamps files by a clock that may be a tick behind. */
 const STAMP_SLACK_MS = 10;
 
-export function toTreeLimits(policy: SandboxPolicy): TreeLimits {
+/** @param temporary  a folder on the disk, beside what the policy names. */
+export function toTreeLimits(policy: SandboxPolicy, temporary: string | undefined): TreeLimits {
   return {
     memoryBytes: policy.memoryLimitBytes,
     cpuMs: policy.cpuMs,
     diskBytes: policy.diskBytes,
     files: policy.filesMax,
-    roots: [policy.workspace, ...policy.writablePaths],
+    roots: [
+      ...[policy.workspace, ...policy.writablePaths],
+      ...(temporary === undefined ? [] : [temporary]),
+    ],
   };
 }
 

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { parseHostPattern } from '../base/hostnames.ts';
 import { MCP_SERVER_NAME } from '../protocol/mcp-names.ts';
 import { networkModes } from '../protocol/network.ts';
+import { sandboxLevels } from '../protocol/sandbox-levels.ts';
 import { scopeSchema } from '../protocol/tokens.ts';
 import { findPatternProblem } from './effects/policy/pattern.ts';
 
@@ -141,8 +142,8 @@ const domainPattern = z
   );
 
 const sandbox = z.strictObject({
-  backend: z.enum(['auto', 'bubblewrap', 'none']).default('auto'),
-  minimum_level: z.enum(['bubblewrap', 'none']).optional(),
+  backend: z.enum(['auto', ...sandboxLevels]).default('auto'),
+  minimum_level: z.enum(sandboxLevels).optional(),
   network: z.enum(networkModes).default('none'),
   allowed_domains: z.array(domainPattern).max(1000).default([]),
   allowed_methods: z.array(z.string().regex(/^[A-Z]{1,20}$/, 'as in HTTP: GET')).default([]),

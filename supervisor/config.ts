@@ -11,6 +11,7 @@ import { findNearest } from '../base/nearest.ts';
 import { isCustomToolName } from '../protocol/custom-names.ts';
 import type { ProviderSettings } from '../protocol/gateway-methods.ts';
 import { toMcpPrefix } from '../protocol/mcp-names.ts';
+import { hasOwnRoot } from '../protocol/sandbox-levels.ts';
 import { isToolName, toolTable } from '../protocol/tools.ts';
 import { configSchema, type RawConfig } from './config-schema.ts';
 import type { WebhookSettings } from './effects/approval-webhook.ts';
@@ -295,9 +296,9 @@ function isCustomEntry(raw: RawConfig, name: string): boolean {
 /** A list that nothing enforces would be a lie. */
 function checkNetwork(file: string | undefined, raw: RawConfig): void {
   const { backend, network } = raw.security.sandbox;
-  if (backend !== 'none' || network !== 'allowlist') return;
+  if (network !== 'allowlist' || backend === 'auto' || hasOwnRoot(backend)) return;
   const key = 'security.sandbox.network';
-  const message = `${file ?? 'config'}: ${key} = "allowlist" needs a sandbox, and backend is "none", where tools have the machine's network. Set backend = "auto", or network = "full".`;
+  const message = `${file ?? 'config'}: ${key} = "allowlist" needs a sandbox with a network of its own, and backend is "${backend}", which has none. Set backend = "auto", or another network.`;
   throw new PrxError('CONFIG_INVALID', message, { data: { file, key } });
 }
 

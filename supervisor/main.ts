@@ -1,6 +1,7 @@
 /** The supervisor's process: reads its one argument (JSON, from the CLI), composes the rooms, says
  *  when it is ready, and ends at SIGTERM or SIGINT. Whatever happens here, what is in the journal
  *  stands: the next start goes on from there. */
+
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
@@ -13,6 +14,7 @@ import { createLogger, type Logger } from '../base/logger.ts';
 import { realMarks } from '../base/marked-processes.ts';
 import { type ProcessPort, realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
+import { type OfferedLevel, toAskedLevels } from '../protocol/sandbox-levels.ts';
 import { openStore } from '../store/index.ts';
 import { announce } from './announce.ts';
 import { ensureToken } from './api-token.ts';
@@ -170,9 +172,10 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     ...(programs.isSource ? {} : { threadFiles: programs.threads }),
   });
   const processes = toMarked(config.stateDir);
-  const ask = () => runProbe({ programs, processes, clock: realClock, env });
+  const ask = (levels: readonly OfferedLevel[]) =>
+    runProbe({ programs, processes, clock: realClock, env, levels });
   // It takes as long as all the rest together, so it starts now; it changes nothing.
-  let first: Promise<Probe> | undefined = ask();
+  let first: Promise<Probe> | undefined = ask(toAskedLevels(config.raw.security.sandbox.backend));
   const store = await opening;
   const runtime: Runtime = createRuntime({
     clock: realClock,
@@ -192,8 +195,8 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     env,
     programs,
     version,
-    probe() {
-      const answer = first ?? ask();
+    probe(levels) {
+      const answer = first ?? ask(levels);
       first = undefined;
       return answer;
     },

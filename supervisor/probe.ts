@@ -9,6 +9,7 @@ import type { Clock } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ProcessPort } from '../base/process.ts';
+import type { OfferedLevel } from '../protocol/sandbox-levels.ts';
 import type { Environment } from './config.ts';
 import { type Programs, toHostSpec } from './launch.ts';
 import type { Probe } from './settings.ts';
@@ -32,16 +33,21 @@ export interface ProbePorts {
   readonly processes: Pick<ProcessPort, 'start'>;
   readonly clock: Clock;
   readonly env: Environment;
+  /** Which levels to try, strongest first. */
+  readonly levels: readonly OfferedLevel[];
 }
 
 /** Asks once. Never rejects. */
 export async function runProbe(ports: ProbePorts): Promise<Probe> {
-  const { programs, processes, clock, env } = ports;
+  const { programs, processes, clock, env, levels } = ports;
   try {
     const spec = toHostSpec(programs, env).process;
     const running = await processes.start({
       ...spec,
-      args: [...spec.args, '--probe', '--worker', programs.node, ...programs.workerReadable],
+      args: [
+        ...[...spec.args, '--probe', '--levels', levels.join(',')],
+        ...['--worker', programs.node, ...programs.workerReadable],
+      ],
     });
     running.stdin.end();
     running.stderr.resume();
@@ -80,8 +86,9 @@ export interface SandboxProbe {
   known(): Probe;
   /** The first answer; a refusal that came soon is asked about once more. */
   start(): Promise<Probe>;
-  /** A tool is needed: where there was no sandbox, asks again, but not sooner than the back-off
-   *  lets it. Whoever comes meanwhile waits for the same answer, until its signal aborts. */
+  /** A tool is needed: where the last answer is not enough, asks again, but not sooner than the
+   *  back-off lets it. Whoever comes meanwhile waits for the same answer, until its signal
+   *  aborts. */
   again(signal: AbortSignal): Promise<void>;
 }
 
@@ -90,6 +97,8 @@ export interface SandboxProbeDeps {
   readonly logger: Logger;
   /** Never rejects. */
   readonly ask: () => Promise<Probe>;
+  /** Whether tools may run with what this answer says. */
+  readonly isEnough: (probe: Probe) => boolean;
   /** Hears when there is another level than `from`. */
   readonly onChanged: (from: Probe, to: Probe) => void;
 }
@@ -122,13 +131,13 @@ export function createSandboxProbe(deps: SandboxProbeDeps): SandboxProbe {
     async start() {
       const startMs = clock.nowMs();
       known = await deps.ask();
-      if (known.level === 'none' && clock.nowMs() - startMs <= PROBE_AGAIN_MS) {
+      if (!deps.isEnough(known) && clock.nowMs() - startMs <= PROBE_AGAIN_MS) {
         known = await deps.ask();
       }
       return known;
     },
     async again(signal) {
-      if (known.level !== 'none') return;
+      if (deps.isEnough(known)) return;
       if (asking === undefined && clock.nowMs() < notBeforeMs) return;
       asking ??= ask().finally(() => {
         asking = undefined;

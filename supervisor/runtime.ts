@@ -10,6 +10,7 @@ import type { Random } from '../base/random.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
 import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
+import type { OfferedLevel } from '../protocol/sandbox-levels.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import type { SessionRecord, Store } from '../store/contract.ts';
 import { announce } from './announce.ts';
@@ -31,9 +32,9 @@ import { createMcpPool, type McpPool } from './mcp/pool.ts';
 import { createModelChoice } from './model-choice.ts';
 import { createObservation } from './observation.ts';
 import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
-import { createSandboxProbe } from './probe.ts';
 import { toProcessViews } from './process-views.ts';
 import { type ConfigChanges, compareValues } from './reload.ts';
+import { createSandboxParts } from './sandbox-parts.ts';
 import { createSecrets } from './secrets/secrets.ts';
 import type { OpenSessionLog } from './session-log.ts';
 import { type Admission, createAdmission } from './sessions/admission.ts';
@@ -43,14 +44,11 @@ import type { SessionDeps } from './sessions/session-deps.ts';
 import {
   agentOf,
   createToolSpecs,
-  isSandboxed,
   type Probe,
   toBudget,
   toEffectLimitMs,
   toManifest,
   toRestartPolicy,
-  toSandboxPolicy,
-  toStanding,
   toToolLimits,
 } from './settings.ts';
 import { toHealthReasons } from './views.ts';
@@ -72,7 +70,7 @@ export interface RuntimeOptions {
   readonly env: Environment;
   readonly programs: Programs;
   readonly version: string;
-  readonly probe: () => Promise<Probe>;
+  readonly probe: (levels: readonly OfferedLevel[]) => Promise<Probe>;
   readonly onReloaded: (config: Config) => void;
   readonly onStopped: () => void;
   readonly openSessionLog: OpenSessionLog;
@@ -123,7 +121,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   let [stopping, listenUrl]: [Promise<void>?, string?] = [];
   const observation = createObservation({ ...options, config: () => config });
   const bus = createBus(config.raw.agent.stream_buffer_size, observation.observe);
-  const sandbox = createSandboxProbe({ ...options, ask: options.probe, onChanged: changeSandbox });
+  const own = { config: () => config, onChanged: changeSandbox };
+  const sandbox = createSandboxParts({ ...options, ...own });
   const custody = createCustody(options, config.stateDir, (kind) => toEffectLimitMs(config, kind));
   const heartbeatMs = (): number => config.raw.agent.worker.heartbeat_interval_secs * 1000;
   const child = { ...custody.ports, clock, logger, random: options.random, heartbeatMs, cgroups };
@@ -152,20 +151,21 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       ...{ env, config: () => config, fingerprints: secrets.fingerprints },
       spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
       artifactsDir: join(config.stateDir, 'artifacts'),
-      level: () => toStanding(config, sandbox.known()).level,
+      level: () => sandbox.standing().level,
+      startLevel: sandbox.startLevel,
       turnOf: (session) => directory.find(session)?.record().turn ?? 0,
       onChanged: (data) => tell(options, bus, { type: 'mcp.changed', data }),
     });
     const custom = createCustomTools({
       ...{ clock, logger, processes: custody.ports.processes, config: () => config },
       spec: toHostSpec(programs, env),
-      standing: () => toStanding(config, sandbox.known()),
+      standing: sandbox.standing,
+      startLevel: sandbox.startLevel,
     });
     return { mcp, custom };
   }
 
   function createSessionDeps(): SessionDeps {
-    const places = { installation: programs.root, env };
     const specs = createToolSpecs();
     return {
       store,
@@ -180,7 +180,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         spools: options.spools,
         gateway,
         ...policy.settings,
-        findSandbox: (signal) => (isSandboxed(config) ? sandbox.again(signal) : Promise.resolve()),
+        findSandbox: sandbox.find,
         parallelToolCalls: () => config.raw.agent.loop.parallel_tool_calls,
         toolLimits: () => toToolLimits(config),
       },
@@ -199,7 +199,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
           ...{ session, ...own },
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
-          policy: () => custom.show(toSandboxPolicy(config, record(), places), record().agent),
+          policy: () => custom.show(sandbox.policyOf(record()), record().agent),
           artifactDir: join(config.stateDir, 'artifacts', session),
         }),
       mcp: mcp.session,
@@ -253,8 +253,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     const sessions = await store.countSessions();
     const { degraded } = store.health();
     const reasons = toHealthReasons(store.health());
-    const { reason, mend } = sandbox.known();
-    const { level } = toStanding(config, sandbox.known());
     const { held, waiting } = admission.counts();
     const isStopping = stopping !== undefined;
     return {
@@ -271,11 +269,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       epoch: store.epoch,
       model: models.shown(undefined),
       provider: `${config.provider.kind}: ${config.providerSource}`,
-      sandbox: {
-        level,
-        ...(reason === undefined ? {} : { reason }),
-        ...(mend === undefined ? {} : { mend }),
-      },
+      sandbox: sandbox.view(),
       ...mcp.status(),
       ...custom.status(),
       worker_confinement: [...workers.confinement()],
@@ -380,8 +374,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       const gatewayStarted = gateway.start().catch((error: unknown) => {
         logger.error('gateway.start_failed', { error: toPrxError(error) });
       });
-      const [{ level }] = await Promise.all([sandbox.start(), gatewayStarted]);
+      await Promise.all([sandbox.start(), gatewayStarted]);
       await Promise.all([models.discover(), readCustomTools()]);
+      const { level } = sandbox.standing();
       const data = { pid: process.pid, version: options.version, epoch: store.epoch, level };
       await announce(options, { type: 'supervisor.started', data });
       const damaged = new Set<string>(store.health().damaged.map(({ session }) => session));

@@ -2,6 +2,7 @@
  *  workspace would have, and the process that carries it out. */
 import { z } from 'zod';
 import { errorTable, toPrxError } from '../base/errors.ts';
+import { sandboxLevels, toAcceptedLevels } from '../protocol/sandbox-levels.ts';
 import { type Environment, loadConfig } from './config.ts';
 import { type Programs, toHostSpec } from './launch.ts';
 import { checkWorkspace, listHomes } from './sessions/workspace.ts';
@@ -11,7 +12,7 @@ const optionsSchema = z.strictObject({
   action: z.enum(['run', 'explain']),
   workspace: z.string(),
   /** Not weaker than `minimum_level`; absent: as configured. */
-  level: z.enum(['bubblewrap', 'none']).optional(),
+  level: z.enum(sandboxLevels).optional(),
   command: z.array(z.string()).max(4096).default([]),
   /** Bytes as they come, instead of text with what steers a terminal written out. */
   raw: z.boolean().default(false),
@@ -42,11 +43,16 @@ export function planSandboxMode(
       roots: config.raw.security.sandbox.workspace_roots,
       homes: listHomes(),
     });
-    const policy = toPolicyAt(config, workspace, { installation: programs.root, env });
-    const { process: host } = toHostSpec(programs, env);
+    const { backend, minimum_level: minimum } = config.raw.security.sandbox;
     const { action, command, raw, json, level } = options;
-    const minimum = config.raw.security.sandbox.minimum_level;
-    const order = { policy: { ...policy, env: {} }, command, raw, json, level, minimum };
+    const asked = level ?? backend;
+    // The process that carries it out finds out which of them can be had.
+    const levels = toAcceptedLevels(asked, minimum);
+    const strongest = asked === 'auto' ? 'bubblewrap' : asked;
+    const places = { installation: programs.root, env, level: strongest };
+    const policy = toPolicyAt(config, workspace, places);
+    const { process: host } = toHostSpec(programs, env);
+    const order = { policy: { ...policy, env: {} }, command, raw, json, levels, minimum };
     return {
       command: host.command,
       args: [...host.args, `--${action}`, JSON.stringify(order)],

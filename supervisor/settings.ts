@@ -1,5 +1,13 @@
 /** From the compiled configuration to what each room is told. Pure. */
 import { homedir } from 'node:os';
+import { toPolicyDigest } from '../protocol/policy-digest.ts';
+import type { StatusView } from '../protocol/resources.ts';
+import {
+  hasOwnRoot,
+  isOfferedLevel,
+  type SandboxLevel,
+  toAcceptedLevels,
+} from '../protocol/sandbox-levels.ts';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import { type ToolSpec, toolTable, toToolSpec } from '../protocol/tools.ts';
 import type { AgentManifest } from '../protocol/worker-methods.ts';
@@ -99,21 +107,60 @@ export function isSandboxed({ raw }: Config): boolean {
  *  sandbox, tools run only where the config says backend = "none". */
 export function toStanding(config: Config, probe: Probe): SandboxStanding {
   const { backend, minimum_level: minimum, network } = config.raw.security.sandbox;
-  if (backend === 'none') {
-    const refusal =
-      minimum === 'bubblewrap'
-        ? 'tool calls are refused: security.sandbox.minimum_level is "bubblewrap", but backend is "none"'
-        : undefined;
-    return { level: 'none', network, refusal };
+  const accepted = toAcceptedLevels(backend, minimum);
+  const refuse = (why: string): SandboxStanding => {
+    return { level: 'none', network, refusal: `tool calls are refused: ${why}` };
+  };
+  if (accepted.length === 0) {
+    return refuse(`security.sandbox.minimum_level is "${minimum}", but backend is "${backend}"`);
   }
-  if (probe.level === 'bubblewrap') return { level: 'bubblewrap', network, refusal: undefined };
-  const why = probe.reason ?? 'bubblewrap does not work here';
-  const mend = probe.mend ?? 'run prx-supervisor doctor';
-  const refusal = `tool calls are refused: no sandbox (${why}). Mend: ${mend}. Or write security.sandbox.backend = "none" to run tools without isolation.`;
-  return { level: 'none', network, refusal };
+  const offered = backend === 'none' ? 'none' : probe.level;
+  const level = accepted.find((each) => each === offered);
+  if (level === undefined) return refuse(toShortfall(probe, accepted));
+  if (network === 'allowlist' && !hasOwnRoot(level)) {
+    return refuse(`level ${level} cannot keep to security.sandbox.network = "allowlist"`);
+  }
+  return { level, network, refusal: undefined };
+}
+
+/** What is missing, and both ways out: to mend the machine, or to ask for less. */
+function toShortfall(probe: Probe, accepted: readonly SandboxLevel[]): string {
+  const why = probe.reason ?? `${accepted[0]} does not work here`;
+  const mend = `Mend: ${probe.mend ?? 'run prx-supervisor doctor'}.`;
+  if (!isOfferedLevel(probe.level)) {
+    return `no sandbox (${why}). ${mend} Or write security.sandbox.backend = "none" to run tools without isolation.`;
+  }
+  return `this machine offers no more than level ${probe.level} (${why}), and less than ${accepted.at(-1)} is not accepted. ${mend} Or write security.sandbox.minimum_level = "${probe.level}" to accept it (docs/sandbox.md says what it holds).`;
+}
+
+/** At which level what runs is started; where tools are refused, the strongest, so that whatever
+ *  is started all the same fails instead of running unconfined. */
+export function toStartLevel(config: Config, probe: Probe): SandboxLevel {
+  const { level, refusal } = toStanding(config, probe);
+  return refusal === undefined ? level : 'bubblewrap';
+}
+
+/** What `status` says of it. */
+export function toSandboxView(
+  config: Config,
+  probe: Probe,
+  places: Omit<PolicyPlaces, 'level'>,
+): StatusView['sandbox'] {
+  const { level, refusal } = toStanding(config, probe);
+  const { reason, mend } = probe;
+  const isAsked = config.raw.security.sandbox.backend !== 'none';
+  const policy = toPolicyAt(config, '', { ...places, level: toStartLevel(config, probe) });
+  return {
+    level,
+    ...(isAsked && probe.level !== level ? { offered: probe.level } : {}),
+    ...(refusal === undefined ? { policy: toPolicyDigest(policy) } : {}),
+    ...(reason === undefined ? {} : { reason }),
+    ...(mend === undefined ? {} : { mend }),
+  };
 }
 
 export interface PolicyPlaces {
+  readonly level: SandboxLevel;
   readonly installation: string;
   readonly env: Environment;
 }
@@ -137,7 +184,7 @@ export function toPolicyAt(config: Config, workspace: string, places: PolicyPlac
   const configFile = config.file === undefined ? [] : [config.file];
   const { key_file: keyFile } = config.raw.secrets;
   return {
-    backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
+    backend: places.level,
     workspace,
     readOnlyPaths: sandbox.read_only_paths,
     writablePaths: sandbox.writable_paths,

@@ -1,6 +1,7 @@
 /** What the model reads of a tool call: one text, a pure function of the outcome. Status first
  *  (when it is not plain success), then the output, then what must be known about it. */
 import type { ToolOutcome, ToolStatus } from '../protocol/content.ts';
+import { isConfining } from '../protocol/sandbox-levels.ts';
 
 const statusSentence: Readonly<Record<ToolStatus, string>> = {
   ok: '',
@@ -38,7 +39,9 @@ export function formatToolResult(outcome: ToolOutcome): string {
     lines.push('[output cut]');
   }
   if (outcome.notice !== undefined) lines.push(`[notice: ${outcome.notice}]`);
-  if (outcome.level === 'none') lines.push('[isolation: none]');
+  if (outcome.level !== undefined && !isConfining(outcome.level)) {
+    lines.push(`[isolation: ${outcome.level}]`);
+  }
   return lines.filter((line) => line !== '').join('\n');
 }
 

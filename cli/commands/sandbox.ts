@@ -2,11 +2,11 @@
  *  sandbox is. This process becomes the sandbox program, so that a signal or a kill reaches it. */
 import { resolve } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
+import { sandboxLevels } from '../../protocol/sandbox-levels.ts';
 import { defineCommand } from '../command.ts';
 import { becomeOwnProgram } from '../own-programs.ts';
 
 const ACTIONS = ['run', 'explain'] as const;
-const LEVELS = ['bubblewrap', 'none'] as const;
 
 export const command = defineCommand({
   build: (yargs) =>
@@ -23,7 +23,7 @@ export const command = defineCommand({
         describe: 'The folder it may write to; default: the current one',
       })
       .option('level', {
-        choices: LEVELS,
+        choices: sandboxLevels,
         requiresArg: true,
         describe: 'This isolation and no weaker; default: as configured',
       })

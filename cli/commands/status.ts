@@ -39,6 +39,8 @@ export function renderStatus(
     ['config', status.config_file ?? 'none: built-in defaults'],
     ['model', `${status.model}, provider ${status.provider}`],
     ['sandbox', [sandbox.level, sandbox.reason].filter((part) => part !== undefined).join(': ')],
+    ...(sandbox.offered === undefined ? [] : [['offered', sandbox.offered] as [string, string]]),
+    ...(sandbox.policy === undefined ? [] : [['policy', sandbox.policy] as [string, string]]),
     ...(sandbox.mend === undefined ? [] : [['mend', sandbox.mend] as [string, string]]),
     ...(status.mcp ?? []).map(
       (each) => [`mcp ${each.server}`, describeServer(each)] as [string, string],

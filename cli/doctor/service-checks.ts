@@ -3,6 +3,7 @@
 import { basename } from 'node:path';
 import { toPrxError } from '../../base/errors.ts';
 import type { StatusView } from '../../protocol/resources.ts';
+import { isConfining } from '../../protocol/sandbox-levels.ts';
 import type { Environment, Machine } from '../machine.ts';
 import { runOwnProgram } from '../own-programs.ts';
 import type { Check } from './check.ts';
@@ -69,6 +70,8 @@ export function checkProvider(find: (key: string) => unknown, env: Environment):
 
 interface SandboxAnswer {
   readonly level: string;
+  readonly offered?: string | undefined;
+  readonly policy?: string | undefined;
   readonly reason?: string | undefined;
   readonly mend?: string | undefined;
   readonly uid?: number | undefined;
@@ -90,13 +93,21 @@ export async function checkSandbox(
 
 /** Pure part of checkSandbox. */
 export function judgeSandbox(answer: SandboxAnswer): Check {
-  const { level, reason, mend } = answer;
+  const { level, offered = level, reason, policy } = answer;
+  const isOk = isConfining(level) && reason === undefined;
+  // In force, or nothing that could be.
+  const isSettled = policy !== undefined || offered === 'bubblewrap' || offered === 'none';
+  const mends = [
+    answer.mend ?? (isOk ? [] : 'security.sandbox.backend = "auto"'),
+    isSettled ? [] : `or accept it: security.sandbox.minimum_level = "${offered}"`,
+  ].flat();
+  const shown = level === offered ? `level ${level}` : `level ${level}, offered ${offered}`;
   return {
     id: 'sandbox',
     category: 'sandbox',
-    status: level === 'none' ? 'warn' : 'ok',
-    summary: reason === undefined ? `level ${level}` : `level ${level}: ${reason}`,
-    ...(mend === undefined ? {} : { mend }),
+    status: isOk ? 'ok' : 'warn',
+    summary: reason === undefined ? shown : `${shown}: ${reason}`,
+    ...(isOk ? {} : { mend: mends.join('; ') }),
     details: { ...answer },
   };
 }

@@ -1,10 +1,12 @@
 /** What the tools need from an isolation level, whichever it is. */
 import type { Readable, Writable } from 'node:stream';
 import type { EffectId } from '../../protocol/ids.ts';
+import type { NetworkPolicy } from '../../protocol/network.ts';
+import type { SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { View } from './arguments.ts';
 import type { CommandTree } from './command-tree.ts';
 
-export type Level = 'bubblewrap' | 'none';
+export type Level = SandboxLevel;
 
 /** none: there is no workspace inside. */
 export type WorkspaceAccess = 'write' | 'read-only' | 'none';
@@ -61,6 +63,10 @@ export interface Backend {
   readonly nodeProgram: string;
   /** Who keeps the memory of a call: the kernel by a control group, or a watch over its tree. */
   readonly memoryKeeper: 'cgroup v1' | 'cgroup v2' | 'watch';
+  /** Where commands keep temporary files on the disk; undefined: in memory, with a size. */
+  readonly temporaryFolder: string | undefined;
+  /** What of the network is in reach. */
+  readonly network: NetworkPolicy['mode'];
   /** What is shown inside; undefined: whatever the user may see. */
   view(): View | undefined;
   /** Runs a shell script. Throws SANDBOX_UNAVAILABLE when no sandbox can be had. */

@@ -17,7 +17,7 @@ import type { Random } from '../../base/random.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
 import { receiveDoor, toDoorEnvironment } from '../network/door.ts';
 import { toAdvice } from './advice.ts';
-import { STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
+import { SCRIPT_FOLDER, STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
 import type { Identity } from './identity.ts';
 import {
   type PreludeReport,
@@ -37,7 +37,8 @@ import { SPAWNER_SCRIPT } from './spawner.ts';
 
 /** The programs that a cell and its sandboxes are made of; full paths. */
 export interface Programs {
-  readonly bwrap: string;
+  /** The command that takes bubblewrap's arguments: bubblewrap, or our own builder. */
+  readonly builder: readonly string[];
   readonly mkfifo: string;
   /** Absent: the limits that only it can set inside are not set. */
   readonly prlimit: string | undefined;
@@ -154,11 +155,12 @@ function killMarked(mark: string): void {
 function toCellCommand(spec: CellSpec, mark: string): string[] {
   const { identity, programs, items, limitCommand } = spec;
   const cell = [
-    programs.bwrap,
+    ...programs.builder,
     ...toCellArguments({ stage: STAGE, staged: identity.drops, mark, network: spec.network }),
     '--',
-    ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.bwrap, programs.mkfifo],
-    ...limitCommand,
+    ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.mkfifo],
+    ...[...programs.builder, '--args', '3', '--', ...limitCommand],
+    ...['/bin/sh', `${SCRIPT_FOLDER}/call.sh`],
   ];
   if (!identity.drops) return cell;
   assert(programs.perl !== undefined, 'staging was decided where perl is');
@@ -306,6 +308,6 @@ function writeStage(stagePath: string, spec: CellSpec): void {
 
 function unavailable(said: readonly string[]): PrxError {
   const { reason, mend } = toAdvice(said.join('\n'));
-  const message = `the bubblewrap sandbox could not be started: ${reason}; mend: ${mend}`;
+  const message = `the sandbox could not be started: ${reason}; mend: ${mend}`;
   return new PrxError('SANDBOX_UNAVAILABLE', message, { data: { reason, mend } });
 }

@@ -52,7 +52,15 @@ export function toSandboxTree(
 
 /** A command without a pid namespace: what left its parent is not seen. */
 export function toPlainTree(pid: number): CommandTree {
-  const listPids = (): readonly number[] => [pid, ...listDescendants(pid)];
+  return toListedTree(() => [pid, ...listDescendants(pid)]);
+}
+
+/** All that stands below a keeper, who is not held still with them. */
+export function toKeptTree(keeperPid: number): CommandTree {
+  return toListedTree(() => listDescendants(keeperPid));
+}
+
+function toListedTree(listPids: () => readonly number[]): CommandTree {
   const view: TreeView = { proc: '/proc', listPids, memoryFolders: [] };
   return {
     measure: (precision) => readFootprint(view, precision),

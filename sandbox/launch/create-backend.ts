@@ -6,8 +6,9 @@ import { realRandom } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Callers } from '../network/callers.ts';
 import type { Backend } from './backend.ts';
-import { createBubblewrapBackend } from './bubblewrap.ts';
-import { createNoneBackend } from './none.ts';
+import { openKeeping } from './keeping.ts';
+import { createNamespaceBackend } from './namespaces.ts';
+import { createPlainBackend } from './plain.ts';
 import { findRuntimeFiles } from './runtime-files.ts';
 
 export interface BackendOptions {
@@ -24,21 +25,24 @@ export interface BackendOptions {
 /** Throws SANDBOX_UNAVAILABLE, WORKSPACE_REFUSED. */
 export async function createBackend(options: BackendOptions): Promise<Backend> {
   const { policy, scratchDir, parkedCount, isSingle, callers, logger } = options;
+  const level = policy.backend;
   const files = findRuntimeFiles({
     mainPath: process.argv[1] ?? '',
     nodePath: process.execPath,
   });
-  if (policy.backend === 'none') {
-    const marked = markCommands(policy, options.owner);
-    return await createNoneBackend({ policy: marked, files, scratchDir, random: realRandom });
+  if (level === 'bubblewrap' || level === 'unshare') {
+    const ports = { clock: realClock, random: realRandom, logger };
+    const own = { level, policy, files, parkedCount, isSingle, callers };
+    return await createNamespaceBackend({ ...ports, ...own });
   }
-  const ports = { clock: realClock, random: realRandom, logger };
-  const own = { policy, files, parkedCount, isSingle, callers };
-  return await createBubblewrapBackend({ ...ports, ...own });
+  const marked = markCommands(policy, options.owner);
+  const keeping = level === 'none' ? undefined : openKeeping({ level, policy, files });
+  const plain = { level, policy: marked, files, scratchDir, random: realRandom, keeping };
+  return await createPlainBackend({ ...plain, isProved: isSingle || level === 'none' });
 }
 
-/** At level none nothing dies with us by itself: each command carries whose it is, and of which
- *  host, so that the next start finds those of a host that was killed. */
+/** Without namespaces nothing dies with us by itself: each command carries whose it is, and of
+ *  which host, so that the next start finds those of a host that was killed. */
 function markCommands(policy: SandboxPolicy, owner: string | undefined): SandboxPolicy {
   const own = findIdentity(process.pid);
   if (owner === undefined || own === undefined) return policy;

@@ -1,6 +1,6 @@
 /** Finds and kills what a process started, through /proc. The killing that matters is one signal:
  *  SIGKILL of a sandbox's first process ends its whole pid namespace at once. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { findIdentity, signalIdentity } from '../../base/process.ts';
 
 /** Children of a live process, by the kernel's own list; by a scan where it has none. */
@@ -27,6 +27,19 @@ export function listProcesses(): number[] {
     // No /proc here: nothing can be found.
     return [];
   }
+}
+
+/** Processes and threads of a user, as the kernel counts them for its limit. */
+export function countTasks(uid: number): number {
+  let count = 0;
+  for (const pid of listProcesses()) {
+    try {
+      if (statSync(`/proc/${pid}`).uid === uid) count += readdirSync(`/proc/${pid}/task`).length;
+    } catch {
+      // It ended between the listing and the look.
+    }
+  }
+  return count;
 }
 
 function readParent(pid: number): number | undefined {

@@ -7,6 +7,7 @@ import {
   type CallNumbers,
   inspectedCalls,
   refusedCalls,
+  sharedObjectCalls,
   unseenMemoryCalls,
 } from './syscalls.ts';
 
@@ -114,13 +115,18 @@ function refuseNode(modeIndex: number): Instruction[] {
   ];
 }
 
-function allowFamilies(): Instruction[] {
-  const count = FAMILIES.length;
+function allowFamilies(families: readonly number[]): Instruction[] {
+  const count = families.length;
   return [
     load(argument(0)),
-    ...FAMILIES.map((family, i) => test(JUMP_EQUAL, family, count - i, 0)),
+    ...families.map((family, i) => test(JUMP_EQUAL, family, count - i, 0)),
     ret(EAFNOSUPPORT),
   ];
+}
+
+/** EPERM when the argument's low half names somebody else. */
+function allowOnlyZero(index: number): Instruction[] {
+  return [load(argument(index)), test(JUMP_EQUAL, 0, 1, 0), ret(EPERM)];
 }
 
 export interface FilterOptions {
@@ -128,11 +134,15 @@ export interface FilterOptions {
   readonly arch: string;
   /** Refuses memory that a watch of process sizes cannot see. */
   readonly refuseUnseenMemory: boolean;
+  /** True: the processes and objects of others are in reach. Refuses what would reach them. */
+  readonly isShared?: boolean;
+  /** True: no socket at all, because there is no network of its own to confine it to. */
+  readonly isOffline?: boolean;
 }
 
 /** The program, or undefined for a processor whose numbers are not known here. Pure. */
 export function toFilter(options: FilterOptions): Instruction[] | undefined {
-  const { arch } = options;
+  const { arch, isShared = false, isOffline = false } = options;
   if (arch !== 'x64' && arch !== 'arm64') return undefined;
   const { audit, index } = archs[arch];
   const pick = (table: Readonly<Record<string, CallNumbers>>): number[] =>
@@ -141,11 +151,12 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
       .filter((number) => number >= 0);
   const call = (name: keyof typeof inspectedCalls): number => inspectedCalls[name][index];
   const unseen = options.refuseUnseenMemory ? pick(unseenMemoryCalls) : [];
+  const shared = isShared ? pick(sharedObjectCalls) : [];
   return [
     ...[load(ARCH), test(JUMP_EQUAL, audit, 1, 0), ret(KILL_PROCESS), load(NUMBER)],
     ...(arch === 'x64' ? [test(JUMP_AT_LEAST, X32_BIT, 0, 1), ret(ENOSYS)] : []),
     ...answerList(pick(absentCalls), ENOSYS),
-    ...answerList([...pick(refusedCalls), ...unseen], EPERM),
+    ...answerList([...pick(refusedCalls), ...unseen, ...shared], EPERM),
     ...inspect(call('clone'), refuseBits(0, NAMESPACE_FLAGS)),
     ...inspect(call('unshare'), refuseBits(0, NAMESPACE_FLAGS | CLONE_NEWTIME)),
     ...inspect(call('ioctl'), refuseValues(1, TERMINAL_INJECTIONS)),
@@ -156,7 +167,8 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
       test(JUMP_EQUAL, SIGKILL, 1, 0),
       ret(EPERM),
     ]),
-    ...inspect(call('socket'), allowFamilies()),
+    ...inspect(call('socket'), allowFamilies(isOffline ? [] : FAMILIES)),
+    ...(isShared ? inspect(call('prlimit64'), allowOnlyZero(0)) : []),
     ...inspect(call('chmod'), refuseBits(1, SET_ID_BITS)),
     ...inspect(call('fchmod'), refuseBits(1, SET_ID_BITS)),
     ...inspect(call('fchmodat'), refuseBits(2, SET_ID_BITS)),

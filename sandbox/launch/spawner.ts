@@ -4,7 +4,8 @@
  *  Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
  */
 
-/** Called with the stage, bwrap, mkfifo, then the limit command. PRX_DOOR is the runtime that opens
+/** Called with the stage, mkfifo, then the command of a sandbox, which reads its arguments from
+ *  descriptor 3. PRX_DOOR is the runtime that opens
  *  the session's door to the proxy and hands it out through descriptor 3, which is then closed;
  *  absent: no door. One fork, so that bubblewrap is the child of the loop itself: its death signal
  *  is armed against its parent, whoever that is then. `jobs` reaps and forgets those that ended.
@@ -12,8 +13,8 @@
 export const SPAWNER_SCRIPT = `
 umask 077
 echo 500 > /proc/self/oom_score_adj 2>/dev/null
-stage=$1 bwrap=$2 mkfifo=$3
-shift 3
+stage=$1 mkfifo=$2
+shift 2
 if [ -n "$PRX_DOOR" ]; then
   "$PRX_DOOR" -e "$PRX_DOOR_SCRIPT" || exit 1
   exec 3>&-
@@ -27,7 +28,7 @@ while read -r slot input; do
   from=/dev/null
   [ "$input" = in ] && from=$pipes/in
   (
-    exec "$bwrap" --args 3 -- "$@" /bin/sh /run/prx/call/call.sh \\
+    exec "$@" \\
       3<"$pipes/args" 4<"$pipes/block" 5>"$pipes/status" 6<"$stage/etc/filter" \\
       >"$pipes/out" 2>"$pipes/err" <"$from"
   ) &

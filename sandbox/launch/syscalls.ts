@@ -83,6 +83,24 @@ export const unseenMemoryCalls: Readonly<Record<string, CallNumbers>> = {
   shmget: [29, 194],
 };
 
+/** Refused where these are the host's, because there is no namespace for them: System V and POSIX
+ *  queues, semaphores and shared memory. */
+export const sharedObjectCalls: Readonly<Record<string, CallNumbers>> = {
+  shmat: [30, 196],
+  shmctl: [31, 195],
+  shmdt: [67, 197],
+  semget: [64, 190],
+  semop: [65, 193],
+  semctl: [66, 191],
+  semtimedop: [220, 192],
+  msgget: [68, 186],
+  msgsnd: [69, 189],
+  msgrcv: [70, 188],
+  msgctl: [71, 187],
+  mq_open: [240, 180],
+  mq_unlink: [241, 181],
+};
+
 /** Answered ENOSYS, because their arguments lie in memory, where a filter cannot look; every libc
  *  falls back to the older call. */
 export const absentCalls: Readonly<Record<string, CallNumbers>> = {
@@ -96,6 +114,7 @@ export const inspectedCalls = {
   unshare: [272, 97],
   ioctl: [16, 29],
   prctl: [157, 167],
+  prlimit64: [302, 261],
   socket: [41, 198],
   chmod: [90, -1],
   fchmod: [91, 52],

@@ -14,6 +14,7 @@ import {
 import type { OrphanFace } from '../../protocol/orphan-door.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Backend } from '../launch/backend.ts';
+import { quote } from '../launch/quote.ts';
 import { createMcpCalls, type McpCalls } from './calls.ts';
 import { createHttpTransport } from './http.ts';
 import { connectServer, type McpServer } from './server.ts';
@@ -112,7 +113,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       return { transport: http, ended, backend: undefined, level: 'none', notice: NOT_CONFINED };
     }
     const backend = await spec.createBackend(reach.policy, artifactsDir);
-    const script = `exec ${reach.command.map(quoteForShell).join(' ')}\n`;
+    const script = `exec ${reach.command.map(quote).join(' ')}\n`;
     const process = await backend.startServer(script).catch(async (error: unknown) => {
       await backend.close();
       throw error;
@@ -159,8 +160,4 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
 async function endRoom({ server, backend }: Room): Promise<void> {
   await server.close();
   await backend?.close();
-}
-
-function quoteForShell(word: string): string {
-  return `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,9 +1,10 @@
 /** The glob tool: ripgrep lists the files in a fresh sandbox; here they are counted and cut. */
 import type { z } from 'zod';
 import type { globArgumentsSchema } from '../../protocol/tools.ts';
+import { quote } from '../launch/quote.ts';
 import { type ToolResult, toEnding, toFailure } from '../outcome.ts';
 import { runScript, type StopCause } from '../script.ts';
-import { quote, type SearchCall } from './search.ts';
+import type { SearchCall } from './search.ts';
 
 export type GlobArguments = z.infer<typeof globArgumentsSchema>;
 

@@ -1,8 +1,8 @@
 /** The run_code tool: a program as the standard input of its interpreter, in a fresh sandbox. */
 import type { z } from 'zod';
 import type { runCodeArgumentsSchema } from '../../protocol/tools.ts';
+import { quote } from '../launch/quote.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
-import { quote } from './search.ts';
 import { runShell, type ShellCall } from './shell.ts';
 
 export type CodeArguments = z.infer<typeof runCodeArgumentsSchema>;

@@ -5,6 +5,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { EffectId } from '../../protocol/ids.ts';
 import type { searchArgumentsSchema } from '../../protocol/tools.ts';
 import type { Backend } from '../launch/backend.ts';
+import { quote } from '../launch/quote.ts';
 import { type ToolLimits, type ToolResult, toEnding, toFailure, toUsage } from '../outcome.ts';
 import { runScript, type StopCause } from '../script.ts';
 
@@ -79,11 +80,6 @@ export function toSearchScript(program: string, args: SearchArguments): string {
   if (args.context !== undefined) flags.push(`--context=${args.context}`);
   const words = [program, ...flags, '-e', args.pattern, '--', args.path ?? './'];
   return `exec ${words.map(quote).join(' ')}\n`;
-}
-
-/** A word as /bin/sh takes it literally, whatever it holds. NUL cannot be said and is dropped. */
-export function quote(word: string): string {
-  return `'${word.replaceAll('\0', '').replaceAll("'", `'\\''`)}'`;
 }
 
 interface MatchLines {

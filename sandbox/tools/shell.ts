@@ -4,6 +4,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId } from '../../protocol/ids.ts';
 import { createRedactor } from '../../protocol/redactor.ts';
+import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
 import type { shellArgumentsSchema } from '../../protocol/tools.ts';
 import { createCollector } from '../collect.ts';
 import type { Backend } from '../launch/backend.ts';
@@ -113,8 +114,9 @@ async function takeSecrets(
   names: readonly string[],
 ): Promise<{ readonly secrets: Record<string, string> } | { readonly reason: string }> {
   const secrets: Record<string, string> = {};
-  if (names.length > 0 && backend.level === 'none') {
-    return { reason: 'Secrets are given to a command in a sandbox only, and there is none here.' };
+  if (names.length > 0 && !hasOwnRoot(backend.level)) {
+    const reason = `Secrets are given as files of a sandbox of its own, and level ${backend.level} has none.`;
+    return { reason };
   }
   for (const name of new Set(names)) {
     const asked = { use: 'file', purpose: 'file for a command', call: effect } as const;

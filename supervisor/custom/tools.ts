@@ -6,6 +6,7 @@ import { toCustomToolName } from '../../protocol/custom-names.ts';
 import type { CustomFile, CustomTools, Description } from '../../protocol/custom-tools.ts';
 import { noNetwork } from '../../protocol/network.ts';
 import type { StatusView } from '../../protocol/resources.ts';
+import type { SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { isToolName, type ToolSpec } from '../../protocol/tools.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
@@ -43,6 +44,8 @@ export interface CustomToolDeps extends DescribePorts {
   readonly logger: Logger;
   readonly config: () => Config;
   readonly standing: () => SandboxStanding;
+  /** At which files are run to say what their tools are. */
+  readonly startLevel: () => SandboxLevel;
 }
 
 /** To load one file, and all of them. */
@@ -68,7 +71,7 @@ export function createCustomTools(deps: CustomToolDeps): CustomToolBook {
       if (paths.length === 0) return NOTHING;
       const found = listToolFiles(paths, config.file);
       const order = {
-        policy: toDescribePolicy(config, found.roots),
+        policy: toDescribePolicy(config, found.roots, deps.startLevel()),
         files: [...found.files],
         heapBytes: toHeapBytes(config),
         ...{ timeoutMs: FILE_MS, totalMs: ALL_MS },
@@ -151,10 +154,14 @@ function findClash(name: string, others: readonly string[]): string | undefined 
 }
 
 /** Nothing but the files themselves. */
-function toDescribePolicy({ raw }: Config, roots: readonly string[]): SandboxPolicy {
+function toDescribePolicy(
+  { raw }: Config,
+  roots: readonly string[],
+  level: SandboxLevel,
+): SandboxPolicy {
   const { sandbox } = raw.security;
   return {
-    backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
+    backend: level,
     workspace: '',
     readOnlyPaths: [],
     writablePaths: [],

@@ -1,6 +1,8 @@
 /** Who decides about a custom tool. Precedence: tool > group `custom` > default, and the default of
  *  the default is that of the built-in tools. Pure. */
+
 import type { EffectClass } from '../../protocol/content.ts';
+import { guardsWorkspace } from '../../protocol/sandbox-levels.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { findFirstWord } from './mcp-policy.ts';
 import type { Rule } from './policy/rules.ts';
@@ -47,7 +49,7 @@ export function decideCustomTool(policy: ToolPolicy, question: CustomQuestion): 
   if (network === 'full') {
     return { verdict: 'supervised', rule: 'built-in default with network = "full"' };
   }
-  return level === 'none'
-    ? { verdict: 'supervised', rule: 'built-in default at sandbox level none' }
-    : { verdict: 'allow', rule: 'built-in default' };
+  return guardsWorkspace(level)
+    ? { verdict: 'allow', rule: 'built-in default' }
+    : { verdict: 'supervised', rule: `built-in default at sandbox level ${level}` };
 }

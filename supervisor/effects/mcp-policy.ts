@@ -1,7 +1,9 @@
 /** Who decides about a tool of an MCP server. Precedence: tool > server (its own `policy`, or the
  *  group `mcp.SERVER`) > group `mcp` > default; the default of the default asks a person where
  *  nothing of ours confines the server. Pure. */
+
 import type { EffectClass } from '../../protocol/content.ts';
+import { isConfining } from '../../protocol/sandbox-levels.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { looksInside, namesTool, type Rule } from './policy/rules.ts';
 
@@ -65,7 +67,7 @@ export function decideMcpTool(policy: ToolPolicy, question: McpQuestion): McpLoo
       rule: 'built-in default for an MCP server that is not confined',
     };
   }
-  return level === 'none'
-    ? { verdict: 'supervised', rule: 'built-in default at sandbox level none' }
-    : { verdict: 'allow', rule: 'built-in default' };
+  return isConfining(level)
+    ? { verdict: 'allow', rule: 'built-in default' }
+    : { verdict: 'supervised', rule: `built-in default at sandbox level ${level}` };
 }

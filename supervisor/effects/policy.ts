@@ -5,6 +5,7 @@
 
 import { toHostText } from '../../base/hostnames.ts';
 import type { ApproveMode } from '../../protocol/resources.ts';
+import { guardsWorkspace } from '../../protocol/sandbox-levels.ts';
 import { isToolName, runsInSandbox, toolTable } from '../../protocol/tools.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { type CustomToolFacts, decideCustomTool } from './custom-policy.ts';
@@ -193,7 +194,7 @@ function lookUp(
   if (network === 'full') {
     return { verdict: 'supervised', rule: 'built-in default with network = "full"' };
   }
-  return level === 'none'
-    ? { verdict: 'supervised', rule: 'built-in default at sandbox level none' }
-    : { verdict: 'allow', rule: 'built-in default' };
+  return guardsWorkspace(level)
+    ? { verdict: 'allow', rule: 'built-in default' }
+    : { verdict: 'supervised', rule: `built-in default at sandbox level ${level}` };
 }

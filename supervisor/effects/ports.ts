@@ -1,10 +1,12 @@
 /** What the gate needs from the rest of the supervisor, for one session. */
+
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ProviderMessage, ToolOutcome } from '../../protocol/content.ts';
 import type { AttemptOutcome, ModelDelta } from '../../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { NetworkRequest } from '../../protocol/network.ts';
+import type { SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { ToolOutput } from '../../protocol/sandbox-methods.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import type { Store } from '../../store/contract.ts';
@@ -84,8 +86,8 @@ export interface CustomGate {
 }
 
 export interface SandboxStanding {
-  /** bubblewrap or none. */
-  readonly level: string;
+  /** In force; none where tool calls are refused, too. */
+  readonly level: SandboxLevel;
   /** none, allowlist or full; absent: none. */
   readonly network?: string;
   /** Set: every tool call is refused with this sentence. */

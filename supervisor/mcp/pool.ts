@@ -1,6 +1,7 @@
 /** All MCP servers of a supervisor: one host each for everybody, or one a session where the server
  *  keeps state; what each offered last; and which of it a session may use. A server that cannot be
  *  used costs its tools, says why in `status`, and holds no session up for long. */
+
 import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -9,6 +10,7 @@ import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
 import { findMcpServer, toMcpToolName } from '../../protocol/mcp-names.ts';
 import type { StatusView } from '../../protocol/resources.ts';
+import type { SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
 import { createMcpHost, type McpHost, type McpHostDeps } from '../children/mcp-host.ts';
@@ -53,6 +55,8 @@ export interface McpPoolDeps
   readonly level: () => string;
   /** The newest turn of a session. */
   readonly turnOf: (session: SessionId) => number;
+  /** At which servers are started. */
+  readonly startLevel: () => SandboxLevel;
   readonly onChanged: (change: {
     readonly server: string;
     readonly state: 'started' | 'failed';
@@ -92,7 +96,7 @@ export function createMcpPool(deps: McpPoolDeps): McpPool {
   const toSessionLogger = (session: SessionId): Logger =>
     logger.child(() => ({ session, turn: deps.turnOf(session) }));
   const names = (): readonly string[] => Object.keys(deps.config().raw.mcp.servers);
-  const serverOf = createLookup(deps.config, deps.env);
+  const serverOf = createLookup(deps);
   const digestOf = (name: string): string => serverOf(name).digest;
 
   function findKnown(name: string): Known | undefined {
@@ -260,16 +264,22 @@ interface Compiled {
   readonly digest: string;
 }
 
-/** Compiled once for each configuration: asked for every tool of every call. */
-function createLookup(config: () => Config, env: Environment): (name: string) => Compiled {
+/** Compiled once for each configuration and level: asked for every tool of every call. */
+function createLookup({
+  config,
+  env,
+  startLevel,
+}: Pick<McpPoolDeps, 'config' | 'env' | 'startLevel'>): (name: string) => Compiled {
   const compiled = new Map<string, Compiled>();
   let source: Config | undefined;
+  let level: SandboxLevel | undefined;
   return (name) => {
-    if (source !== config()) compiled.clear();
+    if (source !== config() || level !== startLevel()) compiled.clear();
     source = config();
+    level = startLevel();
     const known = compiled.get(name);
     if (known !== undefined) return known;
-    const server = toMcpServer({ ...source, keyFile: findKeyFile(source, env) }, name);
+    const server = toMcpServer({ ...source, keyFile: findKeyFile(source, env) }, name, level);
     const made = { server, digest: JSON.stringify(server) };
     compiled.set(name, made);
     return made;

@@ -3,6 +3,7 @@
 import type { McpReach } from '../../protocol/mcp-methods.ts';
 import { findMcpServer, isMcpToolName } from '../../protocol/mcp-names.ts';
 import { noNetwork } from '../../protocol/network.ts';
+import { isConfining, type SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { RawConfig } from '../config-schema.ts';
 
 export interface McpServerConfig {
@@ -56,12 +57,12 @@ function toCommand({ command, args }: RawServer): string[] {
 }
 
 /** @throws RangeError for a name that is not configured. */
-export function toMcpServer(config: Source, name: string): McpServerConfig {
+export function toMcpServer(config: Source, name: string, level: SandboxLevel): McpServerConfig {
   const server = config.raw.mcp.servers[name];
   if (server === undefined) throw new RangeError(`MCP server ${name} was looked up before`);
   const { sandbox } = config.raw.security;
-  const reach = toReach(config, server);
-  const isOpen = server.network === 'full' || sandbox.backend === 'none';
+  const reach = toReach(config, server, level);
+  const isOpen = server.network === 'full' || !isConfining(level);
   return {
     name,
     reach,
@@ -74,7 +75,7 @@ export function toMcpServer(config: Source, name: string): McpServerConfig {
   };
 }
 
-function toReach(config: Source, server: RawServer): McpReach {
+function toReach(config: Source, server: RawServer, level: SandboxLevel): McpReach {
   if (server.url !== undefined) return { kind: 'url', url: server.url };
   const { sandbox } = config.raw.security;
   const configFile = config.file === undefined ? [] : [config.file];
@@ -83,7 +84,7 @@ function toReach(config: Source, server: RawServer): McpReach {
     kind: 'stdio',
     command: toCommand(server),
     policy: {
-      backend: sandbox.backend === 'none' ? 'none' : 'bubblewrap',
+      backend: level,
       workspace: '',
       readOnlyPaths: [...server.read_only_paths],
       writablePaths: [...server.writable_paths],

@@ -49,6 +49,8 @@ describe('single checks: status, and a mend whenever it is not ok', () => {
     ['no disk', () => judgeDisk(100 * 1024 ** 2 - 1), 'fail', true],
     ['a sandbox', () => judgeSandbox({ level: 'bubblewrap' }), 'ok', false],
     ['none', () => judgeSandbox({ level: 'none', mend: 'install bubblewrap' }), 'warn', true],
+    ['a level that was asked for', () => judgeSandbox({ level: 'unshare' }), 'ok', false],
+    ['limits without isolation', () => judgeSandbox({ level: 'limits-only' }), 'warn', true],
     ['an MCP server', () => checkServer('running', []), 'ok', false],
     ['one that left something out', () => checkServer('running', ['x']), 'warn', true],
     ['one that does not start', () => checkServer('failed', ['why']), 'warn', true],
@@ -60,6 +62,20 @@ describe('single checks: status, and a mend whenever it is not ok', () => {
     ['a state dir of another', () => checkStateDir(folder, 4_000_000), 'fail', true],
   ])('%s', (_name, check, status, hasMend) => {
     expect(of(check())).toEqual([status, hasMend]);
+  });
+
+  test('a weaker sandbox: how to get the better one, or to accept this one', () => {
+    const answer = { level: 'unshare', reason: 'no bwrap', mend: 'install it' };
+    const accept = 'or accept it: security.sandbox.minimum_level = "unshare"';
+    expect(judgeSandbox(answer)).toMatchObject({
+      ...{ status: 'warn', summary: 'level unshare: no bwrap', mend: `install it; ${accept}` },
+    });
+    const refused = { ...answer, level: 'none', offered: 'unshare' };
+    expect(judgeSandbox(refused)).toMatchObject({
+      summary: 'level none, offered unshare: no bwrap',
+      mend: `install it; ${accept}`,
+    });
+    expect(judgeSandbox({ ...answer, policy: '0123' })).toMatchObject({ mend: 'install it' });
   });
 
   test('a socket that nobody answers is stale; a state dir that others may read is named', () => {

@@ -245,6 +245,19 @@ on('[command:sandbox] explain', () => {
     expect(sandbox([], { before: ['explain'] }).stdout).toMatch(/^level: bubblewrap\n.*limits/s);
   });
 
+  test('[config:security.sandbox.backend] one level by name is had, and says why it is no stronger', () => {
+    const toml = '[security.sandbox]\nbackend = "unshare"\n';
+    const before = ['explain', '--json', '--workspace', workspace];
+    const said = JSON.parse(sandbox([], { toml, before }).stdout);
+    const [reason, mend] = [/by our builder/, /bubblewrap/].map(expect.stringMatching);
+    expect(said).toMatchObject({ level: 'unshare', workspace_access: 'write', reason, mend });
+    const strongest = JSON.parse(sandbox([], { before }).stdout);
+    expect(said.mounts).toEqual(strongest.mounts);
+    expect(said.policy).not.toBe(strongest.policy);
+    const run = ['run', '--', 'sh', '-c', 'echo ran; exit 3'];
+    expect(sandbox([], { toml, before: run })).toMatchObject({ status: 3, stdout: 'ran\n' });
+  });
+
   test('at level none it says that there is none', () => {
     const before = ['explain', '--json', '--level', 'none', '--workspace', workspace];
     const said = JSON.parse(sandbox([], { before }).stdout);

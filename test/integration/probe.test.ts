@@ -56,5 +56,8 @@ test('both probes of a start are lost: the first tool finds the sandbox', async 
   const events = await bench.follow(view.id, (event) => event.type === 'turn.completed');
   const completed = events.find((event) => event.type === 'tool.completed');
   expect(completed?.data).toMatchObject({ status: 'ok', output: 'it works\n' });
-  expect((await bench.client.getStatus()).sandbox).toEqual({ level: 'bubblewrap' });
+  expect((await bench.client.getStatus()).sandbox).toEqual({
+    level: 'bubblewrap',
+    policy: expect.stringMatching(/^[0-9a-f]{16}$/),
+  });
 }, 30_000);

@@ -14,11 +14,22 @@ export const refusalMutations: readonly Mutation[] = [
     id: '10.nobody-asked-without-sandbox',
     line: 'without a sandbox a person is asked',
     file: 'supervisor/effects/policy.ts',
-    original: "verdict: 'supervised', rule: 'built-in default at",
-    replacement: "verdict: 'allow', rule: 'built-in default at",
+    original: "verdict: 'supervised', rule: `built-in default at",
+    replacement: "verdict: 'allow', rule: `built-in default at",
     finder: byTest(
       'supervisor/effects/policy',
       'decides every cell of tool > group > default × approve × level',
+    ),
+  },
+  {
+    id: '10.weaker-only-when-written',
+    line: 'a weaker level is accepted only where the configuration says so',
+    file: 'protocol/sandbox-levels.ts',
+    original: "minimum ?? (backend === 'auto' ? 'bubblewrap' : backend)",
+    replacement: "minimum ?? 'none'",
+    finder: byTest(
+      'protocol/sandbox-levels',
+      'unwritten, the minimum is the strongest, or what backend names',
     ),
   },
   {

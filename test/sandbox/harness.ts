@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
 import { realClock } from '../../base/clock.ts';
-import { type ProcessExit, type RunningProcess, startProcess } from '../../base/process.ts';
+import {
+  type ProcessExit,
+  type RunningProcess,
+  spawnQuick,
+  startProcess,
+} from '../../base/process.ts';
 import { type Connection, createConnection } from '../../protocol/connection.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import { type Fingerprints, noFingerprints } from '../../protocol/fingerprints.ts';
@@ -110,7 +115,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
           sessionId: sessionIdSchema.parse('s_0123456789abcdef'),
           ...{ policy, artifactDir, fingerprints: options.fingerprints ?? noFingerprints },
         },
-        { timeoutMs: 10_000 },
+        { timeoutMs: 60_000 },
       ),
     run(tool, args, asked) {
       count += 1;
@@ -179,4 +184,17 @@ function defaultPolicy(workspace: string): SandboxPolicy {
     tmpBytes: 64 * 1024 * 1024,
     network: noNetwork,
   };
+}
+
+/** Runs a command line with an empty environment to its end; its standard output. */
+export async function startProgram([command = '', ...args]: readonly string[]): Promise<string> {
+  const stdio = ['ignore', 'pipe', 'inherit'] as const;
+  const own = { command, args, env: {}, ownSession: false, stdio: [...stdio] };
+  const { child, exited } = await spawnQuick(own);
+  let text = '';
+  child.stdout?.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+  });
+  await exited;
+  return text;
 }

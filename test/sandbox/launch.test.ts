@@ -176,10 +176,11 @@ describe('pool of parked sandboxes', () => {
 
 describe('probe', () => {
   test('a failed start is the answer, with its mend', async () => {
-    const failing = async () => {
+    const create = async () => {
       throw new Error('no luck');
     };
-    expect(await probe(failing, 5)).toEqual({
+    const ports = { create, uid: 5, mark: 'm', clean: () => undefined };
+    expect(await probe(['bubblewrap'], ports)).toEqual({
       level: 'none',
       uid: 5,
       reason: 'no luck',

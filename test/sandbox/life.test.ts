@@ -283,11 +283,11 @@ describe('probe', () => {
   });
 
   (hasBubblewrap ? test : test.skip)(
-    'without bubblewrap: the command that installs it',
+    'without bubblewrap: the next level, and the command that installs it',
     async () => {
       const hide = [bwrap, '--dev-bind', '/', '/', '--bind', '/dev/null', bwrap, '--'];
       expect(await runProbe([...(isRoot ? [...inPath, user.join(' ')] : []), ...hide])).toEqual({
-        level: 'none',
+        level: 'unshare',
         uid: isRoot ? 1500 : process.getuid?.(),
         reason: 'bubblewrap (bwrap) is not installed',
         mend: expect.stringMatching(/bubblewrap/),
@@ -298,6 +298,6 @@ describe('probe', () => {
   (hasBubblewrap ? test : test.skip)('where namespaces cannot be nested: the reason', async () => {
     const nest = [bwrap, '--dev-bind', '/', '/', '--unshare-user', '--disable-userns', '--'];
     const found = await runProbe([...(isRoot ? [...inPath, user.join(' ')] : []), ...nest]);
-    expect(found).toMatchObject({ level: 'none', mend: expect.stringContaining('nested') });
+    expect(found).toMatchObject({ level: 'landlock', mend: expect.stringContaining('nested') });
   });
 });

@@ -7,12 +7,13 @@ import { realClock } from '../../base/clock.ts';
 import { createCollector } from '../../sandbox/collect.ts';
 import type { CommandEnd, RunningCommand } from '../../sandbox/launch/backend.ts';
 import type { CommandTree } from '../../sandbox/launch/command-tree.ts';
+import { quote } from '../../sandbox/launch/quote.ts';
 import { joinSentence, toEnding } from '../../sandbox/outcome.ts';
 import { toPrintable } from '../../sandbox/printable.ts';
 import { runScript, type StopCause } from '../../sandbox/script.ts';
 import { createSpill } from '../../sandbox/spill.ts';
 import { createStreamer } from '../../sandbox/streamer.ts';
-import { createMatchLines, quote, toSearchScript } from '../../sandbox/tools/search.ts';
+import { createMatchLines, toSearchScript } from '../../sandbox/tools/search.ts';
 import type { Breach } from '../../sandbox/watch.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-output-'));

@@ -27,6 +27,17 @@ function readStatus(pid: number): string {
   }
 }
 
+const THERE_MS = 10_000;
+
+/** Resolves when `find` finds as many; throws after ten seconds. */
+export async function waitUntilThere(find: () => number[], count: number): Promise<void> {
+  const deadlineMs = realClock.nowMs() + THERE_MS;
+  while (find().length < count) {
+    if (realClock.nowMs() > deadlineMs) throw new Error(`${find().length} of ${count} came`);
+    await realClock.sleep(10);
+  }
+}
+
 const GONE_MS = 3000;
 
 /** Resolves when `find` finds nothing; throws with what is left after three seconds. */

@@ -1,7 +1,12 @@
 /** The filter as data, run by a small interpreter of classic BPF. */
 import { describe, expect, test } from '@jest/globals';
 import { type Instruction, toFilter, toFilterBytes } from '../../sandbox/launch/seccomp.ts';
-import { absentCalls, inspectedCalls, refusedCalls } from '../../sandbox/launch/syscalls.ts';
+import {
+  absentCalls,
+  inspectedCalls,
+  refusedCalls,
+  sharedObjectCalls,
+} from '../../sandbox/launch/syscalls.ts';
 
 const ALLOW = 0x7fff0000;
 const EPERM = 0x00050001;
@@ -35,8 +40,8 @@ function interpret(program: readonly Instruction[], words: ReadonlyMap<number, n
   throw new Error('fell off the end');
 }
 
-function run(arch: Arch, call: Call, refuseUnseenMemory = true): number {
-  const program = toFilter({ arch, refuseUnseenMemory });
+function run(arch: Arch, call: Call, refuseUnseenMemory = true, more = {}): number {
+  const program = toFilter({ arch, refuseUnseenMemory, ...more });
   if (program === undefined) throw new Error('no filter');
   const words = new Map([
     [0, call.number],
@@ -53,6 +58,20 @@ function run(arch: Arch, call: Call, refuseUnseenMemory = true): number {
 describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
   const index = arch === 'x64' ? 0 : 1;
   const numberOf = (name: keyof typeof inspectedCalls): number => inspectedCalls[name][index];
+
+  test('where others are in reach: not their objects, not their limits; no socket offline', () => {
+    const shared = { isShared: true, isOffline: true };
+    const at = (name: keyof typeof inspectedCalls, args: readonly number[], more = {}) =>
+      run(arch, { number: numberOf(name), args }, true, more);
+    for (const numbers of Object.values(sharedObjectCalls)) {
+      expect(run(arch, { number: numbers[index] })).toBe(ALLOW);
+      expect(run(arch, { number: numbers[index] }, true, shared)).toBe(EPERM);
+    }
+    expect([at('prlimit64', [7]), at('prlimit64', [7], shared)]).toEqual([ALLOW, EPERM]);
+    expect(at('prlimit64', [0], shared)).toBe(ALLOW);
+    for (const family of [1, 2, 10, 16]) expect(at('socket', [family], shared)).toBe(EAFNOSUPPORT);
+    expect(at('socket', [2])).toBe(ALLOW);
+  });
 
   test('another processor kills; the lists answer; read and write pass', () => {
     expect(run(arch, { number: 0, audit: 0x40000003 })).toBe(KILL);

@@ -35,6 +35,7 @@ function createProbe(plan: readonly Probe[]) {
       asked += 1;
       return left.shift() ?? none;
     },
+    isEnough: ({ level }) => level !== 'none',
     onChanged: (from, to) => changes.push(`${from.level} → ${to.level}`),
   });
   return { clock, changes, probe, asked: () => asked };
@@ -73,6 +74,7 @@ describe('a machine that seems to have no sandbox', () => {
     const probe = createSandboxProbe({
       ...{ clock: createSteppedClock(), logger: silentLogger, onChanged: () => undefined },
       ask: () => latch.opened.then(() => some),
+      isEnough: ({ level }) => level !== 'none',
     });
     const waiting = probe.again(stop.signal);
     stop.abort();
@@ -124,7 +126,8 @@ describe('a probe', () => {
     const sandbox = join(folder, 'sandbox.mjs');
     writeFileSync(sandbox, source);
     const programs = { ...findPrograms(import.meta.filename, process.execPath), sandbox };
-    return runProbe({ programs, processes: realProcesses, clock: realClock, env: {} });
+    const ports = { programs, processes: realProcesses, clock: realClock, env: {} };
+    return runProbe({ ...ports, levels: ['bubblewrap'] });
   }
 
   test.each([
@@ -146,6 +149,7 @@ describe('a probe', () => {
       programs: findPrograms(import.meta.filename, process.execPath),
       clock,
       env: {},
+      levels: ['bubblewrap'],
       processes: {
         async start(spec) {
           specs.push(spec);

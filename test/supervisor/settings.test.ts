@@ -3,6 +3,7 @@ import { describe, expect, test } from '@jest/globals';
 import { realRandom } from '../../base/random.ts';
 import { createSessionId } from '../../protocol/ids.ts';
 import type { StatusView } from '../../protocol/resources.ts';
+import { sandboxLevels } from '../../protocol/sandbox-levels.ts';
 import type { SessionRecord } from '../../store/contract.ts';
 import { type Config, loadConfig } from '../../supervisor/config.ts';
 import { findPrograms, toGatewaySpec, toHostSpec, toWorkerSpec } from '../../supervisor/launch.ts';
@@ -14,7 +15,9 @@ import {
   toBudget,
   toManifest,
   toRestartPolicy,
+  toSandboxView,
   toStanding,
+  toStartLevel,
 } from '../../supervisor/settings.ts';
 import { toApprovalViews, toSessionView } from '../../supervisor/views.ts';
 
@@ -62,9 +65,12 @@ describe('[promise:deny-by-default] the standing of the sandbox never fails open
     { level: 'none', reason: 'r', mend: 'm' },
     { level: '' },
     { level: 'something-new' },
+    { level: 'unshare', reason: 'r', mend: 'm' },
+    { level: 'landlock', reason: 'r', mend: 'm' },
+    { level: 'limits-only', reason: 'r', mend: 'm' },
   ];
-  const backends = ['auto', 'bubblewrap', 'none'] as const;
-  const minimums = [undefined, 'bubblewrap', 'none'] as const;
+  const backends = ['auto', ...sandboxLevels] as const;
+  const minimums = [undefined, ...sandboxLevels] as const;
   const cells = probes.flatMap((probe) =>
     backends.flatMap((backend) => minimums.map((minimum) => ({ probe, backend, minimum }))),
   );
@@ -72,10 +78,39 @@ describe('[promise:deny-by-default] the standing of the sandbox never fails open
   test.each(cells)('%j', ({ probe, backend, minimum }) => {
     const own = minimum === undefined ? {} : { minimum_level: minimum };
     const { level, refusal } = toStanding(withSandbox({ backend, ...own }), probe);
-    const confines = backend !== 'none' && probe.level === 'bubblewrap';
-    const isWaived = backend === 'none' && minimum !== 'bubblewrap';
-    expect(level).toBe(confines ? 'bubblewrap' : 'none');
-    expect(refusal === undefined).toBe(confines || isWaived);
+    const strength = (name: string): number => [...sandboxLevels].reverse().indexOf(name as 'none');
+    const floor = minimum ?? (backend === 'auto' ? 'bubblewrap' : backend);
+    const isMeant = backend === 'auto' || backend === probe.level;
+    const isStrong =
+      isMeant && strength(probe.level) > 0 && strength(probe.level) >= strength(floor);
+    const isWaived = backend === 'none' && strength(floor) === 0;
+    expect(level).toBe(isStrong && backend !== 'none' ? probe.level : 'none');
+    expect(refusal === undefined).toBe(isWaived || (isStrong && backend !== 'none'));
+    // What is started all the same must not run unconfined.
+    const started = refusal === undefined ? level : 'bubblewrap';
+    expect(toStartLevel(withSandbox({ backend, ...own }), probe)).toBe(started);
+  });
+
+  test('a level without a network of its own is refused with an allow-list', () => {
+    const own = { minimum_level: 'none', network: 'allowlist' };
+    const levels = sandboxLevels.map((level) => toStanding(withSandbox(own), { level }));
+    expect(levels.map(({ level }) => level)).toEqual([
+      ...['bubblewrap', 'unshare', 'none', 'none', 'none'],
+    ]);
+    expect(levels[2]?.refusal).toMatch(/level landlock cannot keep to .*"allowlist"/);
+  });
+
+  test('[config:security.sandbox.minimum_level] the refusal of a weaker level says how to accept it', () => {
+    const weaker = { level: 'unshare', reason: 'why', mend: 'do this' };
+    const view = toSandboxView(config, weaker, { installation: '/i', env: {} });
+    expect(view).toEqual({ level: 'none', offered: 'unshare', reason: 'why', mend: 'do this' });
+    const { refusal } = toStanding(config, weaker);
+    expect(refusal).toMatch(/no more than level unshare \(why\).*Mend: do this\..*"unshare"/);
+    const accepting = withSandbox({ minimum_level: 'unshare' });
+    expect(toSandboxView(accepting, weaker, { installation: '/i', env: {} })).toEqual({
+      ...{ level: 'unshare', reason: 'why', mend: 'do this' },
+      policy: expect.stringMatching(/^[0-9a-f]{16}$/),
+    });
   });
 
   test('the refusal says why and how to mend it', () => {

@@ -37,6 +37,7 @@ describe('what the model reads of a call', () => {
     ['a notice', result('x', { notice: 'read-only' }), 'x\n[notice: read-only]'],
     ['a level', result('x', { level: 'bubblewrap' }), 'x'],
     ['no isolation', result('x', { level: 'none' }), 'x\n[isolation: none]'],
+    ['limits only', result('x', { level: 'limits-only' }), 'x\n[isolation: limits-only]'],
   ])('%s', (_, outcome, expected) => {
     expect(formatToolResult(outcome)).toBe(expected);
   });

@@ -67,7 +67,7 @@ const programs = findPrograms(
 /** A worker's own launcher around a program that starts another by way of a third, and waits. */
 async function startFamily(): Promise<{ launcher: RunningProcess; pids: readonly number[] }> {
   const ports = { programs, processes: realProcesses, clock: realClock, env: process.env };
-  const prefix = (await runProbe(ports)).worker?.prefix ?? [];
+  const prefix = (await runProbe({ ...ports, levels: ['bubblewrap'] })).worker?.prefix ?? [];
   const spawned = (source: string, options: string): string =>
     `require('child_process').spawn(process.execPath,['-e',${JSON.stringify(source)}],${options})`;
   const grandchild = 'const kept=Buffer.alloc(128*2**20,1);setInterval(()=>kept[0],1000)';

@@ -64,7 +64,8 @@ function createBench(script: Partial<MachineScript>, written?: Promise<void>): B
   const random = { next: () => 0.5 };
   const deps = { clock: realClock, logger: silentLogger, processes: machine, random };
   const parts = { ...deps, registry: book };
-  const policy = () => toSandboxPolicy(config, record, { installation: '/i', env: {} });
+  const policy = () =>
+    toSandboxPolicy(config, record, { level: 'bubblewrap', installation: '/i', env: {} });
   return {
     machine,
     book,

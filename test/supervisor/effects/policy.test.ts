@@ -1,5 +1,6 @@
 /** Policy, budget and arguments: pure, every cell. */
 import { describe, expect, test } from '@jest/globals';
+import { sandboxLevels } from '../../../protocol/sandbox-levels.ts';
 import { toolTable } from '../../../protocol/tools.ts';
 import { findArgumentProblem, parseArguments } from '../../../supervisor/effects/arguments.ts';
 import { findOverrun } from '../../../supervisor/effects/budget.ts';
@@ -12,7 +13,7 @@ import {
 
 const verdicts = [undefined, 'allow', 'deny', 'supervised'] as const;
 const approves = ['never', 'ask', 'all'] as const;
-const levels = ['bubblewrap', 'none'] as const;
+const levels = sandboxLevels;
 
 type Written = (typeof verdicts)[number];
 
@@ -57,7 +58,9 @@ function expectRule({ tool, group, fallback, level }: Cell): [string, Exclude<Wr
   if (tool !== undefined) return ['security.tool_policy.tools.shell', tool];
   if (group !== undefined) return ['security.tool_policy.groups.shell', group];
   if (fallback !== undefined) return ['security.tool_policy.default', fallback];
-  if (level === 'none') return ['built-in default at sandbox level none', 'supervised'];
+  if (!['bubblewrap', 'unshare'].includes(level)) {
+    return [`built-in default at sandbox level ${level}`, 'supervised'];
+  }
   return ['built-in default', 'allow'];
 }
 
@@ -95,7 +98,7 @@ function expectDecision(cell: Cell): string {
 
 describe('[config:security.tool_policy.default] [config:security.tool_policy.groups.<name>] [config:security.tool_policy.tools.<name>] the policy', () => {
   test('decides every cell of tool > group > default × approve × level', () => {
-    expect(cells).toHaveLength(4 * 4 * 4 * 3 * 2 * 2);
+    expect(cells).toHaveLength(4 * 4 * 4 * 3 * 5 * 2);
     for (const cell of cells) {
       const { approve, level, approved } = cell;
       const standing = approved ? ['shell'] : ['read_file'];

@@ -46,13 +46,13 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
       command = "node"
       args = ["a.js"]
     `);
-    const commands = ['a', 'b'].map((name) => toMcpServer(config, name).reach);
+    const commands = ['a', 'b'].map((name) => toMcpServer(config, name, 'bubblewrap').reach);
     expect(commands).toMatchObject([{ command: ['node', 'a.js'] }, { command: ['node', 'a.js'] }]);
   });
 
   test('has no workspace, no network, and sees neither the state, the config file nor the key of the vault', () => {
     const config = load('[mcp.servers.a]\ncommand = "x"\nenv.K = "v"');
-    expect(toMcpServer(config, 'a')).toMatchObject({
+    expect(toMcpServer(config, 'a', 'bubblewrap')).toMatchObject({
       isUnconfined: false,
       reach: {
         policy: {
@@ -69,11 +69,12 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
   });
 
   test.each([
-    ['[mcp.servers.a]\nurl = "https://a.example/"'],
-    ['[mcp.servers.a]\ncommand = "x"\nnetwork = "full"'],
-    ['[security.sandbox]\nbackend = "none"\n[mcp.servers.a]\ncommand = "x"'],
-  ])('%s is not confined', (text) => {
-    expect(toMcpServer(load(text), 'a').isUnconfined).toBe(true);
+    ['[mcp.servers.a]\nurl = "https://a.example/"', 'bubblewrap'],
+    ['[mcp.servers.a]\ncommand = "x"\nnetwork = "full"', 'unshare'],
+    ['[mcp.servers.a]\ncommand = "x"', 'limits-only'],
+    ['[mcp.servers.a]\ncommand = "x"', 'none'],
+  ] as const)('%s at level %s is not confined', (text, level) => {
+    expect(toMcpServer(load(text), 'a', level).isUnconfined).toBe(true);
   });
 });
 

@@ -1,6 +1,7 @@
-/** The bubblewrap level: surveys the machine, decides the tools' user and what is shown, starts
- *  the cell (again, if somebody killed it), keeps sandboxes parked. Never weaker than asked for:
- *  what cannot be had is refused with the mend. */
+/** The levels of namespaces, `bubblewrap` and `unshare`, which differ only in who builds them:
+ *  surveys the machine, decides the tools' user and what is shown, starts the cell (again, if
+ *  somebody killed it), keeps sandboxes parked. Never weaker than asked for: what cannot be had is
+ *  refused with the mend. */
 import { assert } from '../../base/assert.ts';
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -9,21 +10,24 @@ import type { Logger } from '../../base/logger.ts';
 import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Callers } from '../network/callers.ts';
-import { toAdvice, toMissingAdvice } from './advice.ts';
+import { toMissingAdvice } from './advice.ts';
 import { toLimitCommand, type View } from './arguments.ts';
-import type { Backend, RunningCommand, ToolHostProcess } from './backend.ts';
+import type { Backend, ToolHostProcess } from './backend.ts';
+import { canBuild, toBuilderCommand } from './builder.ts';
 import { type CallGroups, openRealCallGroups } from './call-group.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
 import { stampGuarded, surveyGuarded } from './guards.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
 import { canStage } from './prelude.ts';
+import { PROOF_SCRIPT, proveCommand } from './prove.ts';
 import { type RuntimeFiles, toToolTarget } from './runtime-files.ts';
 import { toFilter, toFilterBytes } from './seccomp.ts';
 import { findProgram, readHardLimits } from './survey.ts';
 import { planView, type ViewPlan } from './view.ts';
 
-export interface BubblewrapSpec {
+export interface NamespaceSpec {
+  readonly level: 'bubblewrap' | 'unshare';
   readonly policy: SandboxPolicy;
   readonly files: RuntimeFiles;
   readonly clock: Clock;
@@ -60,9 +64,9 @@ interface Parked {
 const REFILL_DELAY_MS = 10;
 
 /** Starts the level and proves it by one run. Throws SANDBOX_UNAVAILABLE, WORKSPACE_REFUSED. */
-export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Backend> {
+export async function createNamespaceBackend(spec: NamespaceSpec): Promise<Backend> {
   const { policy, files, clock, logger } = spec;
-  const programs = findPrograms();
+  const programs = findPrograms(spec.level);
   const limitCommand = toLimits(programs, policy);
   const stages = programs.perl !== undefined && canStage(process.arch);
   const plan = planView({ policy, files, canStage: stages });
@@ -70,7 +74,7 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
   const bridge = { spec, programs, plan, limitCommand, groups };
   let room = await openRoom(bridge);
   let open = true;
-  const backend = describe(plan, room);
+  const backend = describe(spec.level, plan, room);
 
   async function getRoom(): Promise<Room> {
     assert(open, 'a closed backend is not used');
@@ -111,6 +115,8 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
   return {
     ...backend,
     memoryKeeper: groups === undefined ? 'watch' : `cgroup ${groups.version}`,
+    network: policy.network.mode,
+    temporaryFolder: undefined,
     view: () => room.parked.view,
     async run(script, use) {
       return inRoom(async ({ parked: { pool } }) => {
@@ -146,7 +152,7 @@ export async function createBubblewrapBackend(spec: BubblewrapSpec): Promise<Bac
 }
 
 interface Bridge {
-  readonly spec: BubblewrapSpec;
+  readonly spec: NamespaceSpec;
   readonly programs: Programs;
   readonly plan: ViewPlan;
   readonly limitCommand: readonly string[];
@@ -166,7 +172,10 @@ async function openRoom(bridge: Bridge): Promise<Room> {
   const cell = await startCell({ ...parts, ...ports });
   const parked = park(cell, bridge, stampGuarded(plan.workspace, clock.wallMs()));
   try {
-    if (!spec.isSingle) await proveRoom(parked.pool);
+    if (!spec.isSingle) {
+      const sandbox = await parked.pool.take();
+      await proveCommand(sandbox.release(PROOF_SCRIPT));
+    }
   } catch (error) {
     parked.pool.close();
     await cell.close();
@@ -186,7 +195,7 @@ function park(cell: Cell, bridge: Bridge, stamp: string | undefined): Parked {
   return { stamp, guards: toGuards(plan), pool, view, fileHostView, toolHostView };
 }
 
-function hasProxy({ policy }: BubblewrapSpec): boolean {
+function hasProxy({ policy }: NamespaceSpec): boolean {
   return policy.network.mode === 'allowlist';
 }
 
@@ -199,35 +208,16 @@ function findFilter(): Buffer {
   return program === undefined ? Buffer.alloc(0) : toFilterBytes(program);
 }
 
-/** Runs the real profile once: nothing else shows that it can be had. */
-async function proveRoom(pool: SandboxPool): Promise<void> {
-  const sandbox = await pool.take();
-  const command = sandbox.release('echo proved\n');
-  const [stdout, stderr, end] = await Promise.all([
-    readAll(command.stdout),
-    readAll(command.stderr),
-    command.ended,
-  ]);
-  if (end.kind === 'exited' && end.code === 0 && stdout === 'proved\n') return;
-  throw unavailable(stderr === '' ? `it ended with ${JSON.stringify(end)}` : stderr);
-}
-
-async function readAll(stream: RunningCommand['stdout']): Promise<string> {
-  let text = '';
-  for await (const chunk of stream) text += String(chunk);
-  return text;
-}
-
 async function startSpeaking(cell: Cell, view: View, script: string): Promise<ToolHostProcess> {
   const sandbox = await parkSandbox({ cell, view, hasInput: true });
   const { ended, ...streams } = sandbox.release(script);
   return { ...streams, exited: ended };
 }
 
-function describe(plan: ViewPlan, room: Room) {
+function describe(level: NamespaceSpec['level'], plan: ViewPlan, room: Room) {
   const notices = plan.toNotices(room.cell.report);
   return {
-    level: 'bubblewrap' as const,
+    level,
     uid: plan.identity.uid,
     workspace: plan.workspace,
     workspaceAccess: room.parked.view.workspaceAccess,
@@ -243,23 +233,23 @@ function toLimits(programs: Programs, policy: SandboxPolicy): string[] {
 }
 
 /** Throws SANDBOX_UNAVAILABLE with the command that installs what is missing. */
-function findPrograms(): Programs {
-  const bwrap = findProgram('bwrap');
-  if (bwrap === undefined) {
+function findPrograms(level: NamespaceSpec['level']): Programs {
+  const [bwrap, mkfifo, prlimit, perl] = ['bwrap', 'mkfifo', 'prlimit', 'perl'].map(findProgram);
+  if (mkfifo === undefined) throw refused('mkfifo is missing', 'install coreutils');
+  if (level === 'bubblewrap') {
+    if (bwrap !== undefined) return { builder: [bwrap], mkfifo, prlimit, perl };
     const { reason, mend } = toMissingAdvice((name) => findProgram(name) !== undefined);
     throw refused(reason, mend);
   }
-  const [mkfifo, prlimit, perl] = ['mkfifo', 'prlimit', 'perl'].map(findProgram);
-  if (mkfifo === undefined) throw refused('mkfifo is missing', 'install coreutils');
-  return { bwrap, mkfifo, prlimit, perl };
+  if (perl === undefined) throw refused('perl is missing', 'install perl, or better bubblewrap');
+  if (prlimit === undefined) throw refused('prlimit is missing', 'install util-linux');
+  if (!canBuild(process.arch)) {
+    throw refused(`the processor ${process.arch} is not known to our builder`, 'use bubblewrap');
+  }
+  return { builder: toBuilderCommand(perl, process.arch), mkfifo, prlimit, perl };
 }
 
 function refused(reason: string, mend: string): PrxError {
   const message = `no sandbox: ${reason}; mend: ${mend}`;
   return new PrxError('SANDBOX_UNAVAILABLE', message, { data: { reason, mend } });
-}
-
-function unavailable(said: string): PrxError {
-  const { reason, mend } = toAdvice(said);
-  return refused(reason, mend);
 }
