@@ -38,7 +38,7 @@ export interface SandboxPartsDeps {
   readonly onChanged: (from: Probe, to: Probe) => void;
 }
 
-export function createSandboxParts(deps: SandboxPartsDeps): SandboxParts {
+export function openSandboxParts(deps: SandboxPartsDeps): SandboxParts {
   const { config, programs, env } = deps;
   const probe = createSandboxProbe({
     ...deps,
