@@ -141,6 +141,11 @@ const domainPattern = z
     'a host (example.org), a wildcard (*.example.org), an address; each may have :PORT',
   );
 
+const memoryLimitMb = z
+  .number()
+  .int()
+  .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64');
+
 const sandbox = z.strictObject({
   backend: z.enum(['auto', ...sandboxLevels]).default('auto'),
   minimum_level: z.enum(sandboxLevels).optional(),
@@ -150,11 +155,7 @@ const sandbox = z.strictObject({
   read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   timeout_secs: positiveSeconds.default(60),
-  memory_limit_mb: z
-    .number()
-    .int()
-    .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64')
-    .default(512),
+  memory_limit_mb: memoryLimitMb.default(512),
   max_cpu_secs: z.number().min(0).default(0),
   max_pids: positiveInt.max(100_000).default(256),
   max_output_bytes: positiveInt.min(1024).default(1_048_576),
@@ -206,6 +207,7 @@ const mcpServer = z
     read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
     writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
     effects: z.record(z.string(), z.enum(['read', 'idempotent', 'write'])).default({}),
+    memory_limit_mb: memoryLimitMb.optional(),
   })
   .refine((server) => (server.command === undefined) !== (server.url === undefined), {
     error: 'needs either command or url',

@@ -91,6 +91,7 @@ export const reloadTable = {
     'mcp.servers.<name>.read_only_paths',
     'mcp.servers.<name>.writable_paths',
     'mcp.servers.<name>.effects.<name>',
+    'mcp.servers.<name>.memory_limit_mb',
     'custom_tools.paths',
     'custom_tools.memory_limit_mb',
     'budget.max_cost_usd',

@@ -1,6 +1,7 @@
 /** The MCP host: serves the supervisor, owns one MCP server. The supervisor's end: nothing new is
  *  taken, what runs comes to its end, is spooled, and the server goes with the host. The server's
  *  end: what ran is indeterminate, the supervisor hears why, and the host goes with the server. */
+import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -15,6 +16,7 @@ import type { OrphanFace } from '../../protocol/orphan-door.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Backend } from '../launch/backend.ts';
 import { quote } from '../launch/quote.ts';
+import { type Breach, toTreeLimits, watchTree } from '../watch.ts';
 import { createMcpCalls, type McpCalls } from './calls.ts';
 import { createHttpTransport } from './http.ts';
 import { connectServer, type McpServer } from './server.ts';
@@ -119,6 +121,11 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       throw error;
     });
     const stdio = createStdioTransport(process, clock);
+    const watch = watchTree({
+      ...{ clock, tree: process.tree, limits: toTreeLimits(reach.policy, backend.temporaryFolder) },
+      onBreach: () => stdio.end(toTooMuch(watch.finish().breach)),
+    });
+    void process.exited.then(watch.finish);
     const { level, notice } = backend;
     return { transport: stdio, ended: stdio.ended, backend, level, notice };
   }
@@ -155,6 +162,14 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       cancel: (session, effect) => room?.calls.cancel(session, effect),
     },
   };
+}
+
+/** For whoever configured the server: one call of it may be innocent. */
+function toTooMuch(breach: Breach | undefined): string {
+  assert(breach !== undefined, 'a limit that was exceeded has a name');
+  const { value, max, limit } = breach;
+  const used = `it and all it started used ${value} MiB of memory together; the limit is ${max} MiB`;
+  return `${used} (${limit} of the server, else of security.sandbox)`;
 }
 
 async function endRoom({ server, backend }: Room): Promise<void> {

@@ -130,9 +130,11 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
         return { kind: 'result', result };
       } catch (error) {
         const end = toCallEnd(error, signal);
+        if (end.kind !== 'lost') return end;
+        const detail = await whyEnded(spec.ended, error);
         // A server behind a URL that lost us is asked anew by the next host.
-        if (end.kind === 'lost') lost.resolve(end.detail);
-        return end;
+        lost.resolve(detail);
+        return { kind: 'lost', detail };
       }
     },
     ended,

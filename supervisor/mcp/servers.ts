@@ -94,8 +94,8 @@ function toReach(config: Source, server: RawServer, level: SandboxLevel): McpRea
       envAllowlist: Object.keys(server.env),
       env: server.env,
       timeoutMs: sandbox.timeout_secs * 1000,
-      memoryLimitBytes: sandbox.memory_limit_mb * 2 ** 20,
-      // Of a call, and a server outlives its calls: the host that runs it does not watch them.
+      memoryLimitBytes: (server.memory_limit_mb ?? sandbox.memory_limit_mb) * 2 ** 20,
+      // Of a call, and a server outlives its calls.
       cpuMs: 0,
       diskBytes: 0,
       filesMax: 0,

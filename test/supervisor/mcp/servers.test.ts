@@ -68,6 +68,27 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
     });
   });
 
+  test('[config:mcp.servers.<name>.memory_limit_mb] has its own memory limit, else that of calls', () => {
+    const config = load(`
+      [security.sandbox]
+      memory_limit_mb = 128
+      [mcp.servers.a]
+      command = "x"
+      [mcp.servers.b]
+      command = "x"
+      memory_limit_mb = 0
+      [mcp.servers.c]
+      command = "x"
+      memory_limit_mb = 1024
+    `);
+    const reaches = ['a', 'b', 'c'].map((name) => toMcpServer(config, name, 'bubblewrap').reach);
+    expect(reaches).toMatchObject([
+      { policy: { memoryLimitBytes: 128 * 2 ** 20 } },
+      { policy: { memoryLimitBytes: 0 } },
+      { policy: { memoryLimitBytes: 1024 * 2 ** 20 } },
+    ]);
+  });
+
   test.each([
     ['[mcp.servers.a]\nurl = "https://a.example/"', 'bubblewrap'],
     ['[mcp.servers.a]\ncommand = "x"\nnetwork = "full"', 'unshare'],
