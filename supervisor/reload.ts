@@ -84,6 +84,8 @@ export const reloadTable = {
     'mcp.servers.<name>.command',
     'mcp.servers.<name>.args',
     'mcp.servers.<name>.url',
+    'mcp.servers.<name>.headers.<name>.secret',
+    'mcp.servers.<name>.headers.<name>.format',
     'mcp.servers.<name>.env.<name>',
     'mcp.servers.<name>.policy',
     'mcp.servers.<name>.shared',

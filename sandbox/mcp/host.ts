@@ -3,11 +3,13 @@
  *  end: what ran is indeterminate, the supervisor hears why, and the host goes with the server. */
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { PrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { createConnection, type Transport } from '../../protocol/connection.ts';
 import {
   type McpReach,
+  type McpSecrets,
+  mcpAsks,
   mcpNotifications,
   mcpReports,
   mcpRequests,
@@ -44,6 +46,8 @@ interface Room {
   readonly backend: Backend | undefined;
 }
 
+const SECRETS_TIMEOUT_MS = 5000;
+
 const NOT_CONFINED = 'This MCP server is reached by its URL: nothing here confines what it does.';
 
 export function serveMcpHost(spec: McpHostSpec): McpHost {
@@ -57,7 +61,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     clock,
     peer: 'the supervisor',
     local: { requests: mcpRequests, notifications: mcpNotifications },
-    remote: { requests: {}, notifications: mcpReports },
+    remote: { requests: mcpAsks, notifications: mcpReports },
     requests: {
       async 'mcp/initialize'(params) {
         if (isBegun) throw new PrxError('INVALID_REQUEST', 'an MCP host is initialized once');
@@ -105,12 +109,21 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     return isClosing || !connection.isOpen();
   }
 
+  /** Alone, there is nobody who may give one. */
+  async function readSecrets(): Promise<McpSecrets> {
+    const options = { timeoutMs: SECRETS_TIMEOUT_MS };
+    return await connection.request('mcp/secrets', {}, options).catch((error: unknown) => {
+      const reason = `its secrets could not be read: ${toPrxError(error).message}`;
+      return { kind: 'refused' as const, reason };
+    });
+  }
+
   async function openReach(
     reach: McpReach,
     { artifactsDir, timeoutMs }: { readonly artifactsDir: string; readonly timeoutMs: number },
   ) {
     if (reach.kind === 'url') {
-      const http = createHttpTransport({ url: reach.url, clock, timeoutMs });
+      const http = createHttpTransport({ reach, clock, timeoutMs, readSecrets });
       const ended = new Promise<string>(() => undefined);
       return { transport: http, ended, backend: undefined, level: 'none', notice: NOT_CONFINED };
     }

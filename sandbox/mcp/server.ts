@@ -12,7 +12,7 @@ import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/valida
 import { z } from 'zod';
 import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { PrxError, toPrxError } from '../../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
 import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
@@ -197,6 +197,8 @@ function toUnknown(server: string, tool: string): string {
 
 function toCallEnd(error: unknown, signal: AbortSignal): CallEnd {
   if (signal.aborted) return { kind: 'cancelled' };
+  // Ours, before anything was sent.
+  if (isPrxError(error, 'POLICY_DENIED')) return { kind: 'failed', message: error.message };
   if (error instanceof ProtocolError) return { kind: 'failed', message: describe(error) };
   if (error instanceof SdkHttpError) return toHttpEnd(error);
   if (error instanceof SdkError) {
