@@ -71,6 +71,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
         const { level, notice } = opened;
         const server = await connectServer({
           ...{ name, clock, logger, transport: opened.transport, ended: opened.ended },
+          era: reach.kind === 'url' ? 'auto' : 'legacy',
           onChanged: (listing) => void connection.notify('mcp/tools', listing),
         }).catch(async (error: unknown) => {
           await opened.backend?.close();
@@ -181,8 +182,8 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
 function toTooMuch(breach: Breach | undefined): string {
   assert(breach !== undefined, 'a limit that was exceeded has a name');
   const { value, max, limit } = breach;
-  const used = `it and all it started used ${value} MiB of memory together; the limit is ${max} MiB`;
-  return `${used} (${limit} of the server, else of security.sandbox)`;
+  const used = `it and all it started used ${value} MiB of memory together`;
+  return `${used}; the limit is ${max} MiB (${limit} of the server, else of security.sandbox)`;
 }
 
 async function endRoom({ server, backend }: Room): Promise<void> {

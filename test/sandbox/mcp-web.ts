@@ -22,7 +22,7 @@ export interface WebServerSpec {
   readonly before?: (asked: Asked, method: string) => boolean;
 }
 
-type Message = { id?: number; method: string; params: { name?: string } };
+type Message = { id?: number; method: string; params?: { name?: string } };
 
 export function reply({ response, id }: Asked, result: unknown): void {
   response.setHeader('content-type', 'application/json');
@@ -59,5 +59,8 @@ async function serve(
     return reply(asked, { protocolVersion: '2025-06-18', capabilities, serverInfo });
   }
   if (method === 'tools/list') return reply(asked, { tools });
-  answers[params.name ?? '']?.(asked);
+  if (method === 'tools/call') return answers[params?.name ?? '']?.(asked);
+  response.setHeader('content-type', 'application/json');
+  const error = { code: -32601, message: `no ${method}` };
+  response.end(JSON.stringify({ jsonrpc: '2.0', id, error }));
 }
