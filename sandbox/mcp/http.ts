@@ -1,6 +1,6 @@
 /** MCP over streamable HTTP. Each answer has a bound in bytes and each request one in time, because
  *  the other end is not ours. A redirect stays within the origin (the SDK's rule) and within what
- *  is allowed. A value of the vault is asked for with each request that carries it, is kept nowhere,
+ *  is allowed. A value of the vault is asked for with each request that carries it, kept nowhere,
  *  and is taken out of the answer, so that no message, error or description can repeat it. */
 import { StreamableHTTPClientTransport, type Transport } from '@modelcontextprotocol/client';
 import type { Clock } from '../../base/clock.ts';

@@ -66,6 +66,7 @@ const LISTED_MAX = 4 * TOOLS_MAX;
 const RELIST_MS = 2000;
 const PROBLEM_CHARS_MAX = 500;
 const MESSAGE_CHARS_MAX = 4000;
+const CAUSES_MAX = 4;
 
 const pageSchema = z.object({
   tools: z.array(z.unknown()),
@@ -248,8 +249,14 @@ function toHttpEnd(error: SdkHttpError): CallEnd {
   return { kind: 'lost', detail: describe(error) };
 }
 
+/** With what caused it, which of a refused connection is all that there is to know. */
 function describe(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : '';
-  return cleanText(cause === '' ? message : `${message}: ${cause}`).slice(0, MESSAGE_CHARS_MAX);
+  const messages: string[] = [];
+  let each = error;
+  for (let depth = 0; depth < CAUSES_MAX && each instanceof Error; depth += 1) {
+    messages.push(each.message);
+    each = each.cause;
+  }
+  const text = messages.length === 0 ? String(error) : messages.join(': ');
+  return cleanText(text).slice(0, MESSAGE_CHARS_MAX);
 }
