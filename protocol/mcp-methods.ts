@@ -9,6 +9,15 @@ import { effectIdSchema, sessionIdSchema } from './ids.ts';
 import { sandboxPolicySchema } from './sandbox-methods.ts';
 import { toolSpecSchema } from './tools.ts';
 
+/** A header of every request, with a value of the vault in it. */
+export const mcpHeaderSchema = z.object({
+  header: z.string(),
+  secret: z.string(),
+  /** With {value} in it. */
+  format: z.string(),
+});
+export type McpHeader = z.infer<typeof mcpHeaderSchema>;
+
 /** How the server is reached. */
 export const mcpReachSchema = z.discriminatedUnion('kind', [
   z.object({
@@ -17,7 +26,13 @@ export const mcpReachSchema = z.discriminatedUnion('kind', [
     command: z.array(z.string()).min(1),
     policy: sandboxPolicySchema,
   }),
-  z.object({ kind: z.literal('url'), url: z.string() }),
+  z.object({
+    kind: z.literal('url'),
+    url: z.string(),
+    /** A redirect may go to these and below; empty: anywhere within the origin. */
+    within: z.array(z.string()),
+    headers: z.array(mcpHeaderSchema),
+  }),
 ]);
 export type McpReach = z.infer<typeof mcpReachSchema>;
 
@@ -74,6 +89,20 @@ export const mcpNotifications = {
   /** Gives the call up; its outcome has status cancelled. */
   'mcp/cancel': z.object({ session: sessionIdSchema, effect: effectIdSchema }),
 } as const;
+
+/** What the host asks of the supervisor, which alone has the vault. */
+export const mcpAsks = {
+  /** The secrets that the headers of its server name, for one request; recorded, also when one is
+   *  refused. There is no other to be had by this. */
+  'mcp/secrets': {
+    params: z.object({}),
+    result: z.discriminatedUnion('kind', [
+      z.object({ kind: z.literal('values'), values: z.record(z.string(), z.string()) }),
+      z.object({ kind: z.literal('refused'), reason: z.string() }),
+    ]),
+  },
+} as const;
+export type McpSecrets = z.infer<(typeof mcpAsks)['mcp/secrets']['result']>;
 
 /** Notifications the host sends. */
 export const mcpReports = {

@@ -141,6 +141,11 @@ const domainPattern = z
     'a host (example.org), a wildcard (*.example.org), an address; each may have :PORT',
   );
 
+const memoryLimitMb = z
+  .number()
+  .int()
+  .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64');
+
 const sandbox = z.strictObject({
   backend: z.enum(['auto', ...sandboxLevels]).default('auto'),
   minimum_level: z.enum(sandboxLevels).optional(),
@@ -150,11 +155,7 @@ const sandbox = z.strictObject({
   read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
   timeout_secs: positiveSeconds.default(60),
-  memory_limit_mb: z
-    .number()
-    .int()
-    .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64')
-    .default(512),
+  memory_limit_mb: memoryLimitMb.default(512),
   max_cpu_secs: z.number().min(0).default(0),
   max_pids: positiveInt.max(100_000).default(256),
   max_output_bytes: positiveInt.min(1024).default(1_048_576),
@@ -166,21 +167,24 @@ const sandbox = z.strictObject({
   workspace_roots: z.array(z.string().startsWith('/')).max(256).default([]),
 });
 
+const headerName = z
+  .string()
+  .regex(/^[A-Za-z0-9-]{1,64}$/, 'the name of a header')
+  .refine(
+    (name) => !/^(host|connection|content-length|transfer-encoding|proxy-.*|expect)$/i.test(name),
+    'a header that carries a value, not one that frames the request',
+  );
+
+const headerFormat = z
+  .string()
+  .max(1000)
+  .regex(/^[\x20-\x7e]*\{value\}[\x20-\x7e]*$/, 'one line with {value} in it')
+  .default('Bearer {value}');
+
 const injection = z.strictObject({
   domain: domainPattern,
-  header: z
-    .string()
-    .regex(/^[A-Za-z0-9-]{1,64}$/, 'the name of a header')
-    .refine(
-      (name) => !/^(host|connection|content-length|transfer-encoding|proxy-.*|expect)$/i.test(name),
-      'a header that carries a value, not one that frames the request',
-    )
-    .default('Authorization'),
-  format: z
-    .string()
-    .max(1000)
-    .regex(/^[\x20-\x7e]*\{value\}[\x20-\x7e]*$/, 'one line with {value} in it')
-    .default('Bearer {value}'),
+  header: headerName.default('Authorization'),
+  format: headerFormat,
 });
 
 const secrets = z.strictObject({
@@ -194,11 +198,26 @@ const secrets = z.strictObject({
   inject: z.record(secretName, injection).default({}),
 });
 
+/** Those of the protocol are the protocol's to set. */
+const mcpHeaderName = headerName.refine(
+  (name) => !/^(accept|content-type|last-event-id|mcp-.*)$/i.test(name),
+  'a header that MCP does not set itself',
+);
+
 const mcpServer = z
   .strictObject({
     command: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).max(256)]).optional(),
     args: z.array(z.string()).max(256).default([]),
-    url: z.url({ protocol: /^https?$/ }).optional(),
+    url: z
+      .url({ protocol: /^https?$/ })
+      .refine(
+        (url) => !/^[^/]*\/\/[^/?#]*@/.test(url),
+        'a URL without a user and a password; a secret goes into headers',
+      )
+      .optional(),
+    headers: z
+      .record(mcpHeaderName, z.strictObject({ secret: secretName, format: headerFormat }))
+      .default({}),
     env: z.record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/), z.string()).default({}),
     policy: verdict.optional(),
     shared: z.boolean().default(true),
@@ -206,12 +225,16 @@ const mcpServer = z
     read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
     writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
     effects: z.record(z.string(), z.enum(['read', 'idempotent', 'write'])).default({}),
+    memory_limit_mb: memoryLimitMb.optional(),
   })
   .refine((server) => (server.command === undefined) !== (server.url === undefined), {
     error: 'needs either command or url',
   })
   .refine((server) => !/\s/.test(typeof server.command === 'string' ? server.command : ''), {
     error: 'command is one program; write its arguments as args, or all of it as a list',
+  })
+  .refine((server) => server.url !== undefined || Object.keys(server.headers).length === 0, {
+    error: 'headers are for a url; what a command is given is its env',
   });
 
 const mcp = z.strictObject({

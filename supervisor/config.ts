@@ -351,7 +351,15 @@ function describeIssue(issue: z.core.$ZodIssue, tree: unknown): string {
       .join('\n  ');
   }
   const value = path.reduce<unknown>((node, key) => childOf(node, key), tree);
-  return `${path.join('.')} = ${JSON.stringify(value)}: ${issue.message}`;
+  const rules = issue.code === 'invalid_key' ? issue.issues.map(({ message }) => message) : [];
+  const why = [issue.message, ...rules].join(': ');
+  return `${path.join('.')} = ${mask(path, JSON.stringify(value) ?? '')}: ${why}`;
+}
+
+/** Where a key may have been written, though it does not belong there. */
+function mask(path: readonly string[], text: string): string {
+  const isSecret = path[0] === 'mcp' && ['headers', 'env'].includes(path[3] ?? '');
+  return isSecret ? '(set)' : text.replace(/:\/\/[^/"]*@/, '://(set)@');
 }
 
 function childOf(node: unknown, key: string): unknown {

@@ -147,7 +147,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   function openForeignTools(): { readonly mcp: McpPool; readonly custom: CustomToolBook } {
     const mcp = createMcpPool({
       ...child,
-      ...{ env, config: () => config, fingerprints: secrets.fingerprints },
+      ...{ env, config: () => config, ...secrets.toMcpPorts((id) => directory.find(id)) },
       spec: custody.toAdoptable(toMcpHostSpec(programs, env)),
       artifactsDir: join(config.stateDir, 'artifacts'),
       level: () => sandbox.standing().level,

@@ -27,7 +27,7 @@ export interface RunningCommand {
   readonly tree: CommandTree;
 }
 
-/** The process that serves the file tools, or an MCP server: JSON-RPC on its standard streams. */
+/** The process that serves the file tools: JSON-RPC on its standard streams. */
 export interface FileHostProcess {
   readonly stdin: Writable;
   readonly stdout: Readable;
@@ -36,7 +36,7 @@ export interface FileHostProcess {
   kill(): void;
 }
 
-/** The process that runs custom tools: watched like a command. */
+/** The process that runs custom tools, or an MCP server: watched like a command. */
 export interface ToolHostProcess extends FileHostProcess {
   readonly tree: CommandTree;
 }
@@ -76,7 +76,7 @@ export interface Backend {
   /** A root of custom tools as the tool host finds it. */
   toToolPath(root: string, index: number): string;
   /** Runs a shell script that is spoken to on its standard streams. Throws SANDBOX_UNAVAILABLE. */
-  startServer(script: string): Promise<FileHostProcess>;
+  startServer(script: string): Promise<ToolHostProcess>;
   /** Kills all that runs and gives everything back; resolves when it is gone. Idempotent. */
   close(): Promise<void>;
 }

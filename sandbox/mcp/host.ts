@@ -1,12 +1,15 @@
 /** The MCP host: serves the supervisor, owns one MCP server. The supervisor's end: nothing new is
  *  taken, what runs comes to its end, is spooled, and the server goes with the host. The server's
  *  end: what ran is indeterminate, the supervisor hears why, and the host goes with the server. */
+import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { PrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { createConnection, type Transport } from '../../protocol/connection.ts';
 import {
   type McpReach,
+  type McpSecrets,
+  mcpAsks,
   mcpNotifications,
   mcpReports,
   mcpRequests,
@@ -15,6 +18,7 @@ import type { OrphanFace } from '../../protocol/orphan-door.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Backend } from '../launch/backend.ts';
 import { quote } from '../launch/quote.ts';
+import { type Breach, toTreeLimits, watchTree } from '../watch.ts';
 import { createMcpCalls, type McpCalls } from './calls.ts';
 import { createHttpTransport } from './http.ts';
 import { connectServer, type McpServer } from './server.ts';
@@ -42,6 +46,8 @@ interface Room {
   readonly backend: Backend | undefined;
 }
 
+const SECRETS_TIMEOUT_MS = 5000;
+
 const NOT_CONFINED = 'This MCP server is reached by its URL: nothing here confines what it does.';
 
 export function serveMcpHost(spec: McpHostSpec): McpHost {
@@ -55,7 +61,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     clock,
     peer: 'the supervisor',
     local: { requests: mcpRequests, notifications: mcpNotifications },
-    remote: { requests: {}, notifications: mcpReports },
+    remote: { requests: mcpAsks, notifications: mcpReports },
     requests: {
       async 'mcp/initialize'(params) {
         if (isBegun) throw new PrxError('INVALID_REQUEST', 'an MCP host is initialized once');
@@ -65,6 +71,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
         const { level, notice } = opened;
         const server = await connectServer({
           ...{ name, clock, logger, transport: opened.transport, ended: opened.ended },
+          era: reach.kind === 'url' ? 'auto' : 'legacy',
           onChanged: (listing) => void connection.notify('mcp/tools', listing),
         }).catch(async (error: unknown) => {
           await opened.backend?.close();
@@ -103,12 +110,21 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     return isClosing || !connection.isOpen();
   }
 
+  /** Alone, there is nobody who may give one. */
+  async function readSecrets(): Promise<McpSecrets> {
+    const options = { timeoutMs: SECRETS_TIMEOUT_MS };
+    return await connection.request('mcp/secrets', {}, options).catch((error: unknown) => {
+      const reason = `its secrets could not be read: ${toPrxError(error).message}`;
+      return { kind: 'refused' as const, reason };
+    });
+  }
+
   async function openReach(
     reach: McpReach,
     { artifactsDir, timeoutMs }: { readonly artifactsDir: string; readonly timeoutMs: number },
   ) {
     if (reach.kind === 'url') {
-      const http = createHttpTransport({ url: reach.url, clock, timeoutMs });
+      const http = createHttpTransport({ reach, clock, timeoutMs, readSecrets });
       const ended = new Promise<string>(() => undefined);
       return { transport: http, ended, backend: undefined, level: 'none', notice: NOT_CONFINED };
     }
@@ -119,6 +135,11 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       throw error;
     });
     const stdio = createStdioTransport(process, clock);
+    const watch = watchTree({
+      ...{ clock, tree: process.tree, limits: toTreeLimits(reach.policy, backend.temporaryFolder) },
+      onBreach: () => stdio.end(toTooMuch(watch.finish().breach)),
+    });
+    void process.exited.then(watch.finish);
     const { level, notice } = backend;
     return { transport: stdio, ended: stdio.ended, backend, level, notice };
   }
@@ -155,6 +176,14 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       cancel: (session, effect) => room?.calls.cancel(session, effect),
     },
   };
+}
+
+/** For whoever configured the server: one call of it may be innocent. */
+function toTooMuch(breach: Breach | undefined): string {
+  assert(breach !== undefined, 'a limit that was exceeded has a name');
+  const { value, max, limit } = breach;
+  const used = `it and all it started used ${value} MiB of memory together`;
+  return `${used}; the limit is ${max} MiB (${limit} of the server, else of security.sandbox)`;
 }
 
 async function endRoom({ server, backend }: Room): Promise<void> {

@@ -4,6 +4,7 @@
 import { z } from 'zod';
 import type { McpListing, McpTool } from '../../protocol/mcp-methods.ts';
 import { toMcpToolName } from '../../protocol/mcp-names.ts';
+import { findHeaderProblem } from './param-headers.ts';
 
 /** A model chooses badly among more, and each costs tokens in every request. */
 export const TOOLS_MAX = 128;
@@ -20,13 +21,22 @@ const toolSchema = z.object({
   inputSchema: z.record(z.string(), z.unknown()),
 });
 
+export interface ListingRules {
+  /** Arguments may have to go into headers. */
+  readonly withHeaders: boolean;
+}
+
 /** @param tools as they came, page after page. */
-export function toListing(server: string, tools: readonly unknown[]): McpListing {
+export function toListing(
+  server: string,
+  tools: readonly unknown[],
+  rules: ListingRules,
+): McpListing {
   const kept = new Map<string, McpTool>();
   const problems: string[] = [];
   let bytes = 0;
   for (const each of tools) {
-    const tool = toTool(server, each);
+    const tool = toTool(server, each, rules);
     if (typeof tool === 'string') problems.push(tool);
     else if (kept.has(tool.spec.name)) problems.push(`${quote(tool.name)} is listed twice`);
     else if (kept.size >= TOOLS_MAX) problems.push(`${quote(tool.name)} is beyond ${TOOLS_MAX}`);
@@ -49,12 +59,14 @@ function shorten(problems: readonly string[]): string[] {
   return more === 0 ? first : [...first, `and ${more} more`];
 }
 
-function toTool(server: string, value: unknown): McpTool | string {
+function toTool(server: string, value: unknown, rules: ListingRules): McpTool | string {
   const parsed = toolSchema.safeParse(value);
   if (!parsed.success) return 'a tool without a name or a schema was left out';
   const { name, description, inputSchema } = parsed.data;
   const schema = cleanValue(inputSchema, 0);
   if (schema === undefined) return `${quote(name)}: its schema is nested too deeply`;
+  const unfit = rules.withHeaders ? findHeaderProblem(schema) : undefined;
+  if (unfit !== undefined) return `${quote(name)}: ${unfit}`;
   const { $schema: _, ...parameters } = schema as Record<string, unknown>; // a record was cleaned
   const bytes = Buffer.byteLength(JSON.stringify(parameters));
   if (bytes > SCHEMA_BYTES_MAX) {

@@ -12,10 +12,11 @@ import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/valida
 import { z } from 'zod';
 import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { PrxError, toPrxError } from '../../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
 import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
+import { toParamHeaders } from './param-headers.ts';
 import { type CallResult, callResultSchema } from './result.ts';
 
 export interface ServerSpec {
@@ -23,6 +24,8 @@ export interface ServerSpec {
   readonly transport: Transport;
   /** Resolves when a transport that can end by itself has; with the reason. */
   readonly ended: Promise<string>;
+  /** auto: it is asked which revisions it speaks, and greeted in the old way if it cannot say. */
+  readonly era: 'auto' | 'legacy';
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onChanged: (listing: McpListing) => void;
@@ -63,6 +66,7 @@ const LISTED_MAX = 4 * TOOLS_MAX;
 const RELIST_MS = 2000;
 const PROBLEM_CHARS_MAX = 500;
 const MESSAGE_CHARS_MAX = 4000;
+const CAUSES_MAX = 4;
 
 const pageSchema = z.object({
   tools: z.array(z.unknown()),
@@ -75,7 +79,11 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
   const validators = new CfWorkerJsonSchemaValidator({ shortcircuit: false });
   const client = new Client(
     { name: 'prx-supervisor', version: '1' },
-    { capabilities: {}, jsonSchemaValidator: validators },
+    {
+      capabilities: {},
+      jsonSchemaValidator: validators,
+      versionNegotiation: { mode: spec.era, probe: { timeoutMs: START_MS } },
+    },
   );
   const lost = Promise.withResolvers<string>();
   let isClosing = false;
@@ -125,14 +133,19 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
       const args = value as Record<string, unknown>; // it was checked against a schema of an object
       const request = { method: 'tools/call', params: { name: found.name, arguments: args } };
       try {
-        const options = { timeout: timeoutMs, maxTotalTimeout: timeoutMs, signal };
+        const isModern = hasParamHeaders(client);
+        const headers = isModern ? toParamHeaders(found.spec.parameters, args) : {};
+        const limits = { timeout: timeoutMs, maxTotalTimeout: timeoutMs };
+        const options = { ...limits, signal, headers };
         const result = await client.request(request, callResultSchema, options);
         return { kind: 'result', result };
       } catch (error) {
         const end = toCallEnd(error, signal);
+        if (end.kind !== 'lost') return end;
+        const detail = await whyEnded(spec.ended, error);
         // A server behind a URL that lost us is asked anew by the next host.
-        if (end.kind === 'lost') lost.resolve(end.detail);
-        return end;
+        lost.resolve(detail);
+        return { kind: 'lost', detail };
       }
     },
     ended,
@@ -150,10 +163,16 @@ async function whyEnded(ended: Promise<string>, error: unknown): Promise<string>
   return (await Promise.race([ended, none])) ?? describe(error);
 }
 
+/** Of revision 2026-07-28 on; over a pipe, where nobody stands between, they are not read. */
+function hasParamHeaders(client: Client): boolean {
+  return client.getProtocolEra() === 'modern';
+}
+
 async function listTools(client: Client, server: string): Promise<McpListing> {
   if (client.getServerCapabilities()?.tools === undefined) {
     return { tools: [], problems: ['it offers no tools'] };
   }
+  const rules = { withHeaders: hasParamHeaders(client) };
   const tools: unknown[] = [];
   let cursor: string | undefined;
   for (let page = 0; page < PAGES_MAX; page += 1) {
@@ -162,10 +181,10 @@ async function listTools(client: Client, server: string): Promise<McpListing> {
     const answer = await client.request(request, pageSchema, { timeout: LIST_MS });
     tools.push(...answer.tools.slice(0, LISTED_MAX - tools.length));
     cursor = answer.nextCursor;
-    if (cursor === undefined) return toListing(server, tools);
+    if (cursor === undefined) return toListing(server, tools, rules);
     if (tools.length >= LISTED_MAX) break;
   }
-  const listing = toListing(server, tools);
+  const listing = toListing(server, tools, rules);
   const cut = `its list goes on behind ${tools.length} tools; the rest was not read`;
   return { ...listing, problems: [cut, ...listing.problems] };
 }
@@ -193,14 +212,29 @@ function toUnknown(server: string, tool: string): string {
   return `the MCP server ${server} has no tool ${tool} (any more)`;
 }
 
+/** It answered, with questions. */
+const WANTS_INPUT: readonly SdkErrorCode[] = [
+  SdkErrorCode.CapabilityNotSupported,
+  SdkErrorCode.InputRequiredRoundsExceeded,
+  SdkErrorCode.UnsupportedResultType,
+];
+
 function toCallEnd(error: unknown, signal: AbortSignal): CallEnd {
   if (signal.aborted) return { kind: 'cancelled' };
+  // Ours, before anything was sent.
+  if (isPrxError(error, 'POLICY_DENIED')) return { kind: 'failed', message: error.message };
   if (error instanceof ProtocolError) return { kind: 'failed', message: describe(error) };
   if (error instanceof SdkHttpError) return toHttpEnd(error);
   if (error instanceof SdkError) {
     if (error.code === SdkErrorCode.RequestTimeout) return { kind: 'timeout' };
     const isUnsent = error.code === SdkErrorCode.NotConnected;
     if (isUnsent) return { kind: 'failed', message: 'the server is gone; nothing ran' };
+    if (WANTS_INPUT.includes(error.code)) {
+      return {
+        kind: 'failed',
+        message: `it asked for input, which nobody gives: ${describe(error)}`,
+      };
+    }
     if (error.code === SdkErrorCode.InvalidResult) {
       return { kind: 'failed', message: `it answered with no tool result: ${describe(error)}` };
     }
@@ -215,8 +249,14 @@ function toHttpEnd(error: SdkHttpError): CallEnd {
   return { kind: 'lost', detail: describe(error) };
 }
 
+/** With what caused it, which of a refused connection is all that there is to know. */
 function describe(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause.message : '';
-  return cleanText(cause === '' ? message : `${message}: ${cause}`).slice(0, MESSAGE_CHARS_MAX);
+  const messages: string[] = [];
+  let each = error;
+  for (let depth = 0; depth < CAUSES_MAX && each instanceof Error; depth += 1) {
+    messages.push(each.message);
+    each = each.cause;
+  }
+  const text = messages.length === 0 ? String(error) : messages.join(': ');
+  return cleanText(text).slice(0, MESSAGE_CHARS_MAX);
 }

@@ -9,6 +9,8 @@ import { cleanText } from './listing.ts';
 export interface StdioTransport extends Transport {
   /** Resolves when it is over, with the reason. */
   readonly ended: Promise<string>;
+  /** Ends the server. The first reason counts. */
+  end(reason: string): void;
 }
 
 /** Of one message: larger than any result that is worth having. */
@@ -32,6 +34,7 @@ export function createStdioTransport(server: FileHostProcess, clock: Clock): Std
 
   const transport: StdioTransport = {
     ended: over.promise,
+    end,
     async start() {
       server.stdout.on(
         'data',

@@ -7,6 +7,8 @@ import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import {
   type McpListing,
+  type McpSecrets,
+  mcpAsks,
   mcpNotifications,
   mcpReports,
   mcpRequests,
@@ -20,7 +22,7 @@ import type { Registry } from './registry.ts';
 import { backoffMs } from './restart.ts';
 
 const remote = { requests: mcpRequests, notifications: mcpNotifications };
-const local = { requests: {}, notifications: mcpReports };
+const local = { requests: mcpAsks, notifications: mcpReports };
 type McpChild = Child<typeof remote>;
 
 export interface McpHost {
@@ -50,6 +52,11 @@ export interface McpHostDeps extends ChildDeps {
   readonly artifactsDir: string;
   /** What is not to be shown of what it answers. */
   readonly fingerprints: () => Fingerprints;
+  /** What the headers of this server name; for one whose session has ended, what is everybody's. */
+  readonly readSecrets: (
+    server: Pick<McpServerConfig, 'name' | 'reach'>,
+    session: SessionId | undefined,
+  ) => Promise<McpSecrets>;
   readonly cgroups?: Cgroups | undefined;
   readonly heartbeatMs?: () => number;
   readonly onListing: (listing: McpListing & { readonly level?: string }) => void;
@@ -135,7 +142,7 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
       ...deps,
       local,
       remote,
-      requests: {},
+      requests: { 'mcp/secrets': () => deps.readSecrets(server, deps.session) },
       notifications: {
         'mcp/ready': () => ready.resolve(),
         'mcp/tools': (listing) => deps.onListing(listing),

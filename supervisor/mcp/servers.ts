@@ -2,6 +2,7 @@
  *  Pure. A list of allowed commands or URLs that is not empty refuses every other one. */
 import type { McpReach } from '../../protocol/mcp-methods.ts';
 import { findMcpServer, isMcpToolName } from '../../protocol/mcp-names.ts';
+import { isBelow } from '../../protocol/mcp-urls.ts';
 import { noNetwork } from '../../protocol/network.ts';
 import { isConfining, type SandboxLevel } from '../../protocol/sandbox-levels.ts';
 import type { RawConfig } from '../config-schema.ts';
@@ -44,14 +45,6 @@ export function findMcpProblem(raw: RawConfig, name: string): string | undefined
   return `mcp.servers.${name}.command: '${program}' is not one of mcp.allowed_commands`;
 }
 
-/** Same origin, and the path itself or one below it: text alone would take a.example.evil. */
-function isBelow(url: string, allowed: string): boolean {
-  const [one, other] = [new URL(url), new URL(allowed)];
-  if (one.origin !== other.origin) return false;
-  const folder = other.pathname.endsWith('/') ? other.pathname : `${other.pathname}/`;
-  return one.pathname === other.pathname || one.pathname.startsWith(folder);
-}
-
 function toCommand({ command, args }: RawServer): string[] {
   return [...(typeof command === 'string' ? [command] : (command ?? [])), ...args];
 }
@@ -76,7 +69,10 @@ export function toMcpServer(config: Source, name: string, level: SandboxLevel): 
 }
 
 function toReach(config: Source, server: RawServer, level: SandboxLevel): McpReach {
-  if (server.url !== undefined) return { kind: 'url', url: server.url };
+  if (server.url !== undefined) {
+    const headers = Object.entries(server.headers).map(([header, one]) => ({ header, ...one }));
+    return { kind: 'url', url: server.url, within: config.raw.mcp.allowed_urls, headers };
+  }
   const { sandbox } = config.raw.security;
   const configFile = config.file === undefined ? [] : [config.file];
   const keyFile = config.keyFile === undefined ? [] : [config.keyFile];
@@ -94,8 +90,8 @@ function toReach(config: Source, server: RawServer, level: SandboxLevel): McpRea
       envAllowlist: Object.keys(server.env),
       env: server.env,
       timeoutMs: sandbox.timeout_secs * 1000,
-      memoryLimitBytes: sandbox.memory_limit_mb * 2 ** 20,
-      // Of a call, and a server outlives its calls: the host that runs it does not watch them.
+      memoryLimitBytes: (server.memory_limit_mb ?? sandbox.memory_limit_mb) * 2 ** 20,
+      // Of a call, and a server outlives its calls.
       cpuMs: 0,
       diskBytes: 0,
       filesMax: 0,

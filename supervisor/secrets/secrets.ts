@@ -13,6 +13,7 @@ import type { SessionRecord } from '../../store/contract.ts';
 import type { HostDeps, SecretAnswer, SecretUse } from '../children/hosts.ts';
 import type { Environment } from '../config.ts';
 import type { RawConfig } from '../config-schema.ts';
+import type { McpPoolDeps } from '../mcp/pool.ts';
 import { logAccess } from './access-log.ts';
 import { isExpired, readKey, toVaultPath, unknownSecret } from './keeper.ts';
 import { type Entries, readVault, unseal } from './vault.ts';
@@ -33,8 +34,10 @@ export interface SecretsConfig {
 }
 
 interface Asker {
-  readonly session: string;
-  readonly agent: string;
+  readonly session?: string | undefined;
+  readonly agent?: string | undefined;
+  /** For the log, where a session asks. */
+  readonly turn?: number | undefined;
 }
 
 type AskingRecord = Pick<SessionRecord, 'agent' | 'turn'>;
@@ -52,6 +55,10 @@ export interface Secrets {
     session: SessionId,
     record: () => AskingRecord,
   ): Pick<HostDeps, 'readSecret' | 'fingerprints'>;
+  /** What the MCP hosts may ask. */
+  toMcpPorts(
+    find: (session: SessionId) => { record(): Pick<SessionRecord, 'agent'> } | undefined,
+  ): Pick<McpPoolDeps, 'readSecrets' | 'fingerprints'>;
 }
 
 export function createSecrets(deps: SecretsDeps): Secrets {
@@ -77,10 +84,11 @@ export function createSecrets(deps: SecretsDeps): Secrets {
   function give(use: SecretUse, { session, agent }: Asker): string {
     const { name, purpose, call_id } = use;
     const entries = readVault(path);
-    checkUse(use, settings());
     const agents = entries[name]?.agents ?? [];
-    if (agents.length > 0 && !agents.includes(agent)) {
-      const message = `the secret ${name} is for ${agents.join(', ')}, and this agent is ${agent}`;
+    if (agents.length > 0 && (agent === undefined || !agents.includes(agent))) {
+      const asks =
+        agent === undefined ? 'all agents share what asks for it' : `this agent is ${agent}`;
+      const message = `the secret ${name} is for ${agents.join(', ')}, and ${asks}`;
       throw new PrxError('POLICY_DENIED', message);
     }
     const value = unlock(name, entries);
@@ -107,8 +115,9 @@ export function createSecrets(deps: SecretsDeps): Secrets {
   }
 
   /** A refusal says why and what to do, and is written down like a use. */
-  function read(use: SecretUse, asker: Asker, turn: number): SecretAnswer {
+  function read(use: SecretUse, { turn, ...asker }: Asker, check: () => void): SecretAnswer {
     try {
+      check();
       return { kind: 'value', value: give(use, asker) };
     } catch (error) {
       const reason = toPrxError(error).message;
@@ -157,7 +166,23 @@ export function createSecrets(deps: SecretsDeps): Secrets {
     toHostPorts: (session, record) => ({
       async readSecret(use) {
         const { agent, turn } = record();
-        return read(use, { session, agent }, turn);
+        return read(use, { session, agent, turn }, () => checkUse(use, settings()));
+      },
+      fingerprints,
+    }),
+    toMcpPorts: (find) => ({
+      async readSecrets({ name: server, reach }, session) {
+        const agent = session === undefined ? undefined : find(session)?.record().agent;
+        const values: Record<string, string> = {};
+        for (const { header, secret: name } of reach.kind === 'url' ? reach.headers : []) {
+          const purpose = `header ${header} to the MCP server ${server}`;
+          const use = { name, use: 'header', purpose } as const;
+          // Nothing to check: the list is of the configuration itself.
+          const answer = read(use, { session, agent }, () => undefined);
+          if (answer.kind === 'refused') return answer;
+          values[name] = answer.value;
+        }
+        return { kind: 'values', values };
       },
       fingerprints,
     }),

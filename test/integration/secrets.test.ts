@@ -5,6 +5,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
+import type { EventEnvelope } from '../../protocol/events.ts';
+import { reply, startWebServer } from '../sandbox/mcp-web.ts';
 import { runCli, type Told } from './command-line.ts';
 import { type Bench, createBench } from './harness.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
@@ -150,6 +152,61 @@ test('[command:secret] the vault is changed while the supervisor runs, and says 
     .filter(({ name }) => name === 'KEY')
     .map(({ action }) => action);
   expect(uses).toEqual(['refused', 'set', 'read', 'read', 'set', 'rm', 'refused']);
+});
+
+test('[config:mcp.servers.<name>.headers.<name>.secret] [promise:no-secret-leaves] an MCP server gets it as a header, and nobody gets it from there', async () => {
+  await startPlaces();
+  const carried: (string | undefined)[] = [];
+  const web = await startWebServer({
+    tools: [{ name: 'tell', description: `for ${CANARY}`, inputSchema: { type: 'object' } }],
+    answers: {
+      tell: (asked) => {
+        const told = asked.request.headers.authorization ?? 'nothing';
+        reply(asked, { content: [{ type: 'text', text: told }] });
+      },
+    },
+    before({ request }) {
+      carried.push(request.headers.authorization);
+      return false;
+    },
+  });
+  try {
+    bench.configure(
+      (text) => `${text}
+[mcp.servers.tickets]
+url = "${web.url}"
+policy = "allow"
+headers.Authorization.secret = "KEY"
+`,
+    );
+    await prx(['secret', 'set', 'OPENAI'], PROVIDER_KEY);
+    await bench.start();
+    const run = async (): Promise<readonly EventEnvelope[]> => {
+      const { view } = await bench.client.createSession({});
+      const script = [{ tool: 'mcp__tickets__tell', arguments: {} }, { say: 'done' }];
+      await bench.client.sendInput(view.id, { text: JSON.stringify(script) });
+      return bench.follow(view.id, (event) => event.type === 'turn.completed');
+    };
+    await run();
+    const { mcp } = await bench.client.getStatus();
+    expect(mcp?.[0]?.problems[0]).toContain('there is no secret KEY');
+    expect(carried).toEqual([]);
+    await prx(['secret', 'set', 'KEY'], CANARY);
+    // Another configuration is another server, which has not failed yet: it is started at once.
+    bench.configure((text) => `${text}headers.X-More.secret = "KEY"\n`);
+    await bench.client.reload();
+    const events = await run();
+    expect(events.find(({ type }) => type === 'tool.completed')?.data).toMatchObject({
+      status: 'ok',
+      output: 'Bearer [secret KEY]',
+    });
+    expect(new Set(carried)).toEqual(new Set([`Bearer ${CANARY}`]));
+    const all = await bench.client.readAllEvents({ limit: 1000 });
+    expectNowhere(JSON.stringify([events, all, await bench.client.getStatus({ deep: true })]));
+    for (const file of listFiles(bench.stateDir)) expectNowhere(readFileSync(file, 'latin1'), file);
+  } finally {
+    await web.close();
+  }
 });
 
 test.each([

@@ -13,6 +13,8 @@ import { effectIdSchema, type SessionId } from '../../protocol/ids.ts';
 import {
   type McpListing,
   type McpReach,
+  type McpSecrets,
+  mcpAsks,
   mcpNotifications,
   mcpReports,
   mcpRequests,
@@ -35,6 +37,7 @@ export interface HostOptions {
   readonly policy?: Partial<SandboxPolicy>;
   readonly reach?: McpReach;
   readonly fingerprints?: Fingerprints;
+  readonly readSecrets?: () => McpSecrets;
 }
 
 export type McpTestHost = Awaited<ReturnType<typeof startMcpHost>>;
@@ -59,9 +62,12 @@ export async function startMcpHost(behaviour: string, options: HostOptions = {})
     transport: createStreamTransport(child.stdout, child.stdin),
     clock: realClock,
     peer: 'the MCP host',
-    local: { requests: {}, notifications: mcpReports },
+    local: { requests: mcpAsks, notifications: mcpReports },
     remote,
-    requests: {},
+    requests: {
+      'mcp/secrets': async () =>
+        options.readSecrets?.() ?? { kind: 'refused' as const, reason: 'there is no vault' },
+    },
     notifications: {
       'mcp/ready': () => undefined,
       'mcp/tools': (listing) => changed.resolve(listing),

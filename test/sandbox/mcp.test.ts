@@ -243,6 +243,25 @@ withBubblewrap('a server that does harm', () => {
     await host.process.exited;
   });
 
+  // No process of it is beyond the limit by itself.
+  test.each(['bubblewrap', 'none'] as const)(
+    '[config:mcp.servers.<name>.memory_limit_mb] with memory that its children hold at level %s: all of it is ended, by name',
+    async (backend) => {
+      const policy = { backend, memoryLimitBytes: 400 * 2 ** 20 };
+      const host = await open('good', { policy });
+      const outcome = await host.call('hoard', { children: 4, mb: 120 });
+      const named = /used [\d.]+ MiB of memory together; the limit is 400 MiB \(memory_limit_mb/;
+      expect(outcome).toMatchObject({
+        status: 'indeterminate',
+        output: expect.stringMatching(named),
+      });
+      expect(await host.ending).toMatch(named);
+      await host.process.exited;
+      await waitUntilGone(() => findProcesses(/const held = Buffer\.alloc\(120 /));
+    },
+    30_000,
+  );
+
   test('with another list than before: the host tells, and knows the new tools', async () => {
     const host = await open('changing');
     expect(await host.call('echo')).toMatchObject({ output: 'changed' });

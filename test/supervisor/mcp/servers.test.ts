@@ -26,6 +26,7 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
     ['[mcp.servers.a]\ncommand = "x"\nurl = "http://a"', 'needs either command or url'],
     ['[mcp.servers.a]\ncommand = "npx -y x"', 'command is one program'],
     ['[mcp.servers.a]\nurl = "file:///etc/passwd"', 'Invalid URL'],
+    ['[mcp.servers.a]\nurl = "https://me:pass@a.example/"', 'a secret goes into headers'],
     ['[mcp.servers.a__b]\ncommand = "x"', 'Invalid key'],
     ['[mcp.servers.a]\ncommand = "x"\nshard = true', "did you mean 'shared'"],
     ['[agent]\ntools = ["mcp__b__x"]\n[mcp.servers.a]\ncommand = "x"', 'mcp__b__x'],
@@ -68,6 +69,27 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
     });
   });
 
+  test('[config:mcp.servers.<name>.memory_limit_mb] has its own memory limit, else that of calls', () => {
+    const config = load(`
+      [security.sandbox]
+      memory_limit_mb = 128
+      [mcp.servers.a]
+      command = "x"
+      [mcp.servers.b]
+      command = "x"
+      memory_limit_mb = 0
+      [mcp.servers.c]
+      command = "x"
+      memory_limit_mb = 1024
+    `);
+    const reaches = ['a', 'b', 'c'].map((name) => toMcpServer(config, name, 'bubblewrap').reach);
+    expect(reaches).toMatchObject([
+      { policy: { memoryLimitBytes: 128 * 2 ** 20 } },
+      { policy: { memoryLimitBytes: 0 } },
+      { policy: { memoryLimitBytes: 1024 * 2 ** 20 } },
+    ]);
+  });
+
   test.each([
     ['[mcp.servers.a]\nurl = "https://a.example/"', 'bubblewrap'],
     ['[mcp.servers.a]\ncommand = "x"\nnetwork = "full"', 'unshare'],
@@ -75,6 +97,58 @@ describe('[config:mcp.servers.<name>.command] [config:mcp.servers.<name>.url] a 
     ['[mcp.servers.a]\ncommand = "x"', 'none'],
   ] as const)('%s at level %s is not confined', (text, level) => {
     expect(toMcpServer(load(text), 'a', level).isUnconfined).toBe(true);
+  });
+});
+
+describe('[config:mcp.servers.<name>.headers.<name>.secret] [config:mcp.servers.<name>.headers.<name>.format] a header', () => {
+  const withHeaders = (headers: string) =>
+    load(`[mcp.servers.a]\nurl = "https://a.example/"\n[mcp.servers.a.headers]\n${headers}`);
+
+  test.each([
+    ['Authorization = "Bearer abc"', 'headers'],
+    ['Authorization = {}', 'secret'],
+    ['Authorization.secret = "a key"', 'a name in the vault'],
+    ['Authorization = { secret = "K", format = "Bearer abc" }', 'one line with {value} in it'],
+    ['Authorization = { secret = "K", format = "{value}\\nX: 1" }', 'one line with {value} in it'],
+    ['Host.secret = "K"', 'not one that frames the request'],
+    ['mcp-session-id.secret = "K"', 'a header that MCP does not set itself'],
+    ['"X Y".secret = "K"', 'the name of a header'],
+  ])('%s is refused', (headers, message) => {
+    expect(() => withHeaders(headers)).toThrow(message);
+  });
+
+  test.each([
+    '[mcp.servers.a.headers]\nAuthorization = "Bearer swordfish"',
+    '[mcp.servers.b]\nurl = "https://me:swordfish@a.example/"',
+    '[mcp.servers.b]\nenv.K = ["swordfish"]',
+  ])('that is a value itself is refused without it: %s', (text) => {
+    const whole = `[mcp.servers.a]\nurl = "https://a.example/"\n${text}`;
+    expect(() => load(whole)).toThrow(/^(?!.*swordfish).*\(set\)/s);
+  });
+
+  test('is refused for a command, which has its env', () => {
+    const text = '[mcp.servers.a]\ncommand = "x"\nheaders.X.secret = "K"';
+    expect(() => load(text)).toThrow('headers are for a url');
+  });
+
+  test('is told to the host by the name of its secret, with what a redirect may reach', () => {
+    const config = load(`
+      [mcp]
+      allowed_urls = ["https://a.example/"]
+      [mcp.servers.a]
+      url = "https://a.example/mcp"
+      headers.Authorization.secret = "A"
+      headers.X-Key = { secret = "B", format = "{value}" }
+    `);
+    expect(toMcpServer(config, 'a', 'bubblewrap').reach).toEqual({
+      kind: 'url',
+      url: 'https://a.example/mcp',
+      within: ['https://a.example/'],
+      headers: [
+        { header: 'Authorization', secret: 'A', format: 'Bearer {value}' },
+        { header: 'X-Key', secret: 'B', format: '{value}' },
+      ],
+    });
   });
 });
 

@@ -160,6 +160,42 @@ describe('[config:secrets.shell] a value that was set', () => {
   });
 });
 
+describe('[config:mcp.servers.<name>.headers.<name>.secret] a header of an MCP server', () => {
+  const id = sessionIdSchema.parse('s_0123456789abcdef');
+  const headers = [{ header: 'X-Key', secret: 'KEY', format: '{value}' }];
+  const reach = { kind: 'url' as const, url: 'https://a.example/', within: [], headers };
+
+  function ask(deps: KeeperDeps, session?: typeof id, agent = 'default') {
+    const { readSecrets } = openSecrets(deps).toMcpPorts(() => ({ record: () => ({ agent }) }));
+    return readSecrets({ name: 'tickets', reach }, session);
+  }
+
+  test('has the value that it names, whatever else is configured, and leaves a record', async () => {
+    const deps = keeper();
+    set(deps);
+    set(deps, 'OTHER');
+    expect(await ask(deps)).toEqual({ kind: 'values', values: { KEY: VALUE } });
+    expect(accessLog().at(-1)).toMatchObject({
+      ...{ action: 'read', name: 'KEY' },
+      purpose: 'header X-Key to the MCP server tickets',
+    });
+  });
+
+  test('of a server that all share has none that is for some agents only', async () => {
+    const deps = keeper();
+    set(deps, 'KEY', { agents: ['writer'] });
+    const reasons = [await ask(deps), await ask(deps, id), await ask(deps, id, 'writer')].map(
+      (answer) => (answer.kind === 'refused' ? answer.reason : answer.kind),
+    );
+    expect(reasons).toEqual([
+      'the secret KEY is for writer, and all agents share what asks for it',
+      'the secret KEY is for writer, and this agent is default',
+      'values',
+    ]);
+    expect(accessLog().map(({ action }) => action)).toEqual(['set', 'refused', 'refused', 'read']);
+  });
+});
+
 describe('an edit of the file', () => {
   function edit(change: (entry: Record<string, unknown>) => void): void {
     const path = toVaultPath(stateDir);
