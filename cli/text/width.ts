@@ -84,6 +84,13 @@ export function truncate(text: string, columns: number): string {
   return `${kept}…`;
 }
 
+/** Cuts a line that may carry colour: never inside a sequence, and its colour ends with it. */
+export function fitLine(line: string, columns: number): string {
+  if (widthOf(line) <= columns) return line;
+  if (!line.includes('\u001b')) return truncate(line, columns);
+  return `${cutAt(line, columns - 1)}…\u001b[0m`;
+}
+
 export function padEnd(text: string, columns: number): string {
   return text + ' '.repeat(Math.max(0, columns - widthOf(text)));
 }
