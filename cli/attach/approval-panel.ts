@@ -4,7 +4,7 @@ import { findQuestion } from '../../protocol/approval-words.ts';
 import { toApprovalLines, toScopeLines } from '../session/approval-lines.ts';
 import type { PendingApproval } from '../session/pieces.ts';
 import type { Style } from '../text/style.ts';
-import { wrapLine } from '../text/width.ts';
+import { wrapIndented } from '../text/width.ts';
 
 export interface PanelOptions {
   readonly style: Style;
@@ -20,7 +20,7 @@ export interface PanelOptions {
 
 export function toPanelLines(approval: PendingApproval, options: PanelOptions): string[] {
   const { style, columns, moreCount } = options;
-  const wrap = (line: string): string[] => wrapLine(line, columns - 1);
+  const wrap = (line: string): string[] => wrapIndented(line, columns - 1);
   const more = moreCount > 0 ? style.dim(` · ${moreCount} more`) : '';
   const keys = wrap(`  ${style.bold(toKeys(approval, options))}${more}`);
   const call = toApprovalLines(approval, style).flatMap(wrap);

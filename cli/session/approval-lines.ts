@@ -38,10 +38,10 @@ export function toScopeLines(approval: PendingApproval, style: Style): string[] 
   if (findQuestion(approval) !== undefined) return [];
   const { keeps } = approval;
   return [
-    style.dim(`  session: ${sanitizeLine(describeSession(approval))}`),
+    `  ${style.dim(`session: ${sanitizeLine(describeSession(approval))}`)}`,
     ...(keeps === undefined
       ? []
-      : [style.dim(`  rule, from now on: ${sanitizeLine(describeKeptRule(keeps))}`)]),
+      : [`  ${style.dim(`rule, from now on: ${sanitizeLine(describeKeptRule(keeps))}`)}`]),
   ];
 }
 

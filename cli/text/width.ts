@@ -121,6 +121,12 @@ export function wrapLine(line: string, columns: number): string[] {
   return lines;
 }
 
+/** As `wrapLine`; every row keeps the blanks that the line begins with. */
+export function wrapIndented(line: string, columns: number): string[] {
+  const indent = /^ */.exec(line)?.[0] ?? '';
+  return wrapLine(line.slice(indent.length), columns - indent.length).map((row) => indent + row);
+}
+
 /** The longest head of `text` that fits; at least one grapheme, so that a loop over it ends. */
 function cutAt(text: string, columns: number): string {
   let head = '';

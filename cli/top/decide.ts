@@ -7,17 +7,17 @@ import { findAnswer, findReply, toApprovalLines, toScopeLines } from '../session
 import type { PendingApproval } from '../session/pieces.ts';
 import { summarizeArguments } from '../session/tool-summary.ts';
 import { formatClock } from '../text/format.ts';
-import { sanitizeLine, wrapLine } from '../text/width.ts';
+import { sanitizeLine, wrapIndented } from '../text/width.ts';
 import { type Frame, findSelected, type Known, type Pressed, type TopState } from './model.ts';
 
 /** The oldest that waits of the chosen session, else of all. */
-export function findWaiting(state: TopState, known: Known): ApprovalView | undefined {
+function findWaiting(state: TopState, known: Known): ApprovalView | undefined {
   const chosen = findSelected(state, known)?.id;
   return known.approvals.find(({ session }) => session === chosen) ?? known.approvals[0];
 }
 
 /** What is before the person; undefined: answered meanwhile, by somebody else or by time. */
-export function findDecided(state: TopState, known: Known): ApprovalView | undefined {
+function findDecided(state: TopState, known: Known): ApprovalView | undefined {
   const { deciding } = state;
   return known.approvals.find(
     ({ session, call_id: callId }) => session === deciding?.session && callId === deciding.callId,
@@ -73,7 +73,7 @@ export function renderDecision(state: TopState, known: Known, frame: Frame): str
   const view = known.sessions.find(({ id }) => id === waiting.session);
   const name = sanitizeLine(view?.name ?? waiting.session);
   const about = style.dim(`session ${name} · until ${formatClock(waiting.expires_at)}`);
-  const wrap = (line: string): string[] => wrapLine(line, columns);
+  const wrap = (line: string): string[] => wrapIndented(line, columns);
   const rule = approval.keeps === undefined ? '' : 'r by a rule · ';
   const how =
     findQuestion(approval) === undefined

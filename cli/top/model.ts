@@ -120,12 +120,12 @@ export interface Frame {
   readonly plain: boolean;
 }
 
-/** Sessions that fit the search, newest first. */
+/** Sessions that fit the search, newest first, as the supervisor lists them. */
 export function findShown({ search }: TopState, { sessions }: Known): readonly SessionView[] {
   const wanted = search.toLowerCase();
   const words = ({ id, name, agent, state, activity, workspace }: SessionView): string =>
     [id, name ?? '', agent, state, activity, workspace].join(' ').toLowerCase();
-  return sessions.filter((view) => words(view).includes(wanted)).toReversed();
+  return sessions.filter((view) => words(view).includes(wanted));
 }
 
 export function findSelected(state: TopState, known: Known): SessionView | undefined {

@@ -9,8 +9,9 @@ import { renderTop } from '../../cli/top/render.ts';
 import type { ApprovalView } from '../../protocol/resources.ts';
 import { createStatus, createView } from '../api/views.ts';
 
-const sessions = [1, 2].map((n) => createView(n, { name: `name${n}` }));
-const [older, newer] = sessions.map(({ id }) => id);
+// As the supervisor lists them: the newest first.
+const sessions = [2, 1].map((n) => createView(n, { name: `name${n}` }));
+const [newer, older] = sessions.map(({ id }) => id);
 const text = (letter: string): Key => ({ kind: 'text', text: letter });
 const named = (name: 'enter' | 'escape' | 'backspace'): Key => ({ kind: 'named', name });
 

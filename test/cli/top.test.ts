@@ -19,10 +19,11 @@ import { createStatus, createView } from '../api/views.ts';
 import { FakeApi } from './fake-api.ts';
 import { startCli } from './run-cli.ts';
 
-const sessions = [1, 2, 3].map((n) =>
+// As the supervisor lists them: the newest first.
+const sessions = [3, 2, 1].map((n) =>
   createView(n, { name: `name${n}`, agent: n === 2 ? 'other' : 'a' }),
 );
-const [first, , last] = sessions;
+const [last, , first] = sessions;
 const known: Known = { ...nothingKnown, sessions, status: createStatus('ok') };
 const text = (letter: string): Key => ({ kind: 'text', text: letter });
 const named = (name: 'up' | 'down' | 'left' | 'right' | 'enter' | 'escape' | 'backspace'): Key => ({
