@@ -24,15 +24,20 @@ function App() {
   const [token, setToken] = useState(readToken());
   return (
     <div key={token}>
-      <a class="skip" href="#content">
+      <button type="button" class="skip" onClick={skip}>
         To the content
-      </a>
+      </button>
       <Top hash={hash} onToken={setToken} />
       <main id="content" tabIndex={-1}>
         {id === undefined ? <Page hash={hash} /> : <SessionPage key={id} id={id} />}
       </main>
     </div>
   );
+}
+
+/** No link: what stands behind the # names the page. */
+function skip(): void {
+  document.getElementById('content')?.focus();
 }
 
 function Page({ hash }: { hash: string }) {

@@ -93,6 +93,42 @@ export function Facts({ facts }: { facts: readonly (readonly [string, ComponentC
   );
 }
 
+/** Tabs as a keyboard expects them: one stop, and the arrows go round. */
+export function Tabs<T extends string>(props: {
+  names: readonly T[];
+  chosen: T;
+  onChoose: (name: T) => void;
+  label: string;
+}) {
+  const { names, chosen, onChoose } = props;
+  const onKeyDown = (event: KeyboardEvent): void => {
+    const step = event.key === 'ArrowRight' ? 1 : event.key === 'ArrowLeft' ? -1 : 0;
+    if (step === 0) return;
+    const at = (names.indexOf(chosen) + step + names.length) % names.length;
+    const next = names[at];
+    if (next !== undefined) onChoose(next);
+    const list = event.currentTarget;
+    const tab = list instanceof HTMLElement ? list.children[at] : undefined;
+    if (tab instanceof HTMLElement) tab.focus();
+  };
+  return (
+    <div class="tabs" role="tablist" aria-label={props.label} onKeyDown={onKeyDown}>
+      {names.map((name) => (
+        <button
+          key={name}
+          type="button"
+          role="tab"
+          aria-selected={chosen === name}
+          tabIndex={chosen === name ? 0 : -1}
+          onClick={() => onChoose(name)}
+        >
+          {name}
+        </button>
+      ))}
+    </div>
+  );
+}
+
 /** A curve from left to right, its greatest value at the top; its figures in words beside it. */
 export function Chart({ label, values }: { label: string; values: readonly number[] }) {
   const max = Math.max(1, ...values);

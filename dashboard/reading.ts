@@ -97,7 +97,7 @@ function addToTalk(items: Item[], event: EventEnvelope): void {
     const state = 'requested';
     items.push({ kind: 'tool', key, tool, arguments: args, output: '', state, outcome: undefined });
   } else if (is(event, 'approval.requested')) {
-    changeTool(items, event.data.call_id, { state: 'waits for approval' });
+    changeTool(items, event.data.call_id, { state: 'waits for an answer' });
   } else if (is(event, 'tool.started')) {
     changeTool(items, event.data.call_id, { state: 'running' });
   } else if (is(event, 'tool.output')) {

@@ -9,6 +9,7 @@ import {
   Facts,
   Failure,
   stateClass,
+  Tabs,
   toClock,
   toCost,
   toMessage,
@@ -36,19 +37,7 @@ export function SessionPage({ id }: { id: string }) {
       {feed.isOpen ? null : <p class="dim">Waiting for the supervisor …</p>}
       <Facts facts={toFacts(view)} />
       <Actions view={view} onDone={reload} onError={setFailure} />
-      <div class="tabs" role="tablist" aria-label="Views of this session">
-        {tabs.map((name) => (
-          <button
-            key={name}
-            type="button"
-            role="tab"
-            aria-selected={tab === name}
-            onClick={() => setTab(name)}
-          >
-            {name}
-          </button>
-        ))}
-      </div>
+      <Tabs names={tabs} chosen={tab} onChoose={setTab} label="Views of this session" />
       {feed.reading.firstSeq > 1 && !isWhole ? (
         <p>
           <button type="button" onClick={() => setWhole(true)}>
@@ -56,7 +45,7 @@ export function SessionPage({ id }: { id: string }) {
           </button>
         </p>
       ) : null}
-      <div role="tabpanel">
+      <div role="tabpanel" aria-label={tab}>
         {tab === 'Conversation' ? <Conversation view={view} reading={feed.reading} /> : null}
         {tab === 'Timeline' ? <Timeline reading={feed.reading} /> : null}
         {tab === 'Curves' ? <Curves id={id} reading={feed.reading} /> : null}
@@ -213,7 +202,7 @@ function ToolCall({ item }: { item: Extract<Item, { kind: 'tool' }> }) {
     outcome?.level ?? '',
   ].filter((text) => text !== '');
   return (
-    <details class="card" open={outcome === undefined}>
+    <details class="card" open={state === 'running'}>
       <summary>
         <b>{item.tool}</b> {toLine(item.arguments)}{' '}
         <span class={isBad ? 'bad' : 'dim'}>{facts.join(' · ')}</span>

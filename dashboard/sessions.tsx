@@ -11,9 +11,8 @@ export function SessionsPage() {
     reload,
   } = usePolled(() => get<SessionView[]>('/api/v1/sessions'), 1500);
   const [search, setSearch] = useState('');
-  const shown = (sessions ?? [])
-    .filter((view) => toWords(view).includes(search.toLowerCase()))
-    .toReversed();
+  const wanted = search.toLowerCase();
+  const shown = (sessions ?? []).filter((view) => toWords(view).includes(wanted));
   return (
     <>
       <h2>Sessions</h2>
@@ -29,7 +28,11 @@ export function SessionsPage() {
         />
       </label>
       {sessions !== undefined && shown.length === 0 ? (
-        <p class="empty">{sessions.length === 0 ? 'There is no session yet.' : 'Nothing fits.'}</p>
+        <p class="empty">
+          {sessions.length === 0
+            ? 'There is no session yet: begin one above, or with prx-supervisor run.'
+            : 'Nothing fits.'}
+        </p>
       ) : (
         <SessionTable sessions={shown} />
       )}
@@ -44,6 +47,8 @@ function toWords(view: SessionView): string {
 
 const columns = ['Session', 'State', 'Activity', 'Process', 'Turn', 'Tokens', 'Cost', 'Changed'];
 
+const numbers = new Set(['Turn', 'Tokens', 'Cost']);
+
 function SessionTable({ sessions }: { sessions: readonly SessionView[] }) {
   return (
     <div class="scroll">
@@ -51,7 +56,7 @@ function SessionTable({ sessions }: { sessions: readonly SessionView[] }) {
         <thead>
           <tr>
             {columns.map((name) => (
-              <th key={name} scope="col">
+              <th key={name} scope="col" class={numbers.has(name) ? 'number' : ''}>
                 {name}
               </th>
             ))}
@@ -66,7 +71,7 @@ function SessionTable({ sessions }: { sessions: readonly SessionView[] }) {
               </td>
               <td class={stateClass(view.state)}>
                 {view.state}
-                {view.pending_approvals > 0 ? ` (${view.pending_approvals} to approve)` : ''}
+                {view.pending_approvals > 0 ? ` (${view.pending_approvals} to answer)` : ''}
               </td>
               <td>
                 {view.activity}

@@ -21,11 +21,3 @@ export const keptRuleSchema = keptRuleBodySchema.extend({
   kept_at: z.string(),
 });
 export type KeptRule = z.infer<typeof keptRuleSchema>;
-
-/** What it allows, in one line for people. */
-export function describeKeptRule(rule: KeptRuleBody): string {
-  const what =
-    rule.command ?? rule.paths?.join(', ') ?? (rule.arguments === '{}' ? '' : rule.arguments) ?? '';
-  const quoted = what === '' ? '' : ` ${JSON.stringify(what)}`;
-  return `${rule.tool}${quoted} in ${rule.workspace} for agent ${rule.agent}`;
-}

@@ -2,7 +2,7 @@
  *  links that answer one approval. */
 import { readFileSync } from 'node:fs';
 import { PrxError } from '../base/errors.ts';
-import { describeKeptRule } from '../protocol/kept-rules.ts';
+import { describeKeptRule } from '../protocol/approval-words.ts';
 import type { ExplainPolicy, PolicyView } from '../protocol/policy-view.ts';
 import type { ApprovalView } from '../protocol/resources.ts';
 import { findAgent } from './config.ts';

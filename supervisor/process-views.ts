@@ -34,7 +34,7 @@ export function toProcessViews(
     const { generation } = each.record();
     if (worker !== undefined) {
       const started_at = toTimestamp(worker.startedAtMs);
-      const rss = memory.recordOf(worker.pid)?.peakBytes;
+      const rss = memory.recordOf(worker.pid)?.curve.at(-1)?.rss_bytes;
       const rssField = rss === undefined ? {} : { rss_bytes: rss };
       views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
     }

@@ -2,10 +2,13 @@
  *  who read by ear (--plain): then the native line editing of the terminal takes the input, and
  *  only whole lines are printed above it. */
 import { createInterface, emitKeypressEvents, type Interface } from 'node:readline';
+import { findQuestion } from '../../protocol/approval-words.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import type { Context } from '../command.ts';
+import { findReply, toScopeLines } from '../session/approval-lines.ts';
 import { advance, emptyFeed, type FeedState } from '../session/feed.ts';
 import { toKnownEvent } from '../session/follow-turn.ts';
+import type { PendingApproval } from '../session/pieces.ts';
 import { createPlainWriter, type PlainWriter } from '../session/plain.ts';
 import { type AttachEnd, type Attachment, toDetachHint } from './attachment.ts';
 import { type Key, matchDetach } from './keys.ts';
@@ -22,9 +25,11 @@ export async function runFlat(attachment: Attachment): Promise<AttachEnd> {
   const isInteractive = stdin.isTTY === true && stdout.isTTY === true;
   const stop = new AbortController();
   const unlisten = context.machine.onInterrupt(() => stop.abort());
-  const input = isInteractive ? openInput(attachment, () => stop.abort()) : undefined;
-  const output = createFlatOutput(context, input);
   let feed: FeedState = emptyFeed;
+  const waiting = (): readonly PendingApproval[] => [...feed.approvals.values()];
+  const detach = (): void => stop.abort();
+  const input = isInteractive ? openInput(attachment, { detach, waiting }) : undefined;
+  const output = createFlatOutput(context, input);
   const show = (event: EventEnvelope): void => {
     const step = advance(feed, toKnownEvent(event));
     feed = step.state;
@@ -33,6 +38,7 @@ export async function runFlat(attachment: Attachment): Promise<AttachEnd> {
   try {
     for (const event of attachment.history) show(event);
     if (isEnd(view.state)) return 'ended';
+    for (const approval of waiting()) sayHow(approval, output, attachment);
     if (isInteractive) {
       const hint = `${toDetachHint(attachment.detachKeys)}, Ctrl-D too; /help lists commands`;
       output.line(`status: attached, ${hint}`);
@@ -45,7 +51,9 @@ export async function runFlat(attachment: Attachment): Promise<AttachEnd> {
       },
     });
     for await (const event of events) {
+      const before = feed.approvals;
       show(event);
+      for (const one of waiting()) if (!before.has(one.callId)) sayHow(one, output, attachment);
       if (isEnd(feed.state)) return 'ended';
     }
     return 'detached';
@@ -81,7 +89,14 @@ function createFlatOutput(context: Context, input: Interface | undefined): FlatO
   return { writer, line: (text) => write(`${text}\n`) };
 }
 
-function openInput(attachment: Attachment, detach: () => void): Interface {
+interface FlatSession {
+  readonly detach: () => void;
+  /** Calls that wait, the oldest first. */
+  readonly waiting: () => readonly PendingApproval[];
+}
+
+function openInput(attachment: Attachment, session: FlatSession): Interface {
+  const { detach } = session;
   const { context, client, view, readOnly } = attachment;
   const { stdin, stdout } = context.machine;
   // The machine's streams are the terminal's: node:readline types ask for the concrete classes.
@@ -107,7 +122,7 @@ function openInput(attachment: Attachment, detach: () => void): Interface {
   input.on('SIGTSTP', () => context.say(`status: ${toDetachHint(attachment.detachKeys)}`));
   input.on('close', detach);
   input.on('line', (line) => {
-    if (!readOnly && line.trim() !== '') onLine(attachment, { line, link, detach });
+    if (!readOnly && line.trim() !== '') onLine(attachment, { ...session, line, link });
   });
   return input;
 }
@@ -117,18 +132,21 @@ function toKey(text: string | undefined, name: { name?: string; ctrl?: boolean }
   return { kind: 'text', text: text ?? '' };
 }
 
-interface Line {
+interface Line extends FlatSession {
   readonly line: string;
   readonly link: SessionLink;
-  readonly detach: () => void;
 }
 
-function onLine({ context, client, view }: Attachment, { line, link, detach }: Line): void {
+function onLine({ context }: Attachment, { line, link, detach, waiting }: Line): void {
   const slash = parseSlash(line);
+  const [first] = waiting();
   switch (slash?.kind) {
-    case undefined:
-      void link.send(line.startsWith('//') ? line.slice(1) : line);
+    case undefined: {
+      const reply = first === undefined ? undefined : findReply(first, line);
+      if (first !== undefined && reply !== undefined) void link.resolve(first.callId, reply);
+      else void link.send(line.startsWith('//') ? line.slice(1) : line);
       return;
+    }
     case 'detach':
       detach();
       return;
@@ -145,10 +163,11 @@ function onLine({ context, client, view }: Attachment, { line, link, detach }: L
     case 'deny': {
       const decision = slash.kind === 'approve' ? 'approve' : 'deny';
       const extra = slash.kind === 'approve' ? { scope: slash.scope } : toReason(slash.reason);
-      void findWaiting(client, view.id, slash.callId).then((callId) => {
-        if (callId === undefined) context.say('status: nothing waits for a decision');
-        else void link.resolve(callId, { decision, ...extra });
-      });
+      const shown = waiting().find(({ callId }) => callId === (slash.callId ?? first?.callId));
+      const callId = slash.callId ?? shown?.callId;
+      const seen = shown === undefined ? {} : { digest: shown.digest };
+      if (callId === undefined) context.say('status: nothing waits for a decision');
+      else void link.resolve(callId, { decision, ...extra, ...seen });
     }
   }
 }
@@ -157,12 +176,18 @@ function toReason(reason: string | undefined): { reason?: string } {
   return reason === undefined ? {} : { reason };
 }
 
-async function findWaiting(
-  client: Attachment['client'],
-  sessionId: string,
-  asked: string | undefined,
-): Promise<string | undefined> {
-  if (asked !== undefined) return asked;
-  const approvals = await client.listApprovals();
-  return approvals.find((approval) => approval.session === sessionId)?.call_id;
+/** How to answer, by lines alone. */
+function sayHow(
+  approval: PendingApproval,
+  output: FlatOutput,
+  { context, readOnly }: Attachment,
+): void {
+  if (context.machine.stdin.isTTY !== true || readOnly) return;
+  if (findQuestion(approval) !== undefined) {
+    output.line('  answer: a line is the answer, or the number of one; /deny declines');
+    return;
+  }
+  const rule = approval.keeps === undefined ? '' : '|rule';
+  output.line(`  answer: /approve [session${rule}], /deny [REASON]`);
+  for (const line of toScopeLines(approval, context.style)) output.line(line);
 }

@@ -2,13 +2,15 @@
  *  the bottom. All decisions are in pure neighbours (view, editor, keys, slash); here they meet
  *  the terminal, the clock and the supervisor. */
 import { StringDecoder } from 'node:string_decoder';
+import { findQuestion } from '../../protocol/approval-words.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
+import { findAnswer, findReply } from '../session/approval-lines.ts';
 import { toKnownEvent } from '../session/follow-turn.ts';
 import type { PendingApproval } from '../session/pieces.ts';
-import { toApprovalLines } from '../session/plain.ts';
-import { sanitize, toGraphemes, widthOf, wrapLine } from '../text/width.ts';
+import { toPanelLines } from './approval-panel.ts';
 import { type AttachEnd, type Attachment, toDetachHint } from './attachment.ts';
-import { type Editor, editLine, emptyEditor, textOf, withText } from './editor.ts';
+import { type Editor, editLine, emptyEditor, withText } from './editor.ts';
+import { type InputLines, toInputLines } from './input-lines.ts';
 import { initialKeyState, type Key, matchDetach, parseKeys } from './keys.ts';
 import { createLink, type SessionLink } from './link.ts';
 import { createScreen, type LiveRegion, type Screen } from './screen.ts';
@@ -19,13 +21,14 @@ import { emptyView, isEnd, stepView, toLiveLines, type View } from './view.ts';
 const DRAW_INTERVAL_MS = 40;
 const SPIN_INTERVAL_MS = 120;
 const MESSAGE_MS = 5000;
-const INPUT_ROWS_MAX = 8;
 /** Rows kept free of the moving part, so that it never scrolls out of reach. */
 const ROWS_RESERVED = 4;
 const HISTORY_LINES_MAX = 5000;
 
 const PASTE_ON = '\u001b[?2004h';
 const PASTE_OFF = '\u001b[?2004l';
+
+const noInput: InputLines = { lines: [], row: 0, column: 0 };
 
 interface Message {
   readonly text: string;
@@ -183,8 +186,9 @@ class RichTerminal {
     if (this.#message !== undefined && options.nowMs > this.#message.untilMs) {
       this.#message = undefined;
     }
-    const input = readOnly ? { lines: [], row: 0, column: 0 } : this.#toInput(options.columns);
-    const approvals = this.#approvalLines(options.columns);
+    const label = this.#editing === undefined ? '› ' : 'e ';
+    const input = readOnly ? noInput : toInputLines(this.#editor, { ...options, label });
+    const approvals = this.#panelLines(options.columns);
     const rows = this.#screen.rows - input.lines.length - approvals.length - ROWS_RESERVED;
     const above = [...toLiveLines(this.#view, { ...options, rows }), ...approvals, ''];
     const message = this.#isAway ? 'the supervisor is away, reconnecting' : this.#message?.text;
@@ -196,46 +200,22 @@ class RichTerminal {
     };
   }
 
-  #toInput(columns: number): { lines: string[]; row: number; column: number } {
-    const { style } = this.#attachment.context;
-    const width = Math.max(10, columns - 4);
-    const before = this.#editor.graphemes.slice(0, this.#editor.cursor).join('');
-    // Split hard at the width, not at words: the cursor's place is then a plain division.
-    const rowsOf = (text: string): string[] =>
-      sanitize(text)
-        .split('\n')
-        .flatMap((line) => splitHard(line, width));
-    const all = rowsOf(textOf(this.#editor));
-    const head = rowsOf(before);
-    const row = head.length - 1;
-    const from = Math.max(0, Math.min(row - INPUT_ROWS_MAX + 1, all.length - INPUT_ROWS_MAX));
-    const shown = all.slice(from, from + INPUT_ROWS_MAX);
-    const label = this.#editing === undefined ? '› ' : 'e ';
-    return {
-      lines: shown.map((line, at) => `${at === 0 ? style.cyan(label) : '  '}${line}`),
-      row: row - from,
-      column: 2 + widthOf(head.at(-1) ?? ''),
-    };
-  }
-
   #waiting(): PendingApproval | undefined {
     const approvals = [...this.#view.feed.approvals.values()];
     return approvals.find((approval) => !this.#answered.has(approval.callId));
   }
 
-  #approvalLines(columns: number): string[] {
+  #panelLines(columns: number): string[] {
     const approval = this.#waiting();
     if (approval === undefined) return [];
-    const { style } = this.#attachment.context;
-    const more = this.#view.feed.approvals.size - 1;
-    const keys = this.#attachment.readOnly
-      ? '(read-only: decide elsewhere)'
-      : this.#editing === undefined
-        ? 'y once · a for this session · n deny · e edit'
-        : 'Enter allows it with these arguments · Escape keeps the old ones';
-    const tail = more > 0 ? style.dim(` · ${more} more`) : '';
-    const lines = [...toApprovalLines(approval, style), `  ${style.bold(keys)}${tail}`];
-    return ['', ...lines.flatMap((line) => wrapLine(line, columns - 1))];
+    return toPanelLines(approval, {
+      style: this.#attachment.context.style,
+      columns,
+      rows: Math.max(4, this.#screen.rows - ROWS_RESERVED - 2),
+      readOnly: this.#attachment.readOnly,
+      isEditing: this.#editing !== undefined,
+      moreCount: this.#view.feed.approvals.size - 1,
+    });
   }
 
   #detach(): void {
@@ -298,23 +278,15 @@ class RichTerminal {
     const approval = this.#waiting();
     if (approval === undefined || key.kind !== 'text') return false;
     const { callId } = approval;
-    switch (key.text) {
-      case 'y':
-        this.#resolve(callId, { decision: 'approve', scope: 'once' });
-        return true;
-      case 'a':
-        this.#resolve(callId, { decision: 'approve', scope: 'session' });
-        return true;
-      case 'n':
-        this.#resolve(callId, { decision: 'deny' });
-        return true;
-      case 'e':
-        this.#editing = callId;
-        this.#editor = withText(this.#editor, JSON.stringify(approval.arguments));
-        return true;
-      default:
-        return false;
+    const answer = findAnswer(approval, key.text);
+    if (answer !== undefined) {
+      this.#resolve(callId, answer);
+      return true;
     }
+    if (key.text !== 'e' || findQuestion(approval) !== undefined) return false;
+    this.#editing = callId;
+    this.#editor = withText(this.#editor, JSON.stringify(approval.arguments));
+    return true;
   }
 
   #resolve(callId: string, params: Parameters<SessionLink['resolve']>[1]): void {
@@ -337,6 +309,12 @@ class RichTerminal {
       return;
     }
     const slash = parseSlash(text);
+    const asked = this.#waiting();
+    const reply = slash === undefined && asked ? findReply(asked, text) : undefined;
+    if (asked !== undefined && reply !== undefined) {
+      this.#resolve(asked.callId, reply);
+      return;
+    }
     if (slash === undefined) {
       void this.#link.send(text.startsWith('//') ? text.slice(1) : text);
       return;
@@ -366,9 +344,11 @@ class RichTerminal {
   }
 
   #answer(asked: string | undefined, params: Parameters<SessionLink['resolve']>[1]): void {
-    const callId = asked ?? this.#waiting()?.callId;
+    const shown = this.#waiting();
+    const callId = asked ?? shown?.callId;
     if (callId === undefined) this.#say('nothing waits for a decision');
-    else this.#resolve(callId, params);
+    else if (callId !== shown?.callId) this.#resolve(callId, params);
+    else this.#resolve(callId, { ...params, digest: shown.digest });
   }
 
   #onEdited(callId: string, text: string): void {
@@ -381,17 +361,6 @@ class RichTerminal {
       this.#say(`not JSON: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
-}
-
-/** Rows of exactly the width, wherever words end; at least one. */
-function splitHard(line: string, width: number): string[] {
-  const rows = [''];
-  for (const grapheme of toGraphemes(line)) {
-    const row = rows.at(-1) ?? '';
-    if (row !== '' && widthOf(row) + widthOf(grapheme) > width) rows.push(grapheme);
-    else rows[rows.length - 1] = row + grapheme;
-  }
-  return rows;
 }
 
 export function runRich(attachment: Attachment): Promise<AttachEnd> {

@@ -2,7 +2,7 @@
  *  scroll away. No alternate screen: what was said stays in the scroll-back. Each update is one
  *  write, inside a synchronized update where the terminal knows it, so nothing flickers. */
 import { columnsOf, type Output, rowsOf } from '../machine.ts';
-import { truncate, widthOf, wrapLine } from '../text/width.ts';
+import { fitLine, widthOf, wrapLine } from '../text/width.ts';
 
 export interface LiveRegion {
   /** Each at most one row; longer ones are cut. */
@@ -74,11 +74,4 @@ export function createScreen(output: Output): Screen {
 
 function rowsOfLine(line: string, columns: number): number {
   return Math.max(1, Math.ceil(widthOf(line) / columns));
-}
-
-/** A line with colour is wrapped and its first row kept: cutting it would cut a sequence. */
-function fitLine(line: string, columns: number): string {
-  if (widthOf(line) <= columns) return line;
-  if (!line.includes('\u001b')) return truncate(line, columns);
-  return `${wrapLine(line, columns)[0] ?? ''}\u001b[0m`;
 }

@@ -8,7 +8,7 @@ export type Slash =
   | {
       readonly kind: 'approve';
       readonly callId: string | undefined;
-      readonly scope: 'once' | 'session';
+      readonly scope: 'once' | 'session' | 'rule';
     }
   | {
       readonly kind: 'deny';
@@ -36,7 +36,8 @@ export function parseSlash(text: string): Slash | undefined {
       return { kind: 'interrupt' };
     case 'approve': {
       const callId = words.find((word) => /^[\d.]+$/.test(word));
-      return { kind: 'approve', callId, scope: words.includes('session') ? 'session' : 'once' };
+      const scope = (['session', 'rule'] as const).find((each) => words.includes(each));
+      return { kind: 'approve', callId, scope: scope ?? 'once' };
     }
     case 'deny': {
       const hasCall = /^[\d.]+$/.test(words[0] ?? '');
@@ -53,8 +54,8 @@ export function parseSlash(text: string): Slash | undefined {
 
 export const SLASH_HELP: readonly string[] = [
   '/interrupt             stop the turn (Ctrl-C)',
-  '/approve [CALL] [session]   allow what waits (y, or a for the session)',
-  '/deny [CALL] [REASON]  refuse what waits (n)',
+  '/approve [CALL] [session|rule]  allow what waits (y, a, r)',
+  '/deny [CALL] [REASON]  refuse what waits (n), or decline a question',
   '/detach                leave; the session goes on (Ctrl-D)',
   '//text                 send a text that begins with a slash',
   'Alt-Enter              a new line in the input; up and down: earlier inputs',

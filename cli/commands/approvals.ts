@@ -62,7 +62,7 @@ async function listRules(context: Context): Promise<number> {
     context.printJson(rules);
     return EXIT.done;
   }
-  const { describeKeptRule } = await import('../../protocol/kept-rules.ts');
+  const { describeKeptRule } = await import('../../protocol/approval-words.ts');
   const { machine, style, plain } = context;
   const rows = rules.map((rule) => [
     rule.id,

@@ -60,7 +60,7 @@ async function showRule(
   const approval = waiting.find((one) => one.session === session.id && one.call_id === call);
   // Without one, or without a rule to keep, the supervisor says why.
   if (approval?.keeps === undefined) return {};
-  const { describeKeptRule } = await import('../../protocol/kept-rules.ts');
+  const { describeKeptRule } = await import('../../protocol/approval-words.ts');
   context.say(`keeps the rule: allow ${sanitizeLine(describeKeptRule(approval.keeps))}`);
   context.say(`it is listed by ${context.self} approvals --rules, and ends with --forget`);
   return { digest: approval.digest };

@@ -1,11 +1,13 @@
 /** Answers approvals while a turn is followed: always yes, always no, or by asking the person at
  *  the terminal, one at a time. An approval that somebody else resolved is not asked any more. */
+import { createInterface } from 'node:readline';
 import type { ApiClient } from '../../api/client.ts';
 import { isPrxError } from '../../base/errors.ts';
-import type { ApproveMode } from '../../protocol/resources.ts';
+import { findQuestion } from '../../protocol/approval-words.ts';
+import type { ApproveMode, ResolveApproval } from '../../protocol/resources.ts';
 import type { Context } from '../command.ts';
+import { findAnswer, findReply, toApprovalLines, toScopeLines } from './approval-lines.ts';
 import type { PendingApproval } from './pieces.ts';
-import { toApprovalLines } from './plain.ts';
 
 export interface ApprovalAnswerer {
   onApproval(approval: PendingApproval): void;
@@ -41,7 +43,7 @@ export function createAnswerer(deps: AnswererDeps): ApprovalAnswerer {
     onApproval: (approval) => {
       if (deps.mode === undefined) return;
       if (deps.mode !== 'ask') {
-        void resolve(deps, approval.callId, deps.mode === 'all' ? 'y' : 'n');
+        void resolve(deps, approval.callId, decideByMode(deps.mode, approval));
         return;
       }
       waiting.set(approval.callId, approval);
@@ -58,31 +60,72 @@ export function createAnswerer(deps: AnswererDeps): ApprovalAnswerer {
   };
 }
 
+/** A question has no answer that a mode could give: the agent is told so, and decides. */
+function decideByMode(mode: 'all' | 'never', approval: PendingApproval): ResolveApproval {
+  const isAllowed = mode === 'all' && findQuestion(approval) === undefined;
+  const reason = `--approve ${mode}`;
+  if (isAllowed) return { decision: 'approve', scope: 'once', reason };
+  return { decision: 'deny', reason: mode === 'all' ? `nobody is asked: ${reason}` : reason };
+}
+
 async function ask(deps: AnswererDeps, approval: PendingApproval, signal: AbortSignal) {
   const { context } = deps;
   for (const line of toApprovalLines(approval, context.errorStyle)) context.say(line);
-  context.say('  y allow once · a allow for this session · n deny');
-  const key = await readKey(context, ['y', 'a', 'n', '\u0003'], signal);
-  if (key === undefined) return;
-  if (key === '\u0003') return deps.onInterrupt();
-  await resolve(deps, approval.callId, key);
+  const answer =
+    findQuestion(approval) === undefined
+      ? await askKey(context, approval, signal)
+      : await askLine(context, approval, signal);
+  if (answer === undefined) return;
+  if (answer === 'interrupt') return deps.onInterrupt();
+  const reason = 'the person at the terminal';
+  await resolve(deps, approval.callId, { ...answer, reason });
 }
 
-async function resolve(deps: AnswererDeps, callId: string, key: string): Promise<void> {
-  const decision = key === 'n' ? 'deny' : 'approve';
-  const by = deps.mode === 'ask' ? 'the person at the terminal' : `--approve ${deps.mode}`;
+type Answered = ResolveApproval | 'interrupt' | undefined;
+
+async function askKey(
+  context: Context,
+  approval: PendingApproval,
+  signal: AbortSignal,
+): Promise<Answered> {
+  const rule = approval.keeps === undefined ? '' : 'r allow by a rule · ';
+  context.say(`  y allow once · a allow for this session · ${rule}n deny`);
+  for (const line of toScopeLines(approval, context.errorStyle)) context.say(line);
+  const keys = ['y', 'a', 'r', 'n'].filter((key) => findAnswer(approval, key) !== undefined);
+  const key = await readKey(context, [...keys, '\u0003'], signal);
+  if (key === '\u0003') return 'interrupt';
+  return key === undefined ? undefined : findAnswer(approval, key);
+}
+
+async function resolve(deps: AnswererDeps, callId: string, answer: ResolveApproval): Promise<void> {
   try {
-    await deps.client.resolveApproval(deps.sessionId, callId, {
-      decision,
-      scope: key === 'a' ? 'session' : 'once',
-      reason: by,
-    });
+    await deps.client.resolveApproval(deps.sessionId, callId, answer);
   } catch (error) {
     // Somebody was faster, or it timed out: the stream tells what was decided.
     if (isPrxError(error, 'APPROVAL_RESOLVED') || isPrxError(error, 'APPROVAL_NOT_FOUND')) return;
     const message = error instanceof Error ? error.message : String(error);
     deps.context.say(`the answer to ${callId} was not taken: ${message}`);
   }
+}
+
+/** The answer to a question, ended by Enter; an empty one declines. */
+function askLine(
+  context: Context,
+  approval: PendingApproval,
+  signal: AbortSignal,
+): Promise<Answered> {
+  const { stdin, stderr } = context.machine;
+  // The machine's streams are the terminal's: node:readline types ask for the concrete classes.
+  const output = stderr as unknown as NodeJS.WritableStream;
+  const input = createInterface({ input: stdin, output, terminal: true });
+  return new Promise<Answered>((done) => {
+    signal.addEventListener('abort', () => done(undefined), { once: true });
+    input.once('SIGINT', () => done('interrupt'));
+    input.once('close', () => done(undefined));
+    input.question('  answer (Enter alone declines)> ', (typed) =>
+      done(typed.trim() === '' ? { decision: 'deny' } : findReply(approval, typed)),
+    );
+  }).finally(() => input.close());
 }
 
 /** One of `keys`, pressed without Enter; undefined when the signal aborts. */

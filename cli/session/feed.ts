@@ -218,6 +218,10 @@ function requestApproval(state: FeedState, data: EventData<'approval.requested'>
     summary: summarizeArguments(data.tool, data.arguments),
     arguments: data.arguments,
     expiresAt: data.expires_at,
+    digest: data.digest,
+    rule: data.rule,
+    covers: data.covers,
+    keeps: data.keeps,
   };
   const call = state.calls.get(data.call_id) ?? createCall(data.call_id, data.tool, data.arguments);
   const next = {

@@ -1,5 +1,6 @@
 /** What a session's events come to for a reader: a short list of pieces, each shown once. Every
  *  view (run, attach, logs) renders these; none reads raw events. */
+import type { AskedCall } from '../../protocol/approval-words.ts';
 import type { ToolStatus, TurnOutcome, Usage } from '../../protocol/content.ts';
 
 /** One tool call, from its request to its outcome. */
@@ -21,12 +22,14 @@ export interface ToolCall {
   readonly deniedBy: string | undefined;
 }
 
-export interface PendingApproval {
+export interface PendingApproval extends AskedCall {
   readonly callId: string;
-  readonly tool: string;
   readonly summary: string;
-  readonly arguments: unknown;
   readonly expiresAt: string;
+  /** Binds an answer to the call that was looked at. */
+  readonly digest: string;
+  /** Why somebody is asked. */
+  readonly rule: string | undefined;
 }
 
 export interface TurnEnd {

@@ -3,7 +3,8 @@
 import { formatCost, formatCount, formatDuration } from '../text/format.ts';
 import type { Style } from '../text/style.ts';
 import { sanitize, truncate } from '../text/width.ts';
-import type { PendingApproval, Piece, ToolCall, TurnEnd } from './pieces.ts';
+import { toApprovalLines } from './approval-lines.ts';
+import type { Piece, ToolCall, TurnEnd } from './pieces.ts';
 
 const SUMMARY_COLUMNS = 100;
 
@@ -37,13 +38,6 @@ export function toToolDetails(call: ToolCall, style: Style): string[] {
   if (hidden > 0) lines.push(style.dim(`  … ${hidden} more ${hidden === 1 ? 'line' : 'lines'}`));
   if (call.notice !== undefined) lines.push(style.yellow(`  ! ${sanitize(call.notice)}`));
   return lines;
-}
-
-export function toApprovalLines(approval: PendingApproval, style: Style): string[] {
-  return [
-    `${style.yellow('?')} ${style.bold('approval needed')}: ${approval.tool} (call ${approval.callId})`,
-    `  ${approval.summary}`,
-  ];
 }
 
 /** turn 3 completed · 2 steps · 1.2k in, 340 out · $0.01 */

@@ -84,6 +84,13 @@ export function truncate(text: string, columns: number): string {
   return `${kept}…`;
 }
 
+/** Cuts a line that may carry colour: never inside a sequence, and its colour ends with it. */
+export function fitLine(line: string, columns: number): string {
+  if (widthOf(line) <= columns) return line;
+  if (!line.includes('\u001b')) return truncate(line, columns);
+  return `${cutAt(line, columns - 1)}…\u001b[0m`;
+}
+
 export function padEnd(text: string, columns: number): string {
   return text + ' '.repeat(Math.max(0, columns - widthOf(text)));
 }
@@ -112,6 +119,12 @@ export function wrapLine(line: string, columns: number): string[] {
   }
   if (current.trimEnd() !== '') lines.push(current.trimEnd());
   return lines;
+}
+
+/** As `wrapLine`; every row keeps the blanks that the line begins with. */
+export function wrapIndented(line: string, columns: number): string[] {
+  const indent = /^ */.exec(line)?.[0] ?? '';
+  return wrapLine(line.slice(indent.length), columns - indent.length).map((row) => indent + row);
 }
 
 /** The longest head of `text` that fits; at least one grapheme, so that a loop over it ends. */

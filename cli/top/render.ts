@@ -1,20 +1,28 @@
 /** One screen of `top`: pure, from what is known to exactly as many lines as fit. */
 import type { SessionView } from '../../protocol/resources.ts';
 import { renderSessions, type TableContext } from '../commands/ps.ts';
-import { formatBytes, formatClock, formatCost, formatCount } from '../text/format.ts';
+import { summarizeArguments } from '../session/tool-summary.ts';
+import {
+  formatAge,
+  formatBytes,
+  formatClock,
+  formatCost,
+  formatCount,
+  toShortId,
+} from '../text/format.ts';
 import type { Style } from '../text/style.ts';
 import { renderFields, renderTable } from '../text/table.ts';
-import { sanitizeLine, truncate } from '../text/width.ts';
-import { commands, findSelected, findShown, type Known, type TopState, tabs } from './model.ts';
-
-export interface Frame {
-  readonly columns: number;
-  readonly rows: number;
-  readonly style: Style;
-  readonly nowMs: number;
-  /** Flat, labelled lines. */
-  readonly plain: boolean;
-}
+import { fitLine, sanitizeLine, truncate } from '../text/width.ts';
+import { renderDecision } from './decide.ts';
+import {
+  commands,
+  type Frame,
+  findSelected,
+  findShown,
+  type Known,
+  type TopState,
+  tabs,
+} from './model.ts';
 
 export function renderTop(state: TopState, known: Known, frame: Frame): string[] {
   const { columns, rows, style } = frame;
@@ -24,17 +32,13 @@ export function renderTop(state: TopState, known: Known, frame: Frame): string[]
   const body = renderBody(state, known, { ...frame, rows: room });
   const lines = [...head, ...body.slice(0, room)];
   while (lines.length < rows - 1) lines.push('');
-  return [...lines, foot].map((line) => cutLine(line, columns));
+  return [...lines, foot].map((line) => fitLine(line, columns));
 }
 
 /** The tab alone, as many lines as it has. */
 export function renderBody(state: TopState, known: Known, frame: Frame): string[] {
+  if (state.deciding !== undefined) return renderDecision(state, known, frame);
   return bodies[state.tab](state, known, frame);
-}
-
-/** A line with colour is not cut in a sequence: its rows were made to fit before they got one. */
-function cutLine(line: string, columns: number): string {
-  return line.includes('\u001b') ? line : truncate(line, columns);
 }
 
 function renderTabs({ tab }: TopState, style: Style): string {
@@ -58,8 +62,8 @@ function renderTitle(state: TopState, known: Known, { style, columns }: Frame): 
 function renderFoot(state: TopState, known: Known, style: Style): string {
   if (state.note !== '') return style.yellow(sanitizeLine(state.note));
   const waiting = known.approvals.length;
-  const calls = waiting === 0 ? '' : `${waiting} to approve (a, d) · `;
-  return style.dim(`${calls}1-7 tabs · ↑↓ choose · / search · 7 what can be done · q quit`);
+  const calls = waiting === 0 ? '' : `${style.yellow(`? ${waiting} waiting: Enter`)} · `;
+  return `${calls}${style.dim('1-7 tabs · ↑↓ choose · / search · 7 commands · q quit')}`;
 }
 
 type Body = (state: TopState, known: Known, frame: Frame) => string[];
@@ -100,7 +104,7 @@ function renderOverview(_state: TopState, known: Known, frame: Frame): string[] 
     ],
     ['queued', `${capacity.queued}`],
     ['sessions', states.join(', ') || 'none'],
-    ['to approve', `${approvals.length}`],
+    ['waiting', toWaiting(approvals.length)],
     ['tokens, cost', `${formatCount(tokens)}, ${formatCost(spent)}`],
   ];
   const rows = known.processes.map((each) => [
@@ -116,7 +120,40 @@ function renderOverview(_state: TopState, known: Known, frame: Frame): string[] 
     { title: 'SINCE' },
   ];
   const table = { ...toLayout(frame), width: frame.columns };
-  return [...renderFields(fields, table), '', ...renderTable(columns, rows, table)];
+  return [
+    ...renderFields(fields, table),
+    '',
+    ...renderWaiting(known, frame),
+    ...renderTable(columns, rows, table),
+  ];
+}
+
+function toWaiting(count: number): string {
+  if (count === 0) return 'nothing for you';
+  return `${count} ${count === 1 ? 'call' : 'calls'} for your answer`;
+}
+
+const WAITING_MAX = 4;
+
+function renderWaiting({ approvals, sessions }: Known, frame: Frame): string[] {
+  if (approvals.length === 0) return [];
+  const rows = approvals
+    .slice(0, WAITING_MAX)
+    .map((each) => [
+      sanitizeLine(sessions.find(({ id }) => id === each.session)?.name ?? toShortId(each.session)),
+      each.call_id,
+      each.tool,
+      summarizeArguments(each.tool, each.arguments),
+      formatAge(Math.max(0, Date.parse(each.expires_at) - frame.nowMs)),
+    ]);
+  const columns = [
+    { title: 'WAITING' },
+    { title: 'CALL' },
+    { title: 'TOOL' },
+    { title: 'ARGUMENTS', flexible: true },
+    { title: 'EXPIRES IN', align: 'right' as const },
+  ];
+  return [...renderTable(columns, rows, { ...toLayout(frame), width: frame.columns }), ''];
 }
 
 function renderList(state: TopState, known: Known, frame: Frame): string[] {
@@ -152,6 +189,7 @@ function renderContext(state: TopState, known: Known, frame: Frame): string[] {
   const compactions = known.events.filter(({ type }) => type === 'context.compacted').length;
   return renderFields(
     [
+      ['state', `${view.state}: ${view.state_reason}`],
       ['agent, model', `${view.agent}, ${view.model}`],
       [
         'turn',
@@ -235,6 +273,6 @@ function renderCommands(state: TopState, known: Known, frame: Frame): string[] {
     '',
     ...renderTable(columns, rows, table),
     '',
-    'prx-supervisor attach opens a session.',
+    'Enter answers the call that waits. prx-supervisor attach opens a session.',
   ];
 }

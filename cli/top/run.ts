@@ -8,13 +8,14 @@ import { columnsOf, rowsOf } from '../machine.ts';
 import { stayAlive } from '../stay-alive.ts';
 import {
   type Action,
+  type Answer,
   findSelected,
   initialState,
   type Known,
   nothingKnown,
-  press,
   type TopState,
 } from './model.ts';
+import { press } from './press.ts';
 import { renderTop } from './render.ts';
 
 const POLL_MS = 1000;
@@ -86,7 +87,7 @@ export async function runTop(context: Context): Promise<void> {
     }
     draw();
   };
-  const perform = async (action: Action): Promise<void> => {
+  const perform = async (action: Action | Answer): Promise<void> => {
     try {
       await carryOut(client, action);
       state = { ...state, note: `${action.name}: done` };
@@ -118,10 +119,8 @@ export async function runTop(context: Context): Promise<void> {
   }
 }
 
-async function carryOut(client: ApiClient, { name, session, callId = '' }: Action): Promise<void> {
-  if (name === 'approve' || name === 'deny') {
-    await client.resolveApproval(session, callId, { decision: name });
-    return;
-  }
-  await client[name](session);
+async function carryOut(client: ApiClient, action: Action | Answer): Promise<void> {
+  const { name, session } = action;
+  if (name === 'answer') await client.resolveApproval(session, action.callId, action.answer);
+  else await client[name](session);
 }

@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { toPanelLines } from '../../cli/attach/approval-panel.ts';
 import { type Editor, editLine, emptyEditor, textOf, withText } from '../../cli/attach/editor.ts';
 import {
   DETACH_DEFAULT,
@@ -15,6 +16,7 @@ import { emptyView, stepView, toLiveLines, type View } from '../../cli/attach/vi
 import { createStyle } from '../../cli/text/style.ts';
 import { FakeOutput } from './fake-machine.ts';
 import {
+  approvalRequested,
   delta,
   type Fact,
   input,
@@ -154,6 +156,7 @@ describe('slash commands', () => {
     ['/interrupt', { kind: 'interrupt' }],
     ['/approve', { kind: 'approve', callId: undefined, scope: 'once' }],
     ['/approve 1.2.3 session', { kind: 'approve', callId: '1.2.3', scope: 'session' }],
+    ['/approve rule', { kind: 'approve', callId: undefined, scope: 'rule' }],
     ['/deny 1.2.3 not now', { kind: 'deny', callId: '1.2.3', reason: 'not now' }],
     ['/deny', { kind: 'deny', callId: undefined, reason: undefined }],
     [
@@ -242,6 +245,29 @@ describe('the live view', () => {
     const { view } = show(facts);
     const status = { ...options, readOnly: false, detachHint: 'X detaches', message: undefined };
     expect(toStatusLine(view, status)).toBe(line);
+  });
+
+  test('a status line that is too long loses whole facts, the least important first', () => {
+    const { view } = show([
+      turnStarted(),
+      modelStarted(),
+      modelCompleted('x'),
+      approvalRequested(),
+    ]);
+    const status = { ...options, columns: 80, readOnly: false, message: undefined };
+    const line = toStatusLine(view, { ...status, detachHint: 'Ctrl-P Ctrl-Q detaches' });
+    expect(line).toBe('? your answer is needed · Ctrl-C interrupts · Ctrl-P Ctrl-Q detaches');
+  });
+
+  test('a long command leaves the keys that answer it in sight', () => {
+    const approval = show([approvalRequested('1.1.1', 'x'.repeat(1900))]).view.feed.approvals;
+    const panel = { ...options, columns: 80, rows: 18, readOnly: false, isEditing: false };
+    const lines = [...approval.values()].flatMap((one) =>
+      toPanelLines(one, { ...panel, moreCount: 0 }),
+    );
+    expect(lines.length).toBeLessThanOrEqual(18);
+    expect(lines.join('\n')).toContain('y once');
+    expect(lines.join('\n')).toContain('approvals --json');
   });
 
   test('the way out is never cut from the status line', () => {

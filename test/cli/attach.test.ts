@@ -4,10 +4,13 @@ import type { FakeOptions } from './fake-machine.ts';
 import { runCli, startCli } from './run-cli.ts';
 import {
   approvalRequested,
+  approvalResolved,
+  approvalWithRule,
   delta,
   input,
   modelCompleted,
   modelStarted,
+  questionAsked,
   state,
   toolRequested,
   turnCompleted,
@@ -110,6 +113,71 @@ describe('[command:attach] the terminal', () => {
     machine.keyboard.write('\u0002d');
     await done;
     expect(bodyOf('/1.1.1')).toMatchObject(body);
+  });
+
+  test('what a wider answer allows is shown before it is given, and r keeps that', async () => {
+    const { machine, done } = attach();
+    await machine.stdout.until('detaches');
+    for (const fact of [turnStarted(2), approvalWithRule()]) api.emit(SESSION, ...fact);
+    await machine.stdout.until('r by a rule');
+    await machine.stdout.until('asked by security.rules[1]: ask tool shell');
+    await machine.stdout.until('session: shell (security.rules[1]: ask tool shell)');
+    await machine.stdout.until('rule, from now on: shell "git push" in /ws for agent default');
+    const decided = new Promise((resolve) => {
+      api.onDecision = resolve;
+    });
+    machine.keyboard.write('r');
+    await decided;
+    machine.keyboard.write('\u0002d');
+    await done;
+    expect(bodyOf('/1.1.1')).toEqual({ decision: 'approve', scope: 'rule', digest: 'd1' });
+  });
+
+  test.each([
+    ['2\r', { decision: 'approve', answer: 'PostgreSQL', digest: 'd2' }],
+    ['yes, both\r', { decision: 'approve', answer: 'yes, both', digest: 'd2' }],
+    ['/deny your choice\r', { decision: 'deny', reason: 'your choice', digest: 'd2' }],
+  ])('a question is answered with %j, never by a key alone', async (typed, body) => {
+    const { machine, done } = attach();
+    await machine.stdout.until('detaches');
+    for (const fact of [turnStarted(2), questionAsked()]) api.emit(SESSION, ...fact);
+    await machine.stdout.until('2 PostgreSQL');
+    await machine.stdout.until('type the answer, or a number, and Enter');
+    const decided = new Promise((resolve) => {
+      api.onDecision = resolve;
+    });
+    machine.keyboard.write(typed);
+    await decided;
+    machine.keyboard.write('\u0002d');
+    await done;
+    expect(bodyOf('/1.1.1')).toEqual(body);
+    expect(bodyOf('/input')).toBeUndefined();
+  });
+
+  test('[command:attach] --plain: a line answers a question, /approve rule keeps one', async () => {
+    const { machine, done } = attach('--plain');
+    await machine.stdout.until('/help lists commands');
+    for (const fact of [turnStarted(2), questionAsked()]) api.emit(SESSION, ...fact);
+    await machine.stdout.until('a line is the answer, or the number of one');
+    const decisions: unknown[] = [];
+    let decided = Promise.withResolvers<void>();
+    api.onDecision = (_call, body) => {
+      decisions.push(body);
+      decided.resolve();
+    };
+    machine.keyboard.write('1\r');
+    await decided.promise;
+    decided = Promise.withResolvers<void>();
+    for (const fact of [approvalResolved(), approvalWithRule('1.1.2')]) api.emit(SESSION, ...fact);
+    await machine.stdout.until('/approve [session|rule], /deny [REASON]');
+    machine.keyboard.write('/approve rule\r');
+    await decided.promise;
+    machine.keyboard.write('\u0002d');
+    await done;
+    expect(decisions).toMatchObject([
+      { decision: 'approve', answer: 'SQLite', digest: 'd2' },
+      { decision: 'approve', scope: 'rule', digest: 'd1' },
+    ]);
   });
 
   test('--read-only sends nothing: Ctrl-C leaves', async () => {

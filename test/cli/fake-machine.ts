@@ -31,6 +31,11 @@ export class FakeOutput implements Output {
     return this;
   }
 
+  /** Asked for by node:readline. */
+  removeListener(): this {
+    return this;
+  }
+
   /** Resolves once the text holds `part` (or `count` of them). */
   until(part: string, count = 1): Promise<void> {
     const test = (text: string): boolean => text.split(part).length > count;

@@ -5,11 +5,13 @@ import { runCli, startCli } from './run-cli.ts';
 import {
   approvalRequested,
   approvalResolved,
+  approvalWithRule,
   delta,
   type Fact,
   input,
   modelCompleted,
   modelStarted,
+  questionAsked,
   state,
   toolCompleted,
   toolRequested,
@@ -241,6 +243,37 @@ describe('[command:run] approvals', () => {
     const { err } = await done;
     expect(err).toContain('? approval needed: shell (call 1.1.1)\n  rm x\n');
     expect(bodyOf('/1.1.1')).toMatchObject(decision);
+  });
+
+  test('r keeps the rule that was shown; a question takes a line', async () => {
+    answerWith(approvalWithRule(), questionAsked('1.1.2'));
+    const decisions: unknown[] = [];
+    api.onDecision = (callId, body) => {
+      decisions.push(body);
+      api.emit(SESSION, ...approvalResolved('approve', callId));
+      if (callId === '1.1.2') api.emit(SESSION, ...turnCompleted());
+    };
+    const { machine, done } = startCli(api, ['run', 'x'], { tty: true, env: { NO_COLOR: '1' } });
+    await machine.stderr.until('r allow by a rule');
+    await machine.stderr.until('rule, from now on: shell "git push" in /ws for agent default');
+    machine.keyboard.write('r');
+    await machine.stderr.until('2 PostgreSQL');
+    await machine.stderr.until('answer (Enter alone declines)>');
+    machine.keyboard.write('2\r');
+    await done;
+    expect(decisions).toMatchObject([
+      { decision: 'approve', scope: 'rule', digest: 'd1' },
+      { decision: 'approve', answer: 'PostgreSQL', digest: 'd2' },
+    ]);
+  });
+
+  test('--approve all answers no question: it is declined, and the agent told why', async () => {
+    api.addSession(SESSION);
+    answerWith(questionAsked());
+    api.onDecision = () => api.emit(SESSION, ...turnCompleted());
+    await runCli(api, ['run', '--session', SESSION, '--approve', 'all', 'x']);
+    const reason = 'nobody is asked: --approve all';
+    expect(bodyOf('/1.1.1')).toEqual({ decision: 'deny', reason });
   });
 
   test('an approval that somebody else resolved is not asked any more', async () => {

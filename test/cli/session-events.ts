@@ -91,6 +91,27 @@ export const approvalRequested = (callId = '1.1.1', command = 'ls'): Fact => [
   },
 ];
 
+/** As above, with what a real supervisor says of the wider answers. */
+export const approvalWithRule = (callId = '1.1.1', command = 'git push'): Fact => [
+  'approval.requested',
+  {
+    ...{ call_id: callId, digest: 'd1', tool: 'shell', arguments: { command } },
+    expires_at: '2026-01-02T03:09:05.000Z',
+    rule: 'security.rules[1]: ask tool shell',
+    covers: ['shell (security.rules[1]: ask tool shell)'],
+    keeps: { tool: 'shell', agent: 'default', workspace: '/ws', command },
+  },
+];
+
+export const questionAsked = (callId = '1.1.1'): Fact => [
+  'approval.requested',
+  {
+    ...{ call_id: callId, digest: 'd2', tool: 'ask_user' },
+    arguments: { question: 'Which one?', options: ['SQLite', 'PostgreSQL'] },
+    expires_at: '2026-01-02T03:09:05.000Z',
+  },
+];
+
 export const approvalResolved = (decision = 'approve', callId = '1.1.1'): Fact => [
   'approval.resolved',
   { call_id: callId, decision, by: 'socket' },

@@ -10,19 +10,20 @@ import {
   initialState,
   type Known,
   nothingKnown,
-  press,
   type TopState,
   tabs,
 } from '../../cli/top/model.ts';
+import { press } from '../../cli/top/press.ts';
 import { renderTop } from '../../cli/top/render.ts';
 import { createStatus, createView } from '../api/views.ts';
 import { FakeApi } from './fake-api.ts';
 import { startCli } from './run-cli.ts';
 
-const sessions = [1, 2, 3].map((n) =>
+// As the supervisor lists them: the newest first.
+const sessions = [3, 2, 1].map((n) =>
   createView(n, { name: `name${n}`, agent: n === 2 ? 'other' : 'a' }),
 );
-const [first, , last] = sessions;
+const [last, , first] = sessions;
 const known: Known = { ...nothingKnown, sessions, status: createStatus('ok') };
 const text = (letter: string): Key => ({ kind: 'text', text: letter });
 const named = (name: 'up' | 'down' | 'left' | 'right' | 'enter' | 'escape' | 'backspace'): Key => ({
@@ -63,16 +64,10 @@ describe('keys', () => {
   });
 
   test.each(commands.map((command) => [command.name, command] as const))('%s', (name, command) => {
-    const approval = {
-      ...{ session: last?.id ?? first?.id, call_id: '1.1.1', tool: 'shell', arguments: {} },
-      ...{ digest: 'd', requested_at: '', expires_at: '' },
-    } as Known['approvals'][number];
-    const about = { ...known, approvals: [approval] };
-    const isOfCall = name === 'approve' || name === 'deny';
-    const action = { name, session: last?.id, ...(isOfCall ? { callId: '1.1.1' } : {}) };
-    const once = pressAll([text(command.key)], initialState, about);
+    const action = { name, session: last?.id };
+    const once = pressAll([text(command.key)]);
     expect(once.effects).toEqual(command.isConfirmed ? [] : [action]);
-    const twice = pressAll([text(command.key), text(command.key)], initialState, about);
+    const twice = pressAll([text(command.key), text(command.key)]);
     expect(twice.effects).toContainEqual(action);
   });
 
@@ -81,10 +76,11 @@ describe('keys', () => {
     expect(pressAll(keys).effects).toEqual([]);
   });
 
-  test('without anything to approve, nothing is approved', () => {
-    const { state, effects } = pressAll([text('a'), text('a')]);
+  test('without anything that waits, Enter says so, and answers nothing', () => {
+    const { state, effects } = pressAll([named('enter'), text('y')]);
     expect(effects).toEqual([]);
-    expect(state.note).toContain('waits for approval');
+    expect(pressAll([named('enter')]).state.note).toContain('nothing waits');
+    expect(state.deciding).toBeUndefined();
   });
 
   test('q and Ctrl-C leave', () => {

@@ -1,11 +1,12 @@
-/** The tour of README.md, run: each command of the blocks marked `sh tour`, in order, in one shell,
- *  with the real programs and the offline model. A `text` block right behind a command's block is
- *  what it prints: its lines must come in this order, with … for anything. */
-import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
+/** The tours of README.md and docs/tour.md, run: each command of the blocks marked `sh tour`, in
+ *  order, in one shell each, with the real programs and the offline model. A `text` block right
+ *  behind a command's block is what it prints: its lines must come in this order, with … for
+ *  anything. */
+import { copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LLMock } from '@copilotkit/aimock';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { findBlocks, readText } from './markdown.ts';
+import { findBlocks, readText, root } from './markdown.ts';
 import { type Clone, type CommandResult, createClone } from './shell.ts';
 
 const TOUR_MS = 90_000;
@@ -17,6 +18,7 @@ interface Step {
 }
 
 const steps = findSteps(readText('README.md'));
+const longSteps = findSteps(readText('docs/tour.md'));
 let clone: Clone;
 
 beforeAll(async () => {
@@ -51,6 +53,38 @@ describe('README.md', () => {
     },
     TOUR_MS,
   );
+});
+
+describe('docs/tour.md', () => {
+  test(
+    'each command of the ten minutes does what is shown',
+    async () => {
+      // A home of its own: both tours call their session demo.
+      const own = await createClone();
+      try {
+        const results = await own.run(longSteps.map((step) => step.command));
+        expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+        expect(results.map((result, at) => toDifference(result, longSteps[at]?.shown))).toEqual(
+          results.map(() => undefined),
+        );
+      } finally {
+        own.remove();
+      }
+    },
+    TOUR_MS,
+  );
+
+  test('its pictures are there, light enough, and none is left over', () => {
+    const folder = join(root, 'docs', 'images');
+    const shown = [...readText('docs/tour.md').matchAll(/\(images\/([\w-]+\.png)\)/g)].map(
+      ([, name = '']) => name,
+    );
+    expect(shown.length).toBeGreaterThan(5);
+    expect(readdirSync(folder).sort()).toEqual([...shown].sort());
+    const sizes = shown.map((name) => statSync(join(folder, name)).size);
+    expect(sizes.filter((size) => size > 100_000)).toEqual([]);
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(1_000_000);
+  });
 });
 
 describe('examples/', () => {

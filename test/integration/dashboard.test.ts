@@ -91,6 +91,64 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(completed?.data).toMatchObject({ output: 'changed\n' });
   });
 
+  test('the scope of an approval is shown in words, and the rule that is kept', async () => {
+    await open();
+    const call = { tool: 'shell', arguments: { command: 'echo kept' } };
+    await create(say(call, { say: 'thanks' }));
+    const card = page.getByLabel('Approval of shell');
+    const scopeOf = (name: string | RegExp) => card.getByRole('radio', { name });
+    expect(await scopeOf('this call alone').isChecked()).toBe(true);
+    expect(await scopeOf('in this session: every call of shell').count()).toBe(1);
+    await scopeOf(/from now on: shell "echo kept" in .+ for agent default/).check();
+    await card.getByRole('button', { name: 'Approve', exact: true }).click();
+    await page.getByText('thanks', { exact: true }).waitFor();
+    expect(await bench.client.listKeptRules()).toMatchObject([{ command: 'echo kept' }]);
+    expect(complaints).toEqual([]);
+  });
+
+  test.each([
+    ['an option', 'PostgreSQL'],
+    ['own words', 'the one we have'],
+  ])('a question of the agent is answered with %s, by keyboard alone', async (how, said) => {
+    await open();
+    const options = ['SQLite', 'PostgreSQL'];
+    const asked = { tool: 'ask_user', arguments: { question: 'Which one?', options } };
+    await create(say(asked, { say: 'thanks' }));
+    const card = page.getByLabel('Question of the agent');
+    await card.getByText('Which one?').waitFor();
+    if (how === 'an option') await card.getByRole('button', { name: said }).focus();
+    else {
+      await card.getByLabel('Or in your own words').focus();
+      await page.keyboard.type(said);
+      await page.keyboard.press('Tab');
+    }
+    await page.keyboard.press('Enter');
+    await page.getByText('thanks', { exact: true }).waitFor();
+    const [session] = await bench.client.listSessions();
+    const events = await bench.events(session?.id ?? '');
+    const resolved = events.find(({ type }) => type === 'approval.resolved');
+    expect(resolved?.data).toMatchObject({ decision: 'approve', answer: said });
+    expect(complaints).toEqual([]);
+  });
+
+  test('its tabs are one stop, and the arrows go round; skipping stays on the page', async () => {
+    await open();
+    await create(say({ say: 'hello' }));
+    await page.getByText('hello', { exact: true }).waitFor();
+    await page.getByRole('tab', { name: 'Conversation' }).focus();
+    await page.keyboard.press('ArrowLeft');
+    await page.getByRole('tabpanel', { name: 'Events' }).waitFor();
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('ArrowRight');
+    await page.getByRole('tabpanel', { name: 'Timeline' }).waitFor();
+    const focused = 'document.activeElement.textContent';
+    expect(await page.evaluate(focused)).toBe('Timeline');
+    await page.getByRole('button', { name: 'To the content' }).focus();
+    await page.keyboard.press('Enter');
+    expect(await page.evaluate('document.activeElement.id')).toBe('content');
+    expect(await page.getByRole('tab').count()).toBe(4);
+  });
+
   test('goes on by itself when the supervisor is killed and comes back', async () => {
     await open();
     await create(say({ say: 'a b c d', holdAfter: 2 }));

@@ -1,0 +1,47 @@
+/** What a person who is asked should know, in words: the same at every door (run, attach, top, the
+ *  page). Pure, and without a schema, so that the page stays small. Its texts come from a model, a
+ *  configuration or a path: a terminal sanitizes them. */
+import type { KeptRuleBody } from './kept-rules.ts';
+
+export interface AskedCall {
+  readonly tool: string;
+  readonly arguments: unknown;
+  /** What scope `session` approves; absent: the tool. */
+  readonly covers?: readonly string[] | undefined;
+  /** What scope `rule` would keep; absent: it cannot. */
+  readonly keeps?: KeptRuleBody | undefined;
+}
+
+export interface Question {
+  readonly question: string;
+  /** Empty: any answer. */
+  readonly options: readonly string[];
+}
+
+/** The question of an `ask_user` call; undefined for every other call: those are allowed or not. */
+export function findQuestion({ tool, arguments: args }: AskedCall): Question | undefined {
+  if (tool !== 'ask_user') return undefined;
+  const given = typeof args === 'object' && args !== null ? args : {};
+  const question = 'question' in given ? String(given.question) : '';
+  const options = 'options' in given && Array.isArray(given.options) ? given.options : [];
+  return { question, options: options.map(String) };
+}
+
+/** What was typed, or the option whose number was. */
+export function toAnswer({ options }: Question, typed: string): string {
+  const text = typed.trim();
+  return (/^\d+$/.test(text) ? options[Number(text) - 1] : undefined) ?? text;
+}
+
+/** What scope `session` allows from then on. */
+export function describeSession({ tool, covers = [tool] }: AskedCall): string {
+  return covers.map((each) => (each === tool ? `every call of ${tool}` : each)).join(', ');
+}
+
+/** What a kept rule allows, in one line. */
+export function describeKeptRule(rule: KeptRuleBody): string {
+  const what =
+    rule.command ?? rule.paths?.join(', ') ?? (rule.arguments === '{}' ? '' : rule.arguments) ?? '';
+  const quoted = what === '' ? '' : ` ${JSON.stringify(what)}`;
+  return `${rule.tool}${quoted} in ${rule.workspace} for agent ${rule.agent}`;
+}
