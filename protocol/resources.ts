@@ -5,6 +5,7 @@ import { contentPartSchema, onBusySchema, turnOutcomeSchema, usageSchema } from 
 import { eventEnvelopeSchema } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
 import { keptRuleBodySchema } from './kept-rules.ts';
+import { processStartSchema } from './processes.ts';
 import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
 
 export const labelsSchema = z
@@ -69,6 +70,8 @@ export const sessionViewSchema = z.object({
   usage: usageSchema,
   cost_usd: z.number(),
   restarts: z.number(),
+  /** Background processes that run, oldest first; long commands are cut. Absent: none. */
+  background_processes: z.array(processStartSchema).optional(),
 });
 export type SessionView = z.infer<typeof sessionViewSchema>;
 

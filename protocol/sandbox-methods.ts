@@ -6,6 +6,7 @@ import { toolOutcomeSchema } from './content.ts';
 import { fingerprintsSchema, noFingerprints } from './fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
 import { networkPolicySchema, networkRequestSchema } from './network.ts';
+import { processEndReasonSchema, processEndSchema, processStartSchema } from './processes.ts';
 
 /** What a session's tools may touch. Empty lists mean: nothing beyond the built-in minimum. */
 export const sandboxPolicySchema = z.object({
@@ -31,6 +32,10 @@ export const sandboxPolicySchema = z.object({
   maxPids: z.number(),
   maxOutputBytes: z.number(),
   tmpBytes: z.number(),
+  /** Background processes at once; 0: none. */
+  backgroundMax: z.number(),
+  /** The longest that one may run. */
+  backgroundTimeoutMs: z.number(),
   network: networkPolicySchema,
 });
 export type SandboxPolicy = z.infer<typeof sandboxPolicySchema>;
@@ -85,6 +90,11 @@ export const sandboxRequests = {
     }),
     result: toolOutcomeSchema,
   },
+  /** Ends the background processes that there are; answers when all have ended. */
+  'process/end_all': {
+    params: z.object({ reason: processEndReasonSchema }),
+    result: z.object({}),
+  },
   'sandbox/ping': { params: z.object({}), result: z.object({ running: z.number() }) },
 } as const;
 
@@ -100,10 +110,14 @@ export const sandboxReports = {
   'sandbox/ready': z.object({ pid: z.number() }),
   'tool/output': toolOutputSchema,
   'network/request': networkRequestSchema,
+  /** Sent when its end is in its record file. */
+  'process/exited': processEndSchema.extend({ call_id: effectIdSchema }),
 } as const;
 
-/** What the host asks of the supervisor, which alone has the vault. */
+/** What the host asks of the supervisor, which alone has the vault and the journal. */
 export const sandboxAsks = {
+  /** Answered when the journal has its start; only then it runs. */
+  'process/register': { params: processStartSchema, result: z.object({}) },
   /** One use of one secret; recorded, also when it is refused. */
   'secret/read': {
     params: z.object({

@@ -7,9 +7,10 @@ import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import { createConnection, type Transport } from '../protocol/connection.ts';
 import { type Fingerprints, noFingerprints } from '../protocol/fingerprints.ts';
-import type { SessionId } from '../protocol/ids.ts';
+import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { OrphanFace } from '../protocol/orphan-door.ts';
 import { toPolicyDigest } from '../protocol/policy-digest.ts';
+import type { ProcessEnd, ProcessStart } from '../protocol/processes.ts';
 import {
   type SandboxPolicy,
   sandboxAsks,
@@ -65,6 +66,8 @@ interface RoomSpec {
 }
 
 const SECRET_TIMEOUT_MS = 10_000;
+/** A journal on a slow disk. */
+const REGISTER_TIMEOUT_MS = 30_000;
 
 export function serveHost(spec: HostSpec): Host {
   const { transport, clock, logger, createBackend } = spec;
@@ -105,6 +108,10 @@ export function serveHost(spec: HostSpec): Host {
           throw new PrxError('SANDBOX_UNAVAILABLE', message);
         }
         return await room.calls.run({ ...params, arguments: params.arguments });
+      },
+      async 'process/end_all'({ reason }) {
+        await room?.calls.endProcesses(reason);
+        return {};
       },
       'sandbox/ping': async () => ({ running: room?.calls.count() ?? 0 }),
     },
@@ -156,7 +163,12 @@ export function serveHost(spec: HostSpec): Host {
     const fingerprints = (): Fingerprints => prints;
     const policyDigest = toPolicyDigest(policy);
     const { toMarkdown } = spec;
-    const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown };
+    const registerProcess = (start: ProcessStart) =>
+      connection.request('process/register', start, { timeoutMs: REGISTER_TIMEOUT_MS });
+    const reportProcessEnd = (call: EffectId, end: ProcessEnd): void =>
+      void connection.notify('process/exited', { call_id: call, ...end });
+    const book = { registerProcess, reportProcessEnd };
+    const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown, ...book };
     const own = { session, backend, fileTools, network };
     const calls = createCalls({ ...own, policy, policyDigest, guard, artifactDir, ...ports });
     return { ...own, calls };
@@ -166,7 +178,10 @@ export function serveHost(spec: HostSpec): Host {
     const reason = await connection.closed;
     closing = true;
     if (reason.kind === 'protocol') logger.error('sandbox.protocol', { error: reason.error });
+    // Who could be told of them, and could end them, is gone.
+    const ended = room?.calls.endProcesses('orphaned');
     await room?.calls.settled();
+    await ended;
     await room?.calls.scan();
     room?.fileTools.close();
     room?.network.close();

@@ -185,10 +185,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         settings: () => config,
         memory,
       },
-      createHost: (session, record, onNetwork) =>
+      createHost: (session, record, ports) =>
         createHost({
-          ...child,
-          ...{ session, onNetwork },
+          ...{ ...child, session, ...ports },
+          onUnconfinedLoss: () => background(custody.sweep(), 'registry.sweep', logger),
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => toSandboxPolicy(config, record(), { installation: programs.root, env }),

@@ -60,6 +60,24 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
   const limits = { ...decideRlimits(policy, readHardLimits()), processes: 0 };
   const limitCommand = prlimit === undefined ? [] : toLimitCommand(prlimit, limits);
   const running = new Set<() => void>();
+
+  async function runCommand(script: string, stdin: 'ignore' | 'pipe') {
+    const [stdout, stderr] = [await pipes.take(), await pipes.take()];
+    const mark = random.hex(8);
+    try {
+      const stdio = [stdin, stdout.writerFd, stderr.writerFd];
+      const args = [...limitCommand, '/bin/sh', '-c', checkScript(script)];
+      const quick = await start({ ...place, env: { ...place.env, [MARK]: mark } }, args, stdio);
+      const command = toCommand(quick, mark, { stdout: stdout.output, stderr: stderr.output });
+      running.add(command.kill);
+      void command.ended.then(() => running.delete(command.kill));
+      return { command, stdin: quick.child.stdin };
+    } finally {
+      stdout.closeWriter();
+      stderr.closeWriter();
+    }
+  }
+
   return {
     level: 'none',
     workspace: found.realPath,
@@ -72,21 +90,13 @@ export async function createNoneBackend(spec: NoneSpec): Promise<Backend> {
     nodeProgram: files.interpreter.path,
     memoryKeeper: 'watch',
     view: () => undefined,
-    async run(script) {
-      const [stdout, stderr] = [await pipes.take(), await pipes.take()];
-      const mark = random.hex(8);
-      try {
-        const stdio = ['ignore' as const, stdout.writerFd, stderr.writerFd];
-        const args = [...limitCommand, '/bin/sh', '-c', checkScript(script)];
-        const quick = await start({ ...place, env: { ...place.env, [MARK]: mark } }, args, stdio);
-        const command = toCommand(quick, mark, { stdout: stdout.output, stderr: stderr.output });
-        running.add(command.kill);
-        void command.ended.then(() => running.delete(command.kill));
-        return command;
-      } finally {
-        stdout.closeWriter();
-        stderr.closeWriter();
-      }
+    run: async (script) => (await runCommand(script, 'ignore')).command,
+    async start(script, _use, admit) {
+      checkScript(script);
+      await admit();
+      const { command, stdin } = await runCommand(script, 'pipe');
+      assert(stdin !== null, 'a command with an input has a pipe');
+      return { ...command, stdin: stdin.on('error', () => undefined) };
     },
     async startFileHost() {
       const quick = await start(place, files.bareFileHostCommand, ['pipe', 'pipe', 'pipe']);

@@ -5,7 +5,13 @@
 
 import { toHostText } from '../../base/hostnames.ts';
 import type { ApproveMode } from '../../protocol/resources.ts';
-import { isToolName, runsInSandbox, toolTable } from '../../protocol/tools.ts';
+import {
+  isHarmless,
+  isToolName,
+  judgedAs,
+  runsInSandbox,
+  toolTable,
+} from '../../protocol/tools.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { decideMcpTool, type McpToolFacts } from './mcp-policy.ts';
 import { describeRule, findRule, looksInside, type Rule } from './policy/rules.ts';
@@ -172,8 +178,12 @@ function lookUp(
 ): { verdict: 'allow' | 'deny' | 'supervised'; rule: string } {
   const { tool, level, network, mcp: facts } = question;
   if (facts !== undefined) return decideMcpTool(policy, { tool, level, facts });
-  const ofTool = policy.tools[tool];
-  if (ofTool !== undefined) return { verdict: ofTool, rule: `security.tool_policy.tools.${tool}` };
+  for (const name of [tool, judgedAs(tool)]) {
+    const ofTool = policy.tools[name];
+    if (ofTool !== undefined) {
+      return { verdict: ofTool, rule: `security.tool_policy.tools.${name}` };
+    }
+  }
   const group = isToolName(tool) ? toolTable[tool].group : '';
   const ofGroup = policy.groups[group];
   if (ofGroup !== undefined) {
@@ -181,6 +191,9 @@ function lookUp(
   }
   if (isToolName(tool) && !runsInSandbox(tool)) {
     return { verdict: 'allow', rule: 'built-in default: it touches nothing' };
+  }
+  if (isHarmless(tool)) {
+    return { verdict: 'allow', rule: 'built-in default: it touches only what was allowed before' };
   }
   if (policy.default !== undefined) {
     return { verdict: policy.default, rule: 'security.tool_policy.default' };

@@ -45,7 +45,7 @@ export interface SessionDeps {
   readonly createHost: (
     session: SessionId,
     record: () => SessionRecord,
-    onNetwork: HostDeps['onNetwork'],
+    ports: Pick<HostDeps, 'onNetwork' | 'book'>,
   ) => Host;
   readonly mcp: (session: SessionId) => McpSession;
   readonly hasOrphanWriter: (session: SessionId, effect: EffectId) => boolean;

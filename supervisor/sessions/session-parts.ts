@@ -18,6 +18,7 @@ import { routeTools } from '../mcp/route.ts';
 import { type Driver, startDriver } from './driver.ts';
 import { createInputReader } from './input-reader.ts';
 import { draft, openSessionJournal, type SessionJournal } from './journal.ts';
+import { createSessionProcesses, type SessionProcesses } from './processes.ts';
 import { createResident, type Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
 import { createTurnTime } from './turn-clock.ts';
@@ -26,6 +27,7 @@ export interface SessionParts {
   readonly journal: SessionJournal;
   readonly approvals: Approvals;
   readonly host: Host;
+  readonly processes: SessionProcesses;
   readonly gate: Gate;
   readonly resident: Resident;
   readonly driver: Driver;
@@ -42,7 +44,8 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const journal: SessionJournal = openSessionJournal({ store, bus, bufferSize }, initial, onRecord);
   const mcp = deps.mcp(id);
   const approvals = openApprovals(deps, journal, mcp);
-  const own = deps.createHost(id, () => journal.record(), onNetwork);
+  const processes = openProcesses(deps, journal);
+  const own = deps.createHost(id, () => journal.record(), { onNetwork, book: processes });
   const host = withMcp(own, mcp);
   const gate: Gate = createGate(
     {
@@ -80,17 +83,13 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   });
   const driver: Driver = startDriver({
     session: id,
-    clock,
-    logger: deps.logger,
+    ...{ clock, logger: deps.logger, journal, gate, resident, time },
     inputs: createInputReader(store, id),
-    journal,
-    gate,
-    resident,
-    time,
     idleHibernateMs: deps.idleHibernateMs,
     isContended: deps.isContended,
-    retireHost: () => host.retire(),
+    host,
   });
+  background(processes.resume(), 'session.processes', deps.logger);
 
   const stateChanged = (): Promise<void> =>
     new Promise((resolve) => {
@@ -143,7 +142,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     }
   }
 
-  return { journal, approvals, host, gate, resident, driver, stateChanged };
+  return { journal, approvals, host, processes, gate, resident, driver, stateChanged };
 }
 
 function openApprovals(deps: SessionDeps, journal: SessionJournal, mcp: McpSession): Approvals {
@@ -154,6 +153,17 @@ function openApprovals(deps: SessionDeps, journal: SessionJournal, mcp: McpSessi
     decide: (tool, value) => decideCall({ ...gateDeps, journal, mcp }, tool, value),
     kept: gateDeps.kept,
     notify: (approval) => deps.notifyApproval(journal.record(), approval),
+  });
+}
+
+function openProcesses(deps: SessionDeps, journal: SessionJournal): SessionProcesses {
+  const { gateDeps, clock, logger } = deps;
+  const { id: session } = journal.record();
+  return createSessionProcesses({
+    ...{ session, journal, clock, logger },
+    stateDir: gateDeps.stateDir,
+    spools: gateDeps.spools,
+    hasOrphanWriter: (effect) => deps.hasOrphanWriter(session, effect),
   });
 }
 
@@ -207,7 +217,12 @@ function toCurrentHost(host: Host, settings: () => unknown): HostPort {
   return {
     ...host,
     async prepare(tool) {
-      if (host.child() !== undefined && startedUnder !== settings()) host.retire();
+      if (host.child() !== undefined && startedUnder !== settings()) {
+        host.retire();
+        // What no longer fits its policy does not go on; what the change left alone does.
+        if (host.isOutdated()) await host.endProcesses('replaced');
+        if (!host.isOutdated()) startedUnder = settings();
+      }
       if (host.child() === undefined) startedUnder = settings();
       await host.prepare(tool);
     },

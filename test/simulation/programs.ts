@@ -260,6 +260,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
         return { level: 'bubblewrap', uid: 1000, workspaceAccess: 'write' as const };
       },
       'sandbox/ping': async () => ({ running: running.size }),
+      'process/end_all': async () => ({}),
       'tool/run': (run) => {
         const joined = running.get(run.effect);
         if (joined !== undefined) return joined;

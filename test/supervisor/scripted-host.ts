@@ -41,6 +41,7 @@ export function serveHost(own: FakeProcess, transport: Transport, script: () => 
     requests: {
       'sandbox/initialize': async ({ policy }) => (await script().initialize?.(policy)) ?? report,
       'sandbox/ping': async () => ({ running: running.size }),
+      'process/end_all': async () => ({}),
       'tool/run': (request) => {
         const cancelled = new Promise<void>((resolve) => {
           cancels.set(request.effect, resolve);
