@@ -2,7 +2,7 @@
  *  offset, limits by name, and their end: asked for, or with whoever dies. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterEach, describe, expect, jest, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import { toFingerprints } from '../../protocol/fingerprints.ts';
 import { listProcessRecords } from '../../sandbox/processes/record.ts';
@@ -20,8 +20,6 @@ const MIB = 2 ** 20;
 const users = isRoot ? [undefined, OTHER_UID] : [undefined];
 const on = hasBubblewrap ? describe : describe.skip;
 const why = hasBubblewrap ? '' : ' (skipped: bubblewrap is not installed)';
-
-jest.setTimeout(60_000);
 
 const hosts: TestHost[] = [];
 afterEach(async () => {

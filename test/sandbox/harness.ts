@@ -3,6 +3,7 @@
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { jest } from '@jest/globals';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
 import { realClock } from '../../base/clock.ts';
 import {
@@ -31,6 +32,11 @@ import { findProgram } from '../../sandbox/launch/survey.ts';
 
 export const isRoot = process.getuid?.() === 0;
 export const hasBubblewrap = findProgram('bwrap') !== undefined;
+
+/** To start a real host may take so long on a loaded machine; then the test itself has begun. */
+const INITIALIZE_MS_MAX = 60_000;
+jest.setTimeout(2 * INITIALIZE_MS_MAX);
+
 const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
 
 const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
@@ -134,7 +140,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
           sessionId: sessionIdSchema.parse('s_0123456789abcdef'),
           ...{ policy, artifactDir, fingerprints: options.fingerprints ?? noFingerprints },
         },
-        { timeoutMs: 60_000 },
+        { timeoutMs: INITIALIZE_MS_MAX },
       ),
     run(tool, args, asked) {
       count += 1;
