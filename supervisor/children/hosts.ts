@@ -10,6 +10,7 @@ import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import { toPolicyDigest } from '../../protocol/policy-digest.ts';
 import type { ProcessEnd, ProcessEndReason, ProcessStart } from '../../protocol/processes.ts';
+import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
@@ -66,7 +67,7 @@ export interface HostDeps extends ChildDeps {
   readonly cgroups?: Cgroups | undefined;
   readonly onNetwork: (request: EventData<'network.request'>) => Promise<unknown>;
   readonly book: ProcessBook;
-  /** Nothing confined what ran in it: whoever is left is to be looked for. */
+  /** No namespace ended what ran in it: whoever is left is to be looked for. */
   readonly onUnconfinedLoss?: () => void;
   readonly readSecret: (use: SecretUse) => Promise<SecretAnswer>;
   /** What is not to be shown; the same object while nothing changed. */
@@ -154,7 +155,7 @@ export function createHost(deps: HostDeps): Host {
       own.settleAll();
       const isLost = live?.child === child;
       if (isLost) live = undefined;
-      if (isLost && report?.level === 'none') deps.onUnconfinedLoss?.();
+      if (isLost && report !== undefined && !hasOwnRoot(report.level)) deps.onUnconfinedLoss?.();
     });
     try {
       const { session: sessionId, artifactDir } = deps;

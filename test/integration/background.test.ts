@@ -2,6 +2,7 @@
  *  their session, their host or their supervisor; and the journal has exactly one end for each. */
 import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import type { EventEnvelope } from '../../protocol/events.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
 import { hasBubblewrap } from '../sandbox/harness.ts';
 import {
   type Bench,
@@ -12,10 +13,11 @@ import {
   OTHER_UID,
   type Running,
 } from './harness.ts';
-import { eventually, findHosts, findRunning } from './processes.ts';
+import { eventually, findHosts, findRunning, readName } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
-jest.setTimeout(60_000);
+// On a loaded machine each start of a process takes seconds.
+jest.setTimeout(120_000);
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -236,7 +238,7 @@ on(`background processes and their session${why}`, () => {
     await bench.client.close(session);
     await awaitExits(session);
     expect(findRunning('sleep 4826')).toEqual([]);
-  }, 60_000);
+  });
 });
 
 describe('a background process without a sandbox', () => {
@@ -258,3 +260,18 @@ describe('a background process without a sandbox', () => {
     expect(await awaitExits(session)).toMatchObject([{ reason: 'orphaned' }]);
   });
 });
+
+const hasPerl = findProgram('perl') !== undefined;
+
+(hasPerl ? test : test.skip)(
+  'a background process at level limits-only is looked for when its host and its keeper are killed',
+  async () => {
+    const session = await start(undefined, '[security.sandbox]\nbackend = "limits-only"\n');
+    await turn(session, begin('setsid sleep 4831 & exec sleep 4832'));
+    const keepers = findRunning('sleep 4832').filter((pid) => readName(pid) === 'perl');
+    expect(keepers).toHaveLength(1);
+    for (const pid of [...findHosts(bench), ...keepers]) killQuietly(pid);
+    await eventually(() => findRunning('sleep 4831').length === 0, 15_000);
+    expect(await awaitExits(session)).toMatchObject([{ reason: 'lost' }]);
+  },
+);
