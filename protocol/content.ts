@@ -70,6 +70,9 @@ export const toolStatusSchema = z.enum([
 ]);
 export type ToolStatus = z.infer<typeof toolStatusSchema>;
 
+/** A limit that was reached, by the name and in the unit of its configuration key. */
+export const exceededSchema = z.object({ limit: z.string(), value: z.number(), max: z.number() });
+
 /** The one result of a tool call; also the `data` of tool.completed beside its call_id. */
 export const toolOutcomeSchema = z.object({
   status: toolStatusSchema,
@@ -87,8 +90,8 @@ export const toolOutcomeSchema = z.object({
   /** Said with each result: e.g. that the workspace is read-only, and the mend. */
   notice: z.string().optional(),
   usage: z.record(z.string(), z.number()).optional(),
-  /** The limit that ended it, by the name and in the unit of its configuration key. */
-  exceeded: z.object({ limit: z.string(), value: z.number(), max: z.number() }).optional(),
+  /** The limit that ended it. */
+  exceeded: exceededSchema.optional(),
 });
 export type ToolOutcome = z.infer<typeof toolOutcomeSchema>;
 

@@ -17,6 +17,7 @@ import {
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
 import { keptRuleBodySchema, keptRuleSchema } from './kept-rules.ts';
 import { networkRequestSchema } from './network.ts';
+import { processEndSchema, processStartSchema } from './processes.ts';
 import { residencySchema, sessionStateSchema } from './states.ts';
 
 export type Durability = 'power' | 'process';
@@ -318,8 +319,10 @@ export const eventTable = {
   'store.repaired': ['power', z.object({ reason: z.string() })],
   /** A request of a tool to the network is over, or was refused. */
   'network.request': ['process', networkRequestSchema.extend({ attempt: attempt.optional() })],
-  'process.started': ['process', z.record(z.string(), z.unknown())],
-  'process.exited': ['process', z.record(z.string(), z.unknown())],
+  /** The reserve of a background process: written before it runs. */
+  'process.started': ['power', processStartSchema],
+  /** Its end; exactly one follows each start. */
+  'process.exited': ['power', processEndSchema.extend({ call_id: id })],
   'limit.exceeded': [
     'process',
     z.object({

@@ -11,6 +11,7 @@ import {
 import { eventEnvelopeSchema } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
 import { keptRuleBodySchema } from './kept-rules.ts';
+import { processStartSchema } from './processes.ts';
 import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
 
 export const labelsSchema = z
@@ -75,6 +76,8 @@ export const sessionViewSchema = z.object({
   usage: usageSchema,
   cost_usd: z.number(),
   restarts: z.number(),
+  /** Background processes that run, oldest first; long commands are cut. Absent: none. */
+  background_processes: z.array(processStartSchema).optional(),
 });
 export type SessionView = z.infer<typeof sessionViewSchema>;
 

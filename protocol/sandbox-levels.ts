@@ -30,8 +30,8 @@ export function guardsWorkspace(level: string): boolean {
 }
 
 /** Whether it has mounts of its own: then what is not shown does not exist inside, files can be
- *  given to one call alone, and a network can be one of its own. */
-export function hasOwnRoot(level: SandboxLevel): level is 'bubblewrap' | 'unshare' {
+ *  given to one call alone, and a network can be one of its own. False for any other text. */
+export function hasOwnRoot(level: string): level is 'bubblewrap' | 'unshare' {
   return level === 'bubblewrap' || level === 'unshare';
 }
 

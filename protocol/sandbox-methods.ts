@@ -7,6 +7,7 @@ import { customToolsSchema } from './custom-tools.ts';
 import { fingerprintsSchema, noFingerprints } from './fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from './ids.ts';
 import { networkPolicySchema, networkRequestSchema } from './network.ts';
+import { processEndReasonSchema, processEndSchema, processStartSchema } from './processes.ts';
 import { sandboxLevels } from './sandbox-levels.ts';
 
 /** What a session's tools may touch. Empty lists mean: nothing beyond the built-in minimum. */
@@ -34,6 +35,10 @@ export const sandboxPolicySchema = z.object({
   maxPids: z.number(),
   maxOutputBytes: z.number(),
   tmpBytes: z.number(),
+  /** Background processes at once; 0: none. */
+  backgroundMax: z.number(),
+  /** The longest that one may run. */
+  backgroundTimeoutMs: z.number(),
   network: networkPolicySchema,
   /** The user's own tools; absent: there are none. */
   custom: customToolsSchema.optional(),
@@ -96,6 +101,11 @@ export const sandboxRequests = {
     params: z.object({ tool: z.string(), arguments: z.unknown() }),
     result: z.object({ problem: z.string().optional() }),
   },
+  /** Ends the background processes that there are; answers when all have ended. */
+  'process/end_all': {
+    params: z.object({ reason: processEndReasonSchema }),
+    result: z.object({}),
+  },
   'sandbox/ping': { params: z.object({}), result: z.object({ running: z.number() }) },
 } as const;
 
@@ -111,10 +121,14 @@ export const sandboxReports = {
   'sandbox/ready': z.object({ pid: z.number() }),
   'tool/output': toolOutputSchema,
   'network/request': networkRequestSchema,
+  /** Sent when its end is in its record file. */
+  'process/exited': processEndSchema.extend({ call_id: effectIdSchema }),
 } as const;
 
-/** What the host asks of the supervisor, which alone has the vault. */
+/** What the host asks of the supervisor, which alone has the vault and the journal. */
 export const sandboxAsks = {
+  /** Answered when the journal has its start; only then it runs. */
+  'process/register': { params: processStartSchema, result: z.object({}) },
   /** One use of one secret; recorded, also when it is refused. */
   'secret/read': {
     params: z.object({

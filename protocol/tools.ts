@@ -3,6 +3,7 @@
  *  the supervisor (policy, effect class) and the sandbox (what it runs). */
 import { z } from 'zod';
 import type { EffectClass } from './content.ts';
+import { effectIdSchema } from './ids.ts';
 
 export interface ToolDefinition {
   readonly name: string;
@@ -13,6 +14,10 @@ export interface ToolDefinition {
   readonly walks?: true;
   /** Absent: a sandbox. */
   readonly runsIn?: 'supervisor';
+  /** It only looks at, or ends, what another call was allowed to begin. */
+  readonly isHarmless?: true;
+  /** What policy says of this tool holds for it too, unless it is named itself. */
+  readonly judgedAs?: 'shell';
   readonly description: string;
   readonly arguments: z.ZodType;
 }
@@ -41,6 +46,53 @@ export const shellArgumentsSchema = z.strictObject({
       'Names of secrets that this command needs and the configuration allows. Each is a file /run/prx/call/secrets/NAME while the command runs; its value is not shown in outputs.',
     ),
 });
+
+const processId = effectIdSchema.describe('The id that process_start gave, such as 3.1.2.');
+const wait = z.number().min(0).max(86_400).optional();
+
+export const processStartArgumentsSchema = z.strictObject({
+  command: shellArgumentsSchema.shape.command,
+  timeout_secs: z
+    .number()
+    .positive()
+    .max(604_800)
+    .optional()
+    .describe(
+      'Seconds until the process and all it started are killed. Default: the configured limit, which is also the maximum.',
+    ),
+});
+
+export const processPollArgumentsSchema = z.strictObject({
+  process: processId.optional().describe('Which one; absent: the list of all.'),
+  offset: z
+    .number()
+    .int()
+    .optional()
+    .describe(
+      'Where to begin in the output, in bytes from its start; below 0: from its present end. Default: behind what you were shown last.',
+    ),
+  max_bytes: z
+    .number()
+    .int()
+    .min(16)
+    .max(1_048_576)
+    .optional()
+    .describe('How much output to return at most; default 32768.'),
+  wait_secs: wait.describe(
+    'Wait up to so many seconds for new output or the end, whichever comes first; default 0. At most the time limit of a call.',
+  ),
+});
+
+export const processInputArgumentsSchema = z.strictObject({
+  process: processId,
+  text: z
+    .string()
+    .max(65_536)
+    .describe('What its standard input gets, as it stands: a line needs its newline.'),
+  end: z.boolean().optional().describe('Close its standard input behind it; default false.'),
+});
+
+const processStopArgumentsSchema = z.strictObject({ process: processId });
 
 export const readFileArgumentsSchema = z.strictObject({
   path,
@@ -160,8 +212,44 @@ export const toolTable = {
     group: 'shell',
     effect: 'write',
     description:
-      'Run a command with /bin/sh in the workspace, inside a sandbox: no network (or, where the configuration allows domains, those by HTTP through the proxy in its environment), the system is read-only, only the workspace and /tmp can be written, and /tmp is fresh for each call. Standard input is empty. Everything the command starts is killed when the call ends.',
+      'Run a command with /bin/sh in the workspace, inside a sandbox: no network (or, where the configuration allows domains, those by HTTP through the proxy in its environment), the system is read-only, only the workspace and /tmp can be written, and /tmp is fresh for each call. Standard input is empty. Everything the command starts is killed when the call ends; for a server or a long job use process_start.',
     arguments: shellArgumentsSchema,
+  },
+  process_start: {
+    name: 'process_start',
+    group: 'shell',
+    effect: 'write',
+    judgedAs: 'shell',
+    description:
+      'Start a command with /bin/sh in the background, in a sandbox as shell has it: a development server, a watcher, a long job. Returns its id and its first output at once, and it goes on when the call and the turn are over, until it ends, is stopped, reaches its time limit, or the session or its supervisor ends. Its /tmp is its own. Commands of shell and run_code reach a port it listens on at 127.0.0.1.',
+    arguments: processStartArgumentsSchema,
+  },
+  process_poll: {
+    name: 'process_poll',
+    group: 'shell',
+    effect: 'read',
+    isHarmless: true,
+    description:
+      'See how a background process does: its state, and what it printed since you looked last (or from an offset). With wait_secs it waits for something new. Without an id: the list of all, also of ended ones.',
+    arguments: processPollArgumentsSchema,
+  },
+  process_input: {
+    name: 'process_input',
+    group: 'shell',
+    effect: 'write',
+    judgedAs: 'shell',
+    description:
+      'Write to the standard input of a background process and see what it prints. There is no terminal: control characters send no signals.',
+    arguments: processInputArgumentsSchema,
+  },
+  process_stop: {
+    name: 'process_stop',
+    group: 'shell',
+    effect: 'idempotent',
+    isHarmless: true,
+    description:
+      'End a background process and all it started: SIGTERM, and SIGKILL 2 seconds later. Returns its last output.',
+    arguments: processStopArgumentsSchema,
   },
   read_file: {
     name: 'read_file',
@@ -275,9 +363,19 @@ export function walksFolders(name: string): boolean {
   return definitionOf(name)?.walks === true;
 }
 
+/** It changes nothing that nobody allowed. */
+export function isHarmless(name: string): boolean {
+  return definitionOf(name)?.isHarmless === true;
+}
+
 /** False for a tool that touches nothing of the machine. */
 export function runsInSandbox(name: string): boolean {
   return definitionOf(name)?.runsIn === undefined;
+}
+
+/** The tool whose policy holds for this one where it is not named itself. */
+export function judgedAs(name: string): string {
+  return definitionOf(name)?.judgedAs ?? name;
 }
 
 /** A tool as a provider is told of it; `parameters` is JSON Schema. */

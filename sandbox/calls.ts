@@ -12,6 +12,7 @@ import type { Fingerprints } from '../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { NetworkRequest } from '../protocol/network.ts';
 import type { RunningSpan } from '../protocol/orphan-door.ts';
+import type { ProcessEnd, ProcessEndReason, ProcessStart } from '../protocol/processes.ts';
 import { redactText } from '../protocol/redactor.ts';
 import type { SandboxPolicy, ToolOutput } from '../protocol/sandbox-methods.ts';
 import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
@@ -25,6 +26,9 @@ import {
   toFailure,
   toWithheldSentence,
 } from './outcome.ts';
+import { createProcesses, type Processes } from './processes/processes.ts';
+import { runProcessTool } from './processes/run-process-tool.ts';
+import { createWriters } from './processes/writers.ts';
 import { openSpool, type Spool } from './spool.ts';
 import { createStreamer, type Streamer } from './streamer.ts';
 import type { CustomToolHost } from './tools/custom.ts';
@@ -62,6 +66,10 @@ export interface CallsSpec {
   readonly logger: Logger;
   /** Resolves when the supervisor's pipe has taken it. */
   readonly report: (output: ToolOutput) => Promise<void>;
+  /** Of a background process, before it runs; rejects: it may not. */
+  readonly registerProcess: (start: ProcessStart) => Promise<unknown>;
+  /** Its end is in its file. */
+  readonly reportProcessEnd: (call: EffectId, end: ProcessEnd) => void;
   /** Nobody is there to commit an outcome: the spool must outlive the machine. */
   readonly isOrphaned: () => boolean;
 }
@@ -79,6 +87,8 @@ export interface Calls {
   running(): readonly RunningSpan[];
   /** Resolves when no call runs. */
   settled(): Promise<void>;
+  /** Ends the background processes; resolves when none is left. */
+  endProcesses(reason: ProcessEndReason): Promise<void>;
   /** Looks through what the calls since the last scan have left. */
   scan(): Promise<void>;
 }
@@ -104,8 +114,20 @@ interface Recording {
 export function createCalls(spec: CallsSpec): Calls {
   const running = new Map<EffectId, RunningCall>();
   const scanner = createScanner(spec, () => running.size === 0);
+  const writers = createWriters(spec.clock);
+  const processes = createProcesses({
+    ...spec,
+    quietSinceMs: writers.quietSinceMs,
+    register: spec.registerProcess,
+    onEnded(call, end) {
+      spec.network.endCall(call);
+      spec.reportProcessEnd(call, end);
+      scanner.scanLater();
+    },
+  });
 
   return {
+    endProcesses: processes.endAll,
     async run(params) {
       const joined = running.get(params.effect);
       if (joined !== undefined) return await joined.outcome;
@@ -115,11 +137,14 @@ export function createCalls(spec: CallsSpec): Calls {
       const abort = new AbortController();
       const record: Recording = { spool: undefined };
       const { takeNotice } = scanner;
-      const outcome = runCall(spec, params, { signal: abort.signal, record, takeNotice });
+      const extra = { signal: abort.signal, record, takeNotice, processes };
+      const leave = writers.enter(params.tool);
+      const outcome = runCall(spec, params, extra);
       running.set(params.effect, { outcome, abort, span: toSpan(spec, params), record });
       try {
         return await outcome;
       } finally {
+        leave();
         running.delete(params.effect);
         if (running.size === 0) scanner.scanLater();
       }
@@ -134,7 +159,7 @@ export function createCalls(spec: CallsSpec): Calls {
       return call?.record.spool?.append({ kind: 'network', request });
     },
     has: (effect) => running.has(effect),
-    running: () => [...running.values()].map(({ span }) => span),
+    running: () => [...[...running.values()].map(({ span }) => span), ...processes.running()],
     scan: scanner.scan,
     async settled() {
       await Promise.allSettled([...running.values()].map((call) => call.outcome));
@@ -180,6 +205,7 @@ function createScanner({ guard, clock, logger }: CallsSpec, isIdle: () => boolea
 
 interface Extra {
   readonly signal: AbortSignal;
+  readonly processes: Processes;
   readonly record: Recording;
   readonly takeNotice: () => string;
 }
@@ -194,7 +220,7 @@ function toSpan({ session, clock, policy }: CallsSpec, params: CallParams): Runn
 async function runCall(
   spec: CallsSpec,
   params: CallParams,
-  { signal, record, takeNotice }: Extra,
+  { signal, record, takeNotice, processes }: Extra,
 ): Promise<ToolOutcome> {
   const { backend, clock, logger } = spec;
   const { effect, tool } = params;
@@ -210,9 +236,10 @@ async function runCall(
       await spec.report({ effect, stream, text, offset });
     },
   });
-  const result = await perform({ spec, params, streamer, signal });
+  const result = await perform({ spec, params, streamer, signal, processes });
   const notices = [backend.notice ?? '', takeNotice()].filter((text) => text !== '');
-  const refused = spec.network.endCall(effect);
+  // What a background process asks for is asked for by the call that started it.
+  const refused = tool === 'process_start' ? '' : spec.network.endCall(effect);
   const output = redactText(result.output, spec.fingerprints());
   const outcome: ToolOutcome = {
     ...result,
@@ -232,6 +259,7 @@ interface Performance {
   readonly params: CallParams;
   readonly streamer: Streamer;
   readonly signal: AbortSignal;
+  readonly processes: Processes;
 }
 
 async function perform(performance: Performance): Promise<ToolResult> {
@@ -316,6 +344,11 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
         arguments: args,
       });
     }
+    case 'process_start':
+    case 'process_poll':
+    case 'process_input':
+    case 'process_stop':
+      return await runProcessTool(performance.processes, { ...params, tool, signal });
     case 'glob': {
       const args = toolTable.glob.arguments.parse(params.arguments);
       const { effect } = params;

@@ -7,9 +7,10 @@ import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import { createConnection, type Transport } from '../protocol/connection.ts';
 import { type Fingerprints, noFingerprints } from '../protocol/fingerprints.ts';
-import type { SessionId } from '../protocol/ids.ts';
+import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { OrphanFace } from '../protocol/orphan-door.ts';
 import { toPolicyDigest } from '../protocol/policy-digest.ts';
+import type { ProcessEnd, ProcessStart } from '../protocol/processes.ts';
 import {
   type SandboxPolicy,
   sandboxAsks,
@@ -67,6 +68,8 @@ interface RoomSpec {
 }
 
 const SECRET_TIMEOUT_MS = 10_000;
+/** A journal on a slow disk. */
+const REGISTER_TIMEOUT_MS = 30_000;
 
 export function serveHost(spec: HostSpec): Host {
   const { transport, clock, logger, createBackend } = spec;
@@ -113,6 +116,10 @@ export function serveHost(spec: HostSpec): Host {
         if (room === undefined) throw new PrxError('SANDBOX_UNAVAILABLE', `no sandbox for ${tool}`);
         const problem = await room.customTools.check(tool, value);
         return problem === undefined ? {} : { problem };
+      },
+      async 'process/end_all'({ reason }) {
+        await room?.calls.endProcesses(reason);
+        return {};
       },
       'sandbox/ping': async () => ({ running: room?.calls.count() ?? 0 }),
     },
@@ -164,7 +171,12 @@ export function serveHost(spec: HostSpec): Host {
     const fingerprints = (): Fingerprints => prints;
     const policyDigest = toPolicyDigest(policy);
     const { toMarkdown } = spec;
-    const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown };
+    const registerProcess = (start: ProcessStart) =>
+      connection.request('process/register', start, { timeoutMs: REGISTER_TIMEOUT_MS });
+    const reportProcessEnd = (call: EffectId, end: ProcessEnd): void =>
+      void connection.notify('process/exited', { call_id: call, ...end });
+    const book = { registerProcess, reportProcessEnd };
+    const ports = { clock, logger, report, isOrphaned, fingerprints, toMarkdown, ...book };
     const { custom } = policy;
     const customTools = createCustomTools({ backend, custom, guard, clock, logger });
     const own = { session, backend, fileTools, customTools, network };
@@ -176,7 +188,10 @@ export function serveHost(spec: HostSpec): Host {
     const reason = await connection.closed;
     closing = true;
     if (reason.kind === 'protocol') logger.error('sandbox.protocol', { error: reason.error });
+    // Who could be told of them, and could end them, is gone.
+    const ended = room?.calls.endProcesses('orphaned');
     await room?.calls.settled();
+    await ended;
     await room?.calls.scan();
     room?.fileTools.close();
     room?.customTools.close();

@@ -28,6 +28,8 @@ export interface ScriptSpec {
   readonly use?: CommandUse;
   readonly timeoutMs: number;
   readonly limits: TreeLimits;
+  /** As TreeWatchSpec has it. */
+  readonly growthSince?: (() => number | undefined) | undefined;
   /** Absent: nothing is guarded. */
   readonly guard?: GuardWatch | undefined;
   /** Aborted: the call was cancelled. */
@@ -72,7 +74,8 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   const withheld: Withheld[] = [];
   const sweep = (): void => void withheld.push(...(guard?.sweep() ?? []));
   const onBreach = (): void => stop('limit');
-  const watch = watchTree({ clock, tree, limits, onBreach, onLook: sweep });
+  const { growthSince } = spec;
+  const watch = watchTree({ clock, tree, limits, onBreach, onLook: sweep, growthSince });
   const timer = clock.setTimer(timeoutMs, () => stop('timeout'));
   const pump = (stream: Readable, name: StreamName): Promise<void> =>
     readInto(stream, (bytes) => onOutput(name, bytes, stop), draining.signal);

@@ -36,6 +36,9 @@ export interface TreeWatchSpec {
   readonly onBreach: () => void;
   /** Called at each look. */
   readonly onLook?: () => void;
+  /** Wall time since when what appears on the disk is this tree's; undefined: others write there
+   *  now. Absent: since its start. */
+  readonly growthSince?: (() => number | undefined) | undefined;
 }
 
 const LOOK_MS_MIN = 10;
@@ -64,7 +67,8 @@ export function toTreeLimits(policy: SandboxPolicy, temporary: string | undefine
 
 export function watchTree(spec: TreeWatchSpec): TreeWatch {
   const { clock, tree, limits } = spec;
-  const growth = watchDisk(limits, clock);
+  let growthMs = clock.wallMs() - STAMP_SLACK_MS;
+  let growth = watchDisk(limits, growthMs);
   let breach: Breach | undefined;
   let peakBytes = 0;
   let timer: Timer | undefined;
@@ -105,6 +109,12 @@ export function watchTree(spec: TreeWatchSpec): TreeWatch {
 
   /** Held still while it is counted, or it would be far beyond when the count ends. */
   function findGrowth(): Breach | undefined {
+    const sinceMs = spec.growthSince === undefined ? growthMs : spec.growthSince();
+    if (sinceMs === undefined) return undefined;
+    if (sinceMs > growthMs) {
+      growthMs = sinceMs;
+      growth = watchDisk(limits, growthMs);
+    }
     if (growth?.isSuspicious() !== true) return undefined;
     const thaw = tree.freeze();
     const { bytes, files } = growth.count(tree.openFileFolders());
@@ -134,12 +144,12 @@ export function watchTree(spec: TreeWatchSpec): TreeWatch {
   };
 }
 
-function watchDisk(limits: TreeLimits, clock: Clock): GrowthWatch | undefined {
+function watchDisk(limits: TreeLimits, sinceMs: number): GrowthWatch | undefined {
   const { diskBytes, files, roots } = limits;
   if (diskBytes === 0 && files === 0) return undefined;
   const orNone = (value: number): number => (value === 0 ? Number.POSITIVE_INFINITY : value);
   const maxima = { bytesMax: orNone(diskBytes), filesMax: orNone(files) };
-  return watchGrowth(roots, maxima, clock.wallMs() - STAMP_SLACK_MS);
+  return watchGrowth(roots, maxima, sinceMs);
 }
 
 const units: Readonly<Record<Breach['limit'], number>> = {

@@ -8,6 +8,7 @@ import type { SessionHistory, TurnOutcome, Usage } from '../protocol/content.ts'
 import type { EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
 import type { KeptRuleBody } from '../protocol/kept-rules.ts';
+import type { ProcessStart } from '../protocol/processes.ts';
 import type { ApproveMode, EventPage } from '../protocol/resources.ts';
 import type { SessionState } from '../protocol/states.ts';
 
@@ -127,6 +128,8 @@ export interface SessionRecord {
   readonly last_reason: string | undefined;
   /** Accepted, not yet started (nor given to a step), oldest first. */
   readonly queued: readonly QueuedInput[];
+  /** Background processes without an end, oldest first; their commands may be cut. Absent: none. */
+  readonly processes?: readonly ProcessStart[];
   readonly approvals: readonly PendingApproval[];
   /** Approved with scope `session`: tools, and tools under one rule. */
   readonly approved_tools: readonly string[];

@@ -5,6 +5,7 @@ import { assert } from '../base/assert.ts';
 import type { Usage } from '../protocol/content.ts';
 import type { EventEnvelope, EventType, KnownEvent } from '../protocol/events.ts';
 import type { EffectId } from '../protocol/ids.ts';
+import type { ProcessStart } from '../protocol/processes.ts';
 import type { OpenTurn, SessionRecord, SpentTime } from './contract.ts';
 import { cutTime, pauseTime, resumeTime, startTime } from './spent-time.ts';
 
@@ -15,6 +16,8 @@ const noUsage: Usage = { input_tokens: 0, output_tokens: 0 };
 /** One more than the greatest restart budget (max_restart_attempts). */
 const DEATHS_MAX = 1001;
 const DENIED_MAX = 64;
+/** Of a background process, as `ps` shows it. */
+const COMMAND_CHARS_MAX = 200;
 
 /** `none`: the event moves nothing but the record's place in the journal. `session.created` is
  *  the one event that needs no record. */
@@ -96,8 +99,14 @@ const folds: { readonly [T in EventType]: Fold<T> | 'none' } = {
   'store.degraded': 'none',
   'store.repaired': 'none',
   'network.request': 'none',
-  'process.started': 'none',
-  'process.exited': 'none',
+  'process.started': (record, { data }) => ({
+    ...record,
+    processes: [
+      ...withoutProcess(record, data.call_id),
+      { ...data, command: data.command.slice(0, COMMAND_CHARS_MAX) },
+    ],
+  }),
+  'process.exited': endProcess,
   'limit.exceeded': 'none',
   'context.compacted': withoutBlame,
 };
@@ -134,6 +143,7 @@ export function isUnfinished(record: SessionRecord): boolean {
     record.open_turn !== undefined ||
     record.queued.length > 0 ||
     record.approvals.length > 0 ||
+    record.processes !== undefined ||
     record.state === 'starting' ||
     record.state === 'stopping'
   );
@@ -310,6 +320,16 @@ function resolveApproval(
 
 function withoutInput(record: SessionRecord, input: string): SessionRecord {
   return { ...record, queued: record.queued.filter(({ input_id }) => input_id !== input) };
+}
+
+function withoutProcess(record: SessionRecord, call: EffectId): readonly ProcessStart[] {
+  return (record.processes ?? []).filter(({ call_id }) => call_id !== call);
+}
+
+function endProcess(record: SessionRecord, { data }: Event<'process.exited'>): SessionRecord {
+  const { processes: _before, ...rest } = record;
+  const left = withoutProcess(record, data.call_id);
+  return left.length === 0 ? rest : { ...rest, processes: left };
 }
 
 /** A late event of a turn that is closed by now changes nothing. */

@@ -158,6 +158,8 @@ const sandbox = z.strictObject({
   memory_limit_mb: memoryLimitMb.default(512),
   max_cpu_secs: z.number().min(0).default(0),
   max_pids: positiveInt.max(100_000).default(256),
+  max_background_processes: z.number().int().min(0).max(64).default(4),
+  background_timeout_secs: positiveSeconds.default(3600),
   max_output_bytes: positiveInt.min(1024).default(1_048_576),
   max_disk_mb: positiveInt.default(256),
   max_files: positiveInt.default(40_000),

@@ -68,6 +68,8 @@ export const reloadTable = {
     'security.sandbox.max_cpu_secs',
     'security.sandbox.max_files',
     'security.sandbox.max_pids',
+    'security.sandbox.max_background_processes',
+    'security.sandbox.background_timeout_secs',
     'security.sandbox.max_output_bytes',
     'security.sandbox.max_disk_mb',
     'security.sandbox.env_allowlist',

@@ -194,8 +194,8 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       },
       createHost: ({ session, record, ...own }) =>
         createHost({
-          ...child,
-          ...{ session, ...own },
+          ...{ ...child, session, ...own },
+          onUnconfinedLoss: () => background(custody.sweep(), 'registry.sweep', logger),
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => custom.show(sandbox.policyOf(record()), record().agent),

@@ -62,10 +62,15 @@ export function toManifest(
   };
 }
 
-/** Without a network, fetch would only be a word that costs tokens. */
+/** Without a network, fetch would only be a word that costs tokens; so would processes that may not
+ *  be started. */
 function toOffered(config: Config, { tools }: AgentConfig): readonly string[] {
-  const isOffline = config.raw.security.sandbox.network === 'none';
-  return isOffline ? tools.filter((name) => name !== 'fetch') : tools;
+  const { network, max_background_processes: processesMax } = config.raw.security.sandbox;
+  return tools.filter(
+    (name) =>
+      (network !== 'none' || name !== 'fetch') &&
+      (processesMax > 0 || !name.startsWith('process_')),
+  );
 }
 
 export type ToolSpecs = ReadonlyMap<string, ToolSpec>;
@@ -198,6 +203,8 @@ export function toPolicyAt(config: Config, workspace: string, places: PolicyPlac
     diskBytes: sandbox.max_disk_mb * 2 ** 20,
     filesMax: sandbox.max_files,
     maxPids: sandbox.max_pids,
+    backgroundMax: sandbox.max_background_processes,
+    backgroundTimeoutMs: sandbox.background_timeout_secs * 1000,
     maxOutputBytes: sandbox.max_output_bytes,
     tmpBytes: sandbox.max_disk_mb * 2 ** 20,
     network: {

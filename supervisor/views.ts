@@ -45,6 +45,7 @@ export function toSessionView(
     },
     cost_usd: record.cost_usd + (open?.cost_usd ?? 0),
     restarts: record.restarts,
+    ...(record.processes === undefined ? {} : { background_processes: [...record.processes] }),
   };
 }
 

@@ -8,6 +8,7 @@ import { EXIT } from '../outcome.ts';
 import { formatAge, formatCost, toShortId } from '../text/format.ts';
 import type { Style } from '../text/style.ts';
 import { type Column, renderTable } from '../text/table.ts';
+import { sanitizeLine, truncate } from '../text/width.ts';
 
 const WATCH_INTERVAL_MS = 1000;
 
@@ -89,7 +90,7 @@ function showSessions(context: Context, { sessions, hiddenCount }: Listing): voi
     for (const session of sessions) context.print(session.id);
     return;
   }
-  for (const line of renderSessions(sessions, toTableContext(context))) context.print(line);
+  for (const line of renderWithProcesses(sessions, toTableContext(context))) context.print(line);
   if (context.machine.stdout.isTTY !== true) return;
   if (sessions.length === 0)
     context.say(`no open session; begin with: ${context.self} run 'Hello'`);
@@ -145,6 +146,35 @@ export function renderSessions(sessions: readonly SessionView[], table: TableCon
       return cell;
     },
   });
+}
+
+/** Each session, and beneath it what it runs in the background. */
+export function renderWithProcesses(
+  sessions: readonly SessionView[],
+  table: TableContext,
+): string[] {
+  const lines = renderSessions(sessions, table);
+  const titles = lines.splice(0, lines.length - sessions.length);
+  const blocks = lines.map((line, index) => {
+    const { id = '', background_processes: processes = [] } = sessions[index] ?? {};
+    return [line, ...processes.map((each) => renderProcess(id, each, table))];
+  });
+  return [...titles, ...blocks.flat()];
+}
+
+type BackgroundProcess = NonNullable<SessionView['background_processes']>[number];
+
+function renderProcess(
+  session: string,
+  { call_id: call, command, started_at: started }: BackgroundProcess,
+  { layout, nowMs, width, style }: TableContext,
+): string {
+  const age = formatAge(nowMs - Date.parse(started));
+  const text = sanitizeLine(command);
+  if (layout === 'labelled') {
+    return `process: ${call}, session: ${toShortId(session)}, age: ${age}, command: ${text}`;
+  }
+  return style.dim(truncate(`  process ${call}  ${age}  ${text}`, width));
 }
 
 const CLEAR_SCREEN = '\u001b[H\u001b[2J';

@@ -13,6 +13,10 @@ const TELLING: Readonly<Record<string, string>> = {
   run_code: 'code',
   apply_patch: 'patch',
   ask_user: 'question',
+  process_start: 'command',
+  process_poll: 'process',
+  process_input: 'text',
+  process_stop: 'process',
 };
 
 const SUMMARY_CHARS_MAX = 2000;

@@ -73,9 +73,8 @@ export function toSandboxArguments(view: View, options: { readonly parked: boole
   assert(view.tmpBytes > 0, 'a sandbox has room in /tmp');
   const mounts = orderMounts(planMounts(view));
   return [
+    // The network is the cell's: only its loopback, or with network = "full" the machine's.
     ...['--unshare-user', '--unshare-ipc', '--unshare-pid'],
-    // Else the network is the cell's: only its loopback, or with network = "full" the machine's.
-    ...(view.network === 'none' ? ['--unshare-net'] : []),
     ...['--unshare-uts', '--unshare-cgroup', '--hostname', 'sandbox'],
     ...baseMounts(view),
     ...mounts.flatMap((mount) => mount.args),
@@ -231,8 +230,8 @@ export function toCellArguments(options: {
     // kill bubblewrap in the middle of its two processes' handshake, and the second then waits for
     // ever (issue 633). The spawner's pipe ties the cell to us instead.
     ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--new-session'],
-    // One loopback for the session, on which its proxy listens.
-    ...(network === 'allowlist' ? ['--unshare-net'] : []),
+    // One loopback for the session, on which its proxy and its background processes listen.
+    ...(network === 'full' ? [] : ['--unshare-net']),
     ...['--dev-bind', '/', '/', '--proc', '/proc'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
     ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),

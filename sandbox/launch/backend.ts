@@ -41,6 +41,11 @@ export interface ToolHostProcess extends FileHostProcess {
   readonly tree: CommandTree;
 }
 
+/** One that is spoken to while it runs. */
+export interface StartedCommand extends RunningCommand {
+  readonly stdin: Writable;
+}
+
 /** For whom a command runs, and what it alone is given. */
 export interface CommandUse {
   readonly call: EffectId;
@@ -71,6 +76,10 @@ export interface Backend {
   view(): View | undefined;
   /** Runs a shell script. Throws SANDBOX_UNAVAILABLE when no sandbox can be had. */
   run(script: string, use?: CommandUse): Promise<RunningCommand>;
+  /** Runs a shell script with a standard input. `admit` is asked when all is ready and nothing has
+   *  run; where it rejects nothing runs. It may be asked again before the start. Throws
+   *  SANDBOX_UNAVAILABLE, and what `admit` throws. */
+  start(script: string, use: CommandUse, admit: () => Promise<void>): Promise<StartedCommand>;
   startFileHost(): Promise<FileHostProcess>;
   startToolHost(): Promise<ToolHostProcess>;
   /** A root of custom tools as the tool host finds it. */

@@ -15,6 +15,8 @@ export interface CommandTree {
   peakBytes(): number | undefined;
   /** Folders whose entries are the files its processes hold open. */
   openFileFolders(): readonly string[];
+  /** Sends this to all its processes; the first one of a sandbox takes none but SIGKILL. */
+  signal(name: NodeJS.Signals): void;
   /** Stops all its processes; the function that is returned lets them go on. */
   freeze(): () => void;
 }
@@ -43,6 +45,10 @@ export function toSandboxTree(
       return view === undefined ? undefined : readFootprint(view, precision);
     },
     openFileFolders: () => listFileFolders(findView()),
+    signal(name) {
+      const pid = findHostPid();
+      if (pid !== undefined) signalAll(listNamespace(pid), name);
+    },
     freeze() {
       const pid = findHostPid();
       return pid === undefined ? () => undefined : freezeAll(() => listNamespace(pid));
@@ -67,6 +73,7 @@ function toListedTree(listPids: () => readonly number[]): CommandTree {
     wasOutOfMemory: () => false,
     peakBytes: () => undefined,
     openFileFolders: () => listPids().map((each) => `/proc/${each}/fd`),
+    signal: (name) => signalAll(listPids(), name),
     freeze: () => freezeAll(listPids),
   };
 }
@@ -96,6 +103,10 @@ function readNamespace(pid: number): string | undefined {
     // It ended, or is not ours to look at.
     return undefined;
   }
+}
+
+function signalAll(pids: readonly number[], name: NodeJS.Signals): void {
+  for (const pid of pids) signalProcess(pid, name);
 }
 
 /** Who was being forked during one look is found by the next. */

@@ -12,7 +12,7 @@ import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Callers } from '../network/callers.ts';
 import { toMissingAdvice } from './advice.ts';
 import { toLimitCommand, type View } from './arguments.ts';
-import type { Backend, ToolHostProcess } from './backend.ts';
+import type { Backend, CommandUse, StartedCommand, ToolHostProcess } from './backend.ts';
 import { canBuild, toBuilderCommand } from './builder.ts';
 import { type CallGroups, openRealCallGroups } from './call-group.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
@@ -129,6 +129,8 @@ export async function createNamespaceBackend(spec: NamespaceSpec): Promise<Backe
         return command;
       });
     },
+    start: (script, use, admit) =>
+      inRoom((its) => startAdmitted({ ...bridge, ...its }, { script, use, admit })),
     async startFileHost() {
       const script = `exec ${files.fileHost.inside.join(' ')}\n`;
       return inRoom((its) => startSpeaking(its.cell, its.parked.fileHostView, script));
@@ -189,10 +191,40 @@ function park(cell: Cell, bridge: Bridge, stamp: string | undefined): Parked {
   const { spec, plan, groups } = bridge;
   const { view, fileHostView, toolHostView } = plan.toViews(cell.report, findFilter().length > 0);
   const pool = createPool(() => {
-    const credential = hasProxy(spec) ? spec.random.hex(16) : undefined;
+    const credential = createCredential(spec);
     return parkSandbox({ cell, groups, view, hasInput: false, credential });
   }, spec.parkedCount);
   return { stamp, guards: toGuards(plan), pool, view, fileHostView, toolHostView };
+}
+
+function createCredential(spec: NamespaceSpec): string | undefined {
+  return hasProxy(spec) ? spec.random.hex(16) : undefined;
+}
+
+interface Admitted {
+  readonly script: string;
+  readonly use: CommandUse;
+  readonly admit: () => Promise<void>;
+}
+
+/** Its sandbox stands before `admit` is asked; its script does not exist before that says yes. */
+async function startAdmitted(
+  { spec, groups, cell, parked }: Bridge & Room,
+  { script, use, admit }: Admitted,
+): Promise<StartedCommand> {
+  const credential = createCredential(spec);
+  const { view } = parked;
+  const sandbox = await parkSandbox({ cell, groups, view, hasInput: true, credential });
+  try {
+    await sandbox.placed;
+    await admit();
+    if (!sandbox.isUsable()) throw refused('the cell has died', 'call again');
+  } catch (error) {
+    sandbox.discard();
+    throw error;
+  }
+  if (credential !== undefined) spec.callers.bind(credential, use.call);
+  return sandbox.release(script, use.secrets);
 }
 
 function hasProxy({ policy }: NamespaceSpec): boolean {

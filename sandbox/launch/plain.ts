@@ -97,6 +97,19 @@ function openBackend(spec: PlainSpec): Backend {
     return { quick, ended: over, kill };
   }
 
+  async function runScript(line: readonly string[], input: 'ignore' | 'pipe') {
+    const [stdout, stderr] = [await pipes.take(), await pipes.take()];
+    try {
+      const { quick, ended, kill } = await launch(line, [input, stdout.writerFd, stderr.writerFd]);
+      const streams = { stdout: stdout.output, stderr: stderr.output };
+      const command: RunningCommand = { ...streams, ended, kill, tree: toTree(quick.pid) };
+      return { command, stdin: quick.child.stdin };
+    } finally {
+      stdout.closeWriter();
+      stderr.closeWriter();
+    }
+  }
+
   async function speak(command: readonly string[]): Promise<ToolHostProcess> {
     const { quick, ended, kill } = await launch(command, ['pipe', 'pipe', 'pipe']);
     const { stdin, stdout, stderr } = quick.child;
@@ -124,18 +137,13 @@ function openBackend(spec: PlainSpec): Backend {
     temporaryFolder: keeping?.folder,
     network: level === 'landlock' ? policy.network.mode : 'full',
     view: () => undefined,
-    async run(script) {
-      const command = toShell(script);
-      const [stdout, stderr] = [await pipes.take(), await pipes.take()];
-      try {
-        const stdio = ['ignore' as const, stdout.writerFd, stderr.writerFd];
-        const { quick, ended, kill } = await launch(command, stdio);
-        const tree = toTree(quick.pid);
-        return { stdout: stdout.output, stderr: stderr.output, ended, kill, tree };
-      } finally {
-        stdout.closeWriter();
-        stderr.closeWriter();
-      }
+    run: async (script) => (await runScript(toShell(script), 'ignore')).command,
+    async start(script, _use, admit) {
+      const line = toShell(script);
+      await admit();
+      const { command, stdin } = await runScript(line, 'pipe');
+      assert(stdin !== null, 'a command with an input has a pipe');
+      return { ...command, stdin: stdin.on('error', () => undefined) };
     },
     startFileHost: () => speak(files.fileHost.bare),
     startToolHost: () => speak(toLimited(files.toolHost.bare)),

@@ -33,6 +33,8 @@ export const probePolicy: SandboxPolicy = {
   diskBytes: 0,
   filesMax: 0,
   maxPids: 64,
+  backgroundMax: 0,
+  backgroundTimeoutMs: 0,
   maxOutputBytes: 65_536,
   tmpBytes: 1024 * 1024,
   network: noNetwork,

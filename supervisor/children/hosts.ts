@@ -9,6 +9,8 @@ import type { EventData } from '../../protocol/events.ts';
 import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import { toPolicyDigest } from '../../protocol/policy-digest.ts';
+import type { ProcessEnd, ProcessEndReason, ProcessStart } from '../../protocol/processes.ts';
+import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
@@ -37,8 +39,22 @@ export interface Host extends HostPort {
   report(): SandboxReport | undefined;
   /** EOF: it finishes what runs, alone, and exits. What runs is lost to us: only when we stop. */
   release(): void;
-  /** Releases it as soon as no call runs; a call that comes first keeps it. */
+  /** Releases it as soon as no call and no background process runs; a call that comes first keeps
+   *  it. */
   retire(): void;
+  /** Ends all background processes and retires it; resolves when each end is in the journal.
+   *  Never rejects. */
+  endProcesses(reason: ProcessEndReason): Promise<void>;
+  /** True: what runs in it began under another policy than the present one. */
+  isOutdated(): boolean;
+}
+
+/** The journal's side of background processes: see sessions/processes.ts. */
+export interface ProcessBook {
+  register(start: ProcessStart): Promise<void>;
+  settle(call: EffectId, end?: ProcessEnd): Promise<void>;
+  count(): number;
+  settled(): Promise<void>;
 }
 
 export interface HostDeps extends ChildDeps {
@@ -50,6 +66,9 @@ export interface HostDeps extends ChildDeps {
   /** Its share of the processor, where we may give shares. */
   readonly cgroups?: Cgroups | undefined;
   readonly onNetwork: (request: EventData<'network.request'>) => Promise<unknown>;
+  readonly book: ProcessBook;
+  /** No namespace ended what ran in it: whoever is left is to be looked for. */
+  readonly onUnconfinedLoss?: () => void;
   readonly readSecret: (use: SecretUse) => Promise<SecretAnswer>;
   /** What is not to be shown; the same object while nothing changed. */
   readonly fingerprints: () => Fingerprints;
@@ -61,6 +80,8 @@ const INITIALIZE_TIMEOUT_MS = 20_000;
 const OUTPUTS_MAX = 256;
 /** A thread, its file, its schema: the host answers first. */
 const CHECK_MS = 20_000;
+/** To kill all processes of all that run in the background, and to write that down. */
+const END_TIMEOUT_MS = 5000;
 /** Added to the call's own time limit: the host answers first, this is the backstop. */
 const CALL_MARGIN_MS = 30_000;
 
@@ -99,12 +120,17 @@ export function createHost(deps: HostDeps): Host {
     const ready = new Promise<void>((resolve) => {
       markReady = resolve;
     });
-    const child = await startChild({
+    const own = openOwn(deps.book, () => child);
+    const child: HostChild = await startChild({
       ...deps,
       local,
       remote,
-      requests: { 'secret/read': deps.readSecret },
+      requests: { 'secret/read': deps.readSecret, 'process/register': own.register },
       notifications: {
+        'process/exited': ({ call_id: call, ...end }) => {
+          own.forget(call);
+          flow.track(deps.book.settle(call, end).then(releaseRetired));
+        },
         'sandbox/ready': () => markReady(),
         'tool/output': (output) => {
           const call = calls.get(output.effect);
@@ -126,7 +152,10 @@ export function createHost(deps: HostDeps): Host {
     const enclosure = deps.cgroups?.enclose({ kind: 'host', pids: [child.pid] });
     void child.exited.then(() => {
       enclosure?.remove();
-      if (live?.child === child) live = undefined;
+      own.settleAll();
+      const isLost = live?.child === child;
+      if (isLost) live = undefined;
+      if (isLost && report !== undefined && !hasOwnRoot(report.level)) deps.onUnconfinedLoss?.();
     });
     try {
       const { session: sessionId, artifactDir } = deps;
@@ -203,7 +232,7 @@ export function createHost(deps: HostDeps): Host {
         return await request(run, call);
       } finally {
         calls.delete(run.effect);
-        if (retiring && calls.size === 0) release();
+        releaseRetired();
       }
     },
     cancel(effect) {
@@ -214,9 +243,27 @@ export function createHost(deps: HostDeps): Host {
     release,
     retire() {
       retiring = true;
-      if (calls.size === 0) release();
+      releaseRetired();
+    },
+    isOutdated: () => live !== undefined && toPolicyDigest(deps.policy()) !== policyDigest,
+    async endProcesses(reason) {
+      if (deps.book.count() === 0) return;
+      const child = live?.child;
+      const options = { timeoutMs: END_TIMEOUT_MS };
+      await child?.connection.request('process/end_all', { reason }, options).catch(() => {
+        // Silent, or dead: the cell ends with it.
+        child.kill('unresponsive');
+        return child.exited;
+      });
+      retiring = true;
+      releaseRetired();
+      await deps.book.settled();
     },
   };
+
+  function releaseRetired(): void {
+    if (retiring && calls.size === 0 && deps.book.count() === 0) release();
+  }
 
   async function request(run: ToolRun, call: Call): Promise<ToolOutcome> {
     // A failure before the request is sent means that nothing ran.
@@ -256,6 +303,24 @@ export function createHost(deps: HostDeps): Host {
       () => undefined,
     );
   }
+}
+
+/** The processes that one host started: its death is theirs. */
+function openOwn(book: ProcessBook, child: () => HostChild) {
+  const calls = new Set<EffectId>();
+  return {
+    async register(start: ProcessStart): Promise<Record<string, never>> {
+      calls.add(start.call_id);
+      await book.register(start);
+      // It died meanwhile, and its end found no start to close.
+      if (!child().isAlive()) void book.settle(start.call_id);
+      return {};
+    },
+    forget: (call: EffectId) => void calls.delete(call),
+    settleAll(): void {
+      for (const call of calls) void book.settle(call);
+    },
+  };
 }
 
 const NOT_RUN: ToolOutcome = {

@@ -175,6 +175,8 @@ function toDescribePolicy(
     diskBytes: 0,
     filesMax: 0,
     maxPids: sandbox.max_pids,
+    backgroundMax: 0,
+    backgroundTimeoutMs: 0,
     maxOutputBytes: sandbox.max_output_bytes,
     tmpBytes: sandbox.max_disk_mb * 2 ** 20,
     network: noNetwork,

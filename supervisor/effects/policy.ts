@@ -6,7 +6,13 @@
 import { toHostText } from '../../base/hostnames.ts';
 import type { ApproveMode } from '../../protocol/resources.ts';
 import { guardsWorkspace } from '../../protocol/sandbox-levels.ts';
-import { isToolName, runsInSandbox, toolTable } from '../../protocol/tools.ts';
+import {
+  isHarmless,
+  isToolName,
+  judgedAs,
+  runsInSandbox,
+  toolTable,
+} from '../../protocol/tools.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { type CustomToolFacts, decideCustomTool } from './custom-policy.ts';
 import { decideMcpTool, type McpToolFacts } from './mcp-policy.ts';
@@ -178,8 +184,12 @@ function lookUp(
   const { tool, level, network, mcp: facts, custom } = question;
   if (facts !== undefined) return decideMcpTool(policy, { tool, level, facts });
   if (custom !== undefined) return decideCustomTool(policy, { tool, level, network });
-  const ofTool = policy.tools[tool];
-  if (ofTool !== undefined) return { verdict: ofTool, rule: `security.tool_policy.tools.${tool}` };
+  for (const name of [tool, judgedAs(tool)]) {
+    const ofTool = policy.tools[name];
+    if (ofTool !== undefined) {
+      return { verdict: ofTool, rule: `security.tool_policy.tools.${name}` };
+    }
+  }
   const group = isToolName(tool) ? toolTable[tool].group : '';
   const ofGroup = policy.groups[group];
   if (ofGroup !== undefined) {
@@ -187,6 +197,9 @@ function lookUp(
   }
   if (isToolName(tool) && !runsInSandbox(tool)) {
     return { verdict: 'allow', rule: 'built-in default: it touches nothing' };
+  }
+  if (isHarmless(tool)) {
+    return { verdict: 'allow', rule: 'built-in default: it touches only what was allowed before' };
   }
   if (policy.default !== undefined) {
     return { verdict: policy.default, rule: 'security.tool_policy.default' };

@@ -96,6 +96,8 @@ function toReach(config: Source, server: RawServer, level: SandboxLevel): McpRea
       diskBytes: 0,
       filesMax: 0,
       maxPids: sandbox.max_pids,
+      backgroundMax: 0,
+      backgroundTimeoutMs: 0,
       maxOutputBytes: sandbox.max_output_bytes,
       tmpBytes: sandbox.max_disk_mb * 2 ** 20,
       network: { ...noNetwork, mode: server.network },

@@ -10,6 +10,7 @@ import { acceptedInputSchema } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionState } from '../../protocol/states.ts';
 import type { OpenTurn } from '../../store/contract.ts';
+import type { Host } from '../children/hosts.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
 import { createIdleness } from './idleness.ts';
@@ -41,8 +42,9 @@ export interface DriverDeps {
   readonly idleHibernateMs: () => number;
   /** Somebody waits for a slot. */
   readonly isContended: () => boolean;
-  /** The tools' processes go when the worker goes, as soon as no call runs. */
-  readonly retireHost: () => void;
+  /** The tools' processes go when the worker goes, as soon as none runs; background processes go
+   *  with the session. */
+  readonly host: Pick<Host, 'retire' | 'endProcesses'>;
 }
 
 export interface Driver {
@@ -136,6 +138,7 @@ export function startDriver(deps: DriverDeps): Driver {
   }
 
   async function toStopped(): Promise<void> {
+    await deps.host.endProcesses('closed');
     await letGo('closed');
     const { state, state_reason } = journal.record();
     await move('stopped', state === 'stopping' ? state_reason : 'closed');
@@ -156,6 +159,7 @@ export function startDriver(deps: DriverDeps): Driver {
 
   /** Nothing to do: wait, and hibernate when that lasts (or when others need the slot). */
   async function rest(): Promise<void> {
+    if (journal.state() === 'failed') await deps.host.endProcesses('closed');
     const reason = await idleness.rest();
     const { open_turn: open, queued } = journal.record();
     const hasWork = isOpen() && (open !== undefined || queued.length > 0);
@@ -164,7 +168,7 @@ export function startDriver(deps: DriverDeps): Driver {
 
   /** No process is left; the next touch starts one. */
   async function letGo(reason: string): Promise<void> {
-    deps.retireHost();
+    deps.host.retire();
     await resident.leave(reason);
   }
 

@@ -45,7 +45,7 @@ export interface SessionDeps {
   readonly gateDeps: GateSettings;
   readonly residentDeps: ResidentSettings;
   readonly createHost: (
-    parts: Pick<HostDeps, 'session' | 'onNetwork' | 'logger'> & {
+    parts: Pick<HostDeps, 'session' | 'onNetwork' | 'book' | 'logger'> & {
       readonly record: () => SessionRecord;
     },
   ) => Host;

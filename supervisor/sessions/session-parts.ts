@@ -19,6 +19,7 @@ import { routeTools } from '../mcp/route.ts';
 import { type Driver, startDriver } from './driver.ts';
 import { createInputReader } from './input-reader.ts';
 import { draft, openSessionJournal, type SessionJournal } from './journal.ts';
+import { createSessionProcesses, type SessionProcesses } from './processes.ts';
 import { createResident, type Resident } from './resident.ts';
 import type { SessionDeps } from './session-deps.ts';
 import { createTurnTime } from './turn-clock.ts';
@@ -27,6 +28,7 @@ export interface SessionParts {
   readonly journal: SessionJournal;
   readonly approvals: Approvals;
   readonly host: Host;
+  readonly processes: SessionProcesses;
   readonly gate: Gate;
   readonly resident: Resident;
   readonly driver: Driver;
@@ -45,7 +47,9 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const mcp = deps.mcp(id);
   const approvals = openApprovals({ ...deps, logger }, journal, mcp);
   const record = (): SessionRecord => journal.record();
-  const host = withMcp(deps.createHost({ session: id, record, onNetwork, logger }), mcp);
+  const processes = openProcesses({ ...deps, logger }, journal);
+  const own = deps.createHost({ session: id, record, onNetwork, book: processes, logger });
+  const host = withMcp(own, mcp);
   const current = toCurrentHost(host, deps.residentDeps.settings);
   const custom = withCheck(deps.custom, current, host);
   const gate: Gate = createGate(
@@ -82,17 +86,13 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   });
   const driver: Driver = startDriver({
     session: id,
-    clock,
-    logger,
+    ...{ clock, logger, journal, gate, resident, time },
     inputs: createInputReader(store, id),
-    journal,
-    gate,
-    resident,
-    time,
     idleHibernateMs: deps.idleHibernateMs,
     isContended: deps.isContended,
-    retireHost: () => host.retire(),
+    host,
   });
+  background(processes.resume(), 'session.processes', logger);
 
   const stateChanged = (): Promise<void> =>
     new Promise((resolve) => {
@@ -145,7 +145,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     }
   }
 
-  return { journal, approvals, host, gate, resident, driver, stateChanged };
+  return { journal, approvals, host, processes, gate, resident, driver, stateChanged };
 }
 
 function openApprovals(
@@ -160,6 +160,20 @@ function openApprovals(
     decide: (tool, value) => decideCall({ ...gateDeps, journal, mcp, custom }, tool, value),
     kept: gateDeps.kept,
     notify: (approval) => deps.notifyApproval(journal.record(), approval),
+  });
+}
+
+function openProcesses(
+  deps: SessionDeps & { readonly logger: Logger },
+  journal: SessionJournal,
+): SessionProcesses {
+  const { gateDeps, clock, logger } = deps;
+  const { id: session } = journal.record();
+  return createSessionProcesses({
+    ...{ session, journal, clock, logger },
+    stateDir: gateDeps.stateDir,
+    spools: gateDeps.spools,
+    hasOrphanWriter: (effect) => deps.hasOrphanWriter(session, effect),
   });
 }
 
@@ -213,7 +227,12 @@ function toCurrentHost(host: Host, settings: () => unknown): HostPort {
   return {
     ...host,
     async prepare(tool) {
-      if (host.child() !== undefined && startedUnder !== settings()) host.retire();
+      if (host.child() !== undefined && startedUnder !== settings()) {
+        host.retire();
+        // What no longer fits its policy does not go on; what the change left alone does.
+        if (host.isOutdated()) await host.endProcesses('replaced');
+        if (!host.isOutdated()) startedUnder = settings();
+      }
       if (host.child() === undefined) startedUnder = settings();
       await host.prepare(tool);
     },

@@ -223,13 +223,16 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
         (!open || state !== 'running') &&
         queued.length === 0 &&
         // Somebody has to see to it that they end in time.
-        pending.length === 0
+        pending.length === 0 &&
+        // They end with the host that this object holds.
+        parts.processes.count() === 0
       );
     },
     async halt() {
       gate.seal();
       driver.halt();
       approvals.close();
+      parts.processes.close();
       await resident.settled();
       resident.close();
     },

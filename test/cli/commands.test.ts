@@ -38,6 +38,25 @@ describe('looking', () => {
     expect(all.out).toBe(`${SESSION}\ns_ffffffffffffffff\n`);
   });
 
+  test('[command:ps] has what a session runs in the background beneath it', async () => {
+    const started_at = new Date().toISOString();
+    const command = 'npm run\n dev';
+    const background_processes = [
+      { call_id: '2.1.1', command, level: 'bubblewrap', started_at, deadline_at: started_at },
+    ];
+    api.addSession('s_ffffffffffffffff');
+    api.addSession(SESSION, { background_processes });
+    const { out } = await runCli(api, ['ps']);
+    const lines = out.trimEnd().split('\n');
+    const at = lines.findIndex((line) => line.startsWith('01234567'));
+    expect(lines).toHaveLength(4);
+    expect(lines[at + 1]).toMatch(/^ {2}process 2\.1\.1 {2}\S+ {2}npm run ⏎ {2}dev$/);
+    const plain = await runCli(api, ['ps', '--plain']);
+    expect(plain.out).toMatch(/^process: 2\.1\.1, session: 01234567, age: \S+, command: npm run/m);
+    const { out: json } = await runCli(api, ['ps', '--json']);
+    expect(JSON.parse(json)).toContainEqual(expect.objectContaining({ background_processes }));
+  });
+
   test('[command:ls] is ps; --json is an array; --state and --label reach the server', async () => {
     api.addSession(SESSION);
     const { out } = await runCli(api, ['ls', '--json', '--state', 'running', '--label', 'a=b']);

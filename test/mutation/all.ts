@@ -3,11 +3,13 @@ import { effectMutations } from './effects.ts';
 import { journalMutations } from './journal.ts';
 import { machineMutations } from './machine.ts';
 import { invariantOf, type Mutation } from './mutation.ts';
+import { processMutations } from './processes.ts';
 import { refusalMutations } from './refusals.ts';
 
 export const mutations: readonly Mutation[] = [
   ...journalMutations,
   ...effectMutations,
   ...machineMutations,
+  ...processMutations,
   ...refusalMutations,
 ].toSorted((one, other) => invariantOf(one) - invariantOf(other));

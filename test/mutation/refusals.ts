@@ -237,11 +237,14 @@ export const refusalMutations: readonly Mutation[] = [
   },
   {
     id: '12.no-network',
-    line: 'a sandbox has no network',
+    line: 'the sandboxes of a session have no network',
     file: 'sandbox/launch/arguments.ts',
-    original: "    ...(view.network === 'none' ? ['--unshare-net'] : []),\n",
-    replacement: '',
-    finder: byTest('sandbox/arguments', 'the whole profile, in order'),
+    original: "(network === 'full' ? [] : ['--unshare-net'])",
+    replacement: "(network === 'allowlist' ? ['--unshare-net'] : [])",
+    finder: byTest(
+      'sandbox/arguments',
+      '%s: a namespace of the session, in which its calls share a loopback: %s',
+    ),
   },
   {
     id: '12.worker-reads-its-program',

@@ -49,6 +49,8 @@ function create(end: Promise<unknown>, isOrphaned: boolean, logger: Logger = sil
     clock: realClock,
     logger,
     report: async () => undefined,
+    registerProcess: async () => undefined,
+    reportProcessEnd: () => undefined,
     isOrphaned: () => isOrphaned,
   });
 }

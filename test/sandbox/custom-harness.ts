@@ -92,6 +92,8 @@ function toPolicy(custom: CustomTools): SandboxPolicy {
     diskBytes: 0,
     filesMax: 0,
     maxPids: 256,
+    backgroundMax: 0,
+    backgroundTimeoutMs: 0,
     maxOutputBytes: 65_536,
     tmpBytes: 64 * MIB,
     network: noNetwork,

@@ -3,6 +3,7 @@
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { jest } from '@jest/globals';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
 import { realClock } from '../../base/clock.ts';
 import {
@@ -16,6 +17,7 @@ import type { ToolOutcome } from '../../protocol/content.ts';
 import { type Fingerprints, noFingerprints } from '../../protocol/fingerprints.ts';
 import { effectIdSchema, sessionIdSchema } from '../../protocol/ids.ts';
 import { type NetworkRequest, noNetwork } from '../../protocol/network.ts';
+import type { ProcessEnd, ProcessStart } from '../../protocol/processes.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
@@ -30,6 +32,11 @@ import { findProgram } from '../../sandbox/launch/survey.ts';
 
 export const isRoot = process.getuid?.() === 0;
 export const hasBubblewrap = findProgram('bwrap') !== undefined;
+
+/** To start a real host may take so long on a loaded machine; then the test itself has begun. */
+const INITIALIZE_MS_MAX = 60_000;
+jest.setTimeout(2 * INITIALIZE_MS_MAX);
+
 const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
 
 const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
@@ -42,7 +49,13 @@ export interface HostOptions {
   /** What the vault holds, as far as this host may have it. */
   readonly secrets?: Readonly<Record<string, string>>;
   readonly fingerprints?: Fingerprints;
+  /** Hears of a background process before it may run. */
+  readonly onRegister?: (start: ProcessStart) => Promise<void> | void;
 }
+
+export type ProcessNews =
+  | { readonly kind: 'started'; readonly call: string }
+  | { readonly kind: 'exited'; readonly call: string; readonly end: ProcessEnd };
 
 export interface TestHost {
   readonly process: RunningProcess;
@@ -53,6 +66,8 @@ export interface TestHost {
   readonly artifactDir: string;
   readonly outputs: ToolOutput[];
   readonly requests: NetworkRequest[];
+  /** What it said of background processes. */
+  readonly processes: ProcessNews[];
   readonly stderr: () => string;
   spoolPath(effect: string): string;
   readSpool(effect: string): readonly LogRecord[];
@@ -73,6 +88,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
   });
   const outputs: ToolOutput[] = [];
   const requests: NetworkRequest[] = [];
+  const processes: ProcessNews[] = [];
   const connection = createConnection({
     transport: createStreamTransport(child.stdout, child.stdin),
     clock: realClock,
@@ -80,6 +96,11 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
     local: { requests: sandboxAsks, notifications: sandboxReports },
     remote,
     requests: {
+      'process/register': async (start) => {
+        await options.onRegister?.(start);
+        processes.push({ kind: 'started', call: start.call_id });
+        return {};
+      },
       'secret/read': async ({ name }) => {
         const value = options.secrets?.[name];
         if (value === undefined)
@@ -91,6 +112,9 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
       'sandbox/ready': () => undefined,
       'tool/output': (output) => void outputs.push(output),
       'network/request': (request) => void requests.push(request),
+      'process/exited': ({ call_id: call, ...end }) => {
+        processes.push({ kind: 'exited', call, end });
+      },
     },
   });
   let count = 0;
@@ -105,6 +129,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
     artifactDir,
     outputs,
     requests,
+    processes,
     stderr: () => stderr,
     spoolPath,
     readSpool: (effect) => readAppendLog(spoolPath(effect)).records,
@@ -115,7 +140,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
           sessionId: sessionIdSchema.parse('s_0123456789abcdef'),
           ...{ policy, artifactDir, fingerprints: options.fingerprints ?? noFingerprints },
         },
-        { timeoutMs: 60_000 },
+        { timeoutMs: INITIALIZE_MS_MAX },
       ),
     run(tool, args, asked) {
       count += 1;
@@ -180,6 +205,8 @@ function defaultPolicy(workspace: string): SandboxPolicy {
     diskBytes: 0,
     filesMax: 0,
     maxPids: 256,
+    backgroundMax: 4,
+    backgroundTimeoutMs: 60_000,
     maxOutputBytes: 65_536,
     tmpBytes: 64 * 1024 * 1024,
     network: noNetwork,

@@ -138,6 +138,8 @@ function toReach(behaviour: string, policy: Partial<SandboxPolicy> = {}): McpRea
       diskBytes: 0,
       filesMax: 0,
       maxPids: 256,
+      backgroundMax: 0,
+      backgroundTimeoutMs: 0,
       maxOutputBytes: 65_536,
       tmpBytes: 64 * 1024 * 1024,
       network: noNetwork,

@@ -125,6 +125,7 @@ const untouched: CommandTree = {
   wasOutOfMemory: () => false,
   peakBytes: () => undefined,
   openFileFolders: () => [],
+  signal: () => undefined,
   freeze: () => () => undefined,
 };
 const unlimited = { memoryBytes: 0, cpuMs: 0, diskBytes: 0, files: 0, roots: [] };

@@ -261,6 +261,7 @@ function runHost(own: SimulatedProcess, { disk, record }: ProgramDeps): void {
       },
       'sandbox/ping': async () => ({ running: running.size }),
       'tool/check': async () => ({}),
+      'process/end_all': async () => ({}),
       'tool/run': (run) => {
         const joined = running.get(run.effect);
         if (joined !== undefined) return joined;

@@ -42,6 +42,7 @@ export function serveHost(own: FakeProcess, transport: Transport, script: () => 
       'sandbox/initialize': async ({ policy }) => (await script().initialize?.(policy)) ?? report,
       'sandbox/ping': async () => ({ running: running.size }),
       'tool/check': async () => ({}),
+      'process/end_all': async () => ({}),
       'tool/run': (request) => {
         const cancelled = new Promise<void>((resolve) => {
           cancels.set(request.effect, resolve);

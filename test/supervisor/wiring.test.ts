@@ -211,7 +211,7 @@ describe('[provider]', () => {
 });
 
 describe('[security]', () => {
-  test('[config:security.sandbox.read_only_paths] [config:security.sandbox.writable_paths] [config:security.sandbox.timeout_secs] [config:security.sandbox.memory_limit_mb] [config:security.sandbox.max_pids] [config:security.sandbox.max_output_bytes] [config:security.sandbox.max_disk_mb] [config:security.sandbox.max_cpu_secs] [config:security.sandbox.max_files] [config:security.sandbox.env_allowlist] reach the host', async () => {
+  test('[config:security.sandbox.read_only_paths] [config:security.sandbox.writable_paths] [config:security.sandbox.timeout_secs] [config:security.sandbox.memory_limit_mb] [config:security.sandbox.max_pids] [config:security.sandbox.max_output_bytes] [config:security.sandbox.max_disk_mb] [config:security.sandbox.max_cpu_secs] [config:security.sandbox.max_files] [config:security.sandbox.env_allowlist] [config:security.sandbox.max_background_processes] [config:security.sandbox.background_timeout_secs] reach the host', async () => {
     const toml = `
       [security.sandbox]
       read_only_paths = ["/opt/a"]
@@ -220,6 +220,8 @@ describe('[security]', () => {
       memory_limit_mb = 64
       max_cpu_secs = 3
       max_pids = 7
+      max_background_processes = 2
+      background_timeout_secs = 90
       max_output_bytes = 8000
       max_disk_mb = 9
       max_files = 11
@@ -236,6 +238,8 @@ describe('[security]', () => {
       filesMax: 11,
       diskBytes: 9 * 2 ** 20,
       maxPids: 7,
+      backgroundMax: 2,
+      backgroundTimeoutMs: 90_000,
       maxOutputBytes: 8000,
       tmpBytes: 9 * 2 ** 20,
       envAllowlist: ['LANG', 'UNSET'],

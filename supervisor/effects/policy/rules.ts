@@ -3,6 +3,7 @@
  *  every part, and a deny or ask needs one. What may match and cannot be known for sure matches
  *  what forbids, and not what allows. Pure. */
 import { isForeignToolName } from '../../../protocol/custom-names.ts';
+import { judgedAs } from '../../../protocol/tools.ts';
 import type { RawConfig } from '../../config-schema.ts';
 import { matchesName } from './glob.ts';
 import {
@@ -68,7 +69,8 @@ function matchRule(rule: Rule, tool: string, part: Part): Match {
  *  its author's affair, so that an allow that only looks at arguments does not speak of it. */
 export function namesTool({ tools, action }: Rule, tool: string): boolean {
   if (tools.length === 0) return action !== 'allow' || !isForeignToolName(tool);
-  return tools.some((pattern) => matchesName(pattern, tool));
+  const names = [tool, judgedAs(tool)];
+  return tools.some((pattern) => names.some((name) => matchesName(pattern, name)));
 }
 
 function matchCommands(patterns: readonly string[], part: Part, isWide: boolean): Match {

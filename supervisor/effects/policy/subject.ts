@@ -37,10 +37,11 @@ export interface Subject {
   readonly workspace: string;
 }
 
-/** At least one part. Reads symbolic links of the workspace and nothing else. */
+/** At least one part. What a process is told on its input is judged as a command: it may be a
+ *  shell. Reads symbolic links of the workspace and nothing else. */
 export function toParts(subject: Subject): readonly Part[] {
   const { tool, workspace } = subject;
-  const command = readText(subject, 'command');
+  const command = readText(subject, tool === 'process_input' ? 'text' : 'command');
   const url = readText(subject, 'url');
   const parts: Part[] = [
     ...(command === undefined ? [] : toShellParts(command)),

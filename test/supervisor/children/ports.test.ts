@@ -73,6 +73,12 @@ function createBench(script: Partial<MachineScript>, written?: Promise<void>): B
     host: createHost({
       ...{ ...parts, session, spec: specOf('sandbox'), policy, artifactDir: '/a' },
       onNetwork: async () => undefined,
+      book: {
+        register: async () => undefined,
+        settle: async () => undefined,
+        count: () => 0,
+        settled: async () => undefined,
+      },
       fingerprints: () => noFingerprints,
       readSecret: async ({ name }) => ({ kind: 'refused', reason: `no ${name}` }),
     }),
