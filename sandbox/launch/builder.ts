@@ -245,8 +245,9 @@ my $first = fork;
 defined $first or fail('fork');
 if ($first == 0) {
   exec { $command[0] } @command;
+  print STDERR "sandbox: exec $command[0]: $!\\n"; # Before the byte: it ends us all.
   syswrite $start, 'x';
-  fail("exec $command[0]");
+  exit 1;
 }
 close $start;
 sysread($started, my $failed, 1) and exit 1;
