@@ -221,7 +221,7 @@ export const toolTable = {
     effect: 'write',
     judgedAs: 'shell',
     description:
-      'Start a command with /bin/sh in the background, in a sandbox as shell has it: a development server, a watcher, a long job. Returns its id and its first output at once, and it goes on when the call and the turn are over, until it ends, is stopped, reaches its time limit, or the session or its supervisor ends. Its /tmp is its own. Commands of shell and run_code reach a port it listens on at 127.0.0.1.',
+      'Start a command with /bin/sh in the background, in a sandbox as shell has it: a development server, a watcher, a long job. Returns its id and its first output at once, and it goes on when the call and the turn are over, until it ends, is stopped, reaches its time limit, or the session or its supervisor ends. Its /tmp is its own. Commands of shell and run_code reach a port it listens on at 127.0.0.1, where the sandbox lets them have sockets.',
     arguments: processStartArgumentsSchema,
   },
   process_poll: {

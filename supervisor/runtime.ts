@@ -195,7 +195,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       createHost: ({ session, record, ...own }) =>
         createHost({
           ...{ ...child, session, ...own },
-          onUnconfinedLoss: () => background(custody.sweep(), 'registry.sweep', logger),
+          onLoss: () => background(custody.sweep(), 'registry.sweep', logger),
           ...secrets.toHostPorts(session, record),
           spec: custody.toAdoptable(toHostSpec(programs, env)),
           policy: () => custom.show(sandbox.policyOf(record()), record().agent),

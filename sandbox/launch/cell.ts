@@ -12,7 +12,7 @@ import type { Readable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
-import { type QuickProcess, spawnQuick } from '../../base/process.ts';
+import { OWNER_MARK, type QuickProcess, spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
 import { receiveDoor, toDoorEnvironment } from '../network/door.ts';
@@ -91,6 +91,8 @@ export interface CellSpec {
   readonly network: NetworkPolicy['mode'];
   /** Absent: nothing listens in the cell. */
   readonly door?: DoorSpec | undefined;
+  /** The mark by which a sweep knows what is left of it; no sandbox in it has it. */
+  readonly owner?: string | undefined;
   readonly clock: Clock;
   readonly random: Random;
 }
@@ -118,7 +120,7 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
     command,
     args,
     cwd: '/',
-    env: spec.door === undefined ? {} : toDoorEnvironment(spec.door.runtime),
+    env: toEnvironment(spec),
     // A signal to our group must not hit bubblewrap in its first millisecond either.
     ownSession: true,
     stdio: ['pipe', 'pipe', 'pipe', ...(spec.door === undefined ? [] : ['ipc' as const])],
@@ -150,6 +152,14 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
  *  its starter's command line, and so the mark of this cell. */
 function killMarked(mark: string): void {
   for (const pid of listProcesses()) if (readCommandLine(pid).includes(mark)) killProcess(pid);
+}
+
+/** A bubblewrap killed in its first millisecond together with its host is found by the mark. */
+function toEnvironment({ door, owner }: CellSpec): Record<string, string> {
+  return {
+    ...(owner === undefined ? {} : { [OWNER_MARK]: owner }),
+    ...(door === undefined ? {} : toDoorEnvironment(door.runtime)),
+  };
 }
 
 function toCellCommand(spec: CellSpec, mark: string): string[] {

@@ -32,7 +32,8 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
   });
   if (level === 'bubblewrap' || level === 'unshare') {
     const ports = { clock: realClock, random: realRandom, logger };
-    const own = { level, policy, files, parkedCount, isSingle, callers };
+    const mark = toMark(options.owner);
+    const own = { level, policy, files, parkedCount, isSingle, callers, mark };
     return await createNamespaceBackend({ ...ports, ...own });
   }
   const marked = markCommands(policy, options.owner);
@@ -44,8 +45,15 @@ export async function createBackend(options: BackendOptions): Promise<Backend> {
 /** Without namespaces nothing dies with us by itself: each command carries whose it is, and of
  *  which host, so that the next start finds those of a host that was killed. */
 function markCommands(policy: SandboxPolicy, owner: string | undefined): SandboxPolicy {
-  const own = findIdentity(process.pid);
-  if (owner === undefined || own === undefined) return policy;
-  const env = { ...policy.env, [OWNER_MARK]: `${owner}.${own.pid}.${own.startTicks}` };
+  const mark = toMark(owner);
+  if (mark === undefined) return policy;
+  const env = { ...policy.env, [OWNER_MARK]: mark };
   return { ...policy, envAllowlist: [...policy.envAllowlist, OWNER_MARK], env };
+}
+
+/** Whose we are, and who we are. */
+function toMark(owner: string | undefined): string | undefined {
+  const own = findIdentity(process.pid);
+  if (owner === undefined || own === undefined) return undefined;
+  return `${owner}.${own.pid}.${own.startTicks}`;
 }

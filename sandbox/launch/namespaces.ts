@@ -40,6 +40,8 @@ export interface NamespaceSpec {
   readonly isSingle: boolean;
   /** What answers inside where the policy has an allow-list. */
   readonly callers: Callers;
+  /** Whose the cell is, for who looks for what is left; absent: nobody does. */
+  readonly mark?: string | undefined;
 }
 
 /** A cell and what was parked in it; they live and die together. */
@@ -170,7 +172,8 @@ async function openRoom(bridge: Bridge): Promise<Room> {
   const network = spec.policy.network.mode;
   const { accept: onConnection } = spec.callers;
   const door = hasProxy(spec) ? { runtime: plan.runtime, onConnection } : undefined;
-  const parts = { programs, identity, items, limitCommand, filter, network, door };
+  const { mark: owner } = spec;
+  const parts = { programs, identity, items, limitCommand, filter, network, door, owner };
   const cell = await startCell({ ...parts, ...ports });
   const parked = park(cell, bridge, stampGuarded(plan.workspace, clock.wallMs()));
   try {

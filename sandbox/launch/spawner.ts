@@ -4,6 +4,8 @@
  *  Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
  */
 
+import { OWNER_MARK } from '../../base/process.ts';
+
 /** Called with the stage, mkfifo, then the command of a sandbox, which reads its arguments from
  *  descriptor 3. PRX_DOOR is the runtime that opens
  *  the session's door to the proxy and hands it out through descriptor 3, which is then closed;
@@ -12,6 +14,7 @@
  *  Any POSIX shell will do. */
 export const SPAWNER_SCRIPT = `
 umask 077
+unset ${OWNER_MARK}
 echo 500 > /proc/self/oom_score_adj 2>/dev/null
 stage=$1 mkfifo=$2
 shift 2

@@ -10,7 +10,6 @@ import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import { toPolicyDigest } from '../../protocol/policy-digest.ts';
 import type { ProcessEnd, ProcessEndReason, ProcessStart } from '../../protocol/processes.ts';
-import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
@@ -67,8 +66,8 @@ export interface HostDeps extends ChildDeps {
   readonly cgroups?: Cgroups | undefined;
   readonly onNetwork: (request: EventData<'network.request'>) => Promise<unknown>;
   readonly book: ProcessBook;
-  /** No namespace ended what ran in it: whoever is left is to be looked for. */
-  readonly onUnconfinedLoss?: () => void;
+  /** It died: whoever is left of it is to be looked for. */
+  readonly onLoss?: () => void;
   readonly readSecret: (use: SecretUse) => Promise<SecretAnswer>;
   /** What is not to be shown; the same object while nothing changed. */
   readonly fingerprints: () => Fingerprints;
@@ -150,12 +149,13 @@ export function createHost(deps: HostDeps): Host {
     });
     // Before it starts anything: what it starts is in there, and ends with it.
     const enclosure = deps.cgroups?.enclose({ kind: 'host', pids: [child.pid] });
-    void child.exited.then(() => {
+    void child.exited.then(({ signal }) => {
       enclosure?.remove();
       own.settleAll();
       const isLost = live?.child === child;
       if (isLost) live = undefined;
-      if (isLost && report !== undefined && !hasOwnRoot(report.level)) deps.onUnconfinedLoss?.();
+      // Also one that was killed as it started.
+      if (isLost || signal !== undefined) deps.onLoss?.();
     });
     try {
       const { session: sessionId, artifactDir } = deps;

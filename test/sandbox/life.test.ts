@@ -3,7 +3,7 @@ import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
-import { listDescendants, spawnQuick } from '../../base/process.ts';
+import { listDescendants, OWNER_MARK, spawnQuick } from '../../base/process.ts';
 import { listChildren } from '../../sandbox/launch/process-tree.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import {
@@ -40,6 +40,11 @@ async function startReady(options: HostOptions = {}): Promise<TestHost> {
 /** Resolves when a process with this command line runs. */
 async function waitFor(pattern: RegExp): Promise<void> {
   for (let i = 0; i < 300 && findProcesses(pattern).length === 0; i += 1) await realClock.sleep(10);
+}
+
+function readMark(pid: number): string {
+  const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+  return environment.find((each) => each.startsWith(OWNER_MARK))?.split('=')[1] ?? '';
 }
 
 function lastRecord(host: TestHost, effect: string): unknown {
@@ -119,6 +124,14 @@ withBubblewrap(`deaths${why}`, () => {
     process.kill(files, 'SIGKILL');
     await realClock.sleep(50);
     expect(await host.run('read_file', { path: 'a' })).toMatchObject({ status: 'ok' });
+  });
+
+  test('a cell has the mark of its owner, for the sweep; no sandbox in it has', async () => {
+    const host = await startReady({ env: { [OWNER_MARK]: 'somebody' } });
+    const { output } = (await host.shell('env; cat /proc/1/environ')) as { output: string };
+    expect(output).not.toContain('somebody');
+    const marks = listChildren(host.process.pid).map((pid) => readMark(pid));
+    expect(marks).toContainEqual(expect.stringMatching(/^somebody\.\d+\.\d+$/));
   });
 
   asRoot('the host, by SIGKILL at random instants: nobody is left', async () => {
