@@ -8,7 +8,7 @@ import type { ApprovalView } from '../protocol/resources.ts';
 import { findAgent } from './config.ts';
 import { readLink } from './effects/approval-link.ts';
 import { parseArguments } from './effects/arguments.ts';
-import { standingOf } from './effects/mcp-gate.ts';
+import { standingOf } from './effects/foreign-tools.ts';
 import { toKeptRuleBody } from './effects/policy/kept-rules.ts';
 import { findRuleLine } from './effects/policy/source-lines.ts';
 import { toParts } from './effects/policy/subject.ts';

@@ -3,7 +3,7 @@
 import type { KeptRuleBody } from '../../protocol/kept-rules.ts';
 import { workspaceOf } from '../sessions/workspace.ts';
 import { type ApprovalSubject, digestApproval } from './approval-digest.ts';
-import { type ForeignFinder, policyOf, standingOf } from './mcp-gate.ts';
+import { type ForeignFinder, policyOf, standingOf } from './foreign-tools.ts';
 import { toKeptRuleBody } from './policy/kept-rules.ts';
 import { type Subject, toParts } from './policy/subject.ts';
 import { decideTool, type Explanation } from './policy.ts';

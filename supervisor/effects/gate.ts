@@ -18,7 +18,7 @@ import {
 import type { StepStart } from '../../protocol/worker-methods.ts';
 import { draft, type SessionJournal } from '../sessions/journal.ts';
 import type { Approvals } from './approvals.ts';
-import { effectOf } from './mcp-gate.ts';
+import { effectOf } from './foreign-tools.ts';
 import { type GenerateAsk, runModelCall, settleModelCall } from './model-call.ts';
 import { type CallOrder, createCallOrder } from './order.ts';
 import type { GateDeps } from './ports.ts';

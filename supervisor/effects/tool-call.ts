@@ -14,7 +14,12 @@ import { isApproved } from './approval-digest.ts';
 import type { ApprovalAnswer, Approvals } from './approvals.ts';
 import { hasArguments, parseArguments } from './arguments.ts';
 import { type Decision, decideCall, toSubject } from './decision.ts';
-import { effectOf, findCustomCallProblem, findMcpCallProblem, standingOf } from './mcp-gate.ts';
+import {
+  effectOf,
+  findCustomCallProblem,
+  findMcpCallProblem,
+  standingOf,
+} from './foreign-tools.ts';
 import { runOwnTool } from './own-tools.ts';
 import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';

@@ -113,7 +113,7 @@ export const refusalMutations: readonly Mutation[] = [
   {
     id: '10.tool-file-in-approval',
     line: 'an approval of a custom tool is bound to its file',
-    file: 'supervisor/effects/mcp-gate.ts',
+    file: 'supervisor/effects/foreign-tools.ts',
     original: '  return facts === undefined ? version : [version, facts];',
     replacement: '  return facts === undefined ? version : [version];',
     finder: byTest(

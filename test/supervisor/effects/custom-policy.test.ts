@@ -5,7 +5,7 @@ import {
   type decideCustomTool,
   isCustomOffered,
 } from '../../../supervisor/effects/custom-policy.ts';
-import { effectOf, policyOf } from '../../../supervisor/effects/mcp-gate.ts';
+import { effectOf, policyOf } from '../../../supervisor/effects/foreign-tools.ts';
 import { toKeptRuleBody } from '../../../supervisor/effects/policy/kept-rules.ts';
 import { type RuleText, toRules } from '../../../supervisor/effects/policy/rules.ts';
 import { toParts } from '../../../supervisor/effects/policy/subject.ts';
