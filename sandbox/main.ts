@@ -5,10 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { realClock } from '../base/clock.ts';
 import { createLogger, silentLogger } from '../base/logger.ts';
-import { listenOwnerSocket } from '../base/owner-socket.ts';
 import { OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
-import { findRunDir } from '../protocol/orphan-methods.ts';
 import { type OfferedLevel, offeredLevels } from '../protocol/sandbox-levels.ts';
 import { createBackend } from './launch/create-backend.ts';
 import { PARKED_COUNT } from './launch/one-shot.ts';
@@ -133,7 +131,7 @@ async function runHost(): Promise<void> {
   const { serveHost } = await import('./host.ts');
   const { createStreamTransport } = await import('../protocol/transport.ts');
   const { createToMarkdown } = await import('./tools/html.ts');
-  const { openOrphanDoor } = await import('../protocol/orphan-door.ts');
+  const { liveAsHost } = await import('./host-life.ts');
   const logger = createLogger('sandbox', 'info');
   const host = serveHost({
     transport: createStreamTransport(process.stdin, process.stdout),
@@ -147,20 +145,7 @@ async function runHost(): Promise<void> {
       return createBackend({ ...own, logger, owner: ownerMark() });
     },
   });
-  const runDir = findRunDir(process.argv);
-  const door =
-    runDir === undefined
-      ? undefined
-      : openOrphanDoor({
-          ...{ runDir, kind: 'sandbox', pid: process.pid, face: host.face },
-          ...{ clock: realClock, logger, listen: listenOwnerSocket },
-        });
-  process.on('SIGTERM', () => host.stop());
-  // The terminal's interrupt is the supervisor's business; it tells us what it decided.
-  process.on('SIGINT', () => undefined);
-  await host.ended;
-  door?.close();
-  process.exit(0);
+  await liveAsHost(host, { kind: 'sandbox', logger });
 }
 
 // What a tool creates has the modes its user expects, whatever the supervisor keeps for itself;

@@ -3,11 +3,9 @@
  *  below, or is somebody else's behind a URL. */
 import { realClock } from '../base/clock.ts';
 import { createLogger } from '../base/logger.ts';
-import { listenOwnerSocket } from '../base/owner-socket.ts';
 import { OWNER_MARK } from '../base/process.ts';
-import { openOrphanDoor } from '../protocol/orphan-door.ts';
-import { findRunDir } from '../protocol/orphan-methods.ts';
 import { createStreamTransport } from '../protocol/transport.ts';
+import { liveAsHost } from './host-life.ts';
 import { createBackend } from './launch/create-backend.ts';
 import { serveMcpHost } from './mcp/host.ts';
 import { createCallers } from './network/callers.ts';
@@ -29,20 +27,7 @@ async function run(): Promise<void> {
       return createBackend({ ...own, callers: noCallers, logger, owner });
     },
   });
-  const runDir = findRunDir(process.argv);
-  const door =
-    runDir === undefined
-      ? undefined
-      : openOrphanDoor({
-          ...{ runDir, kind: 'mcp', pid: process.pid, face: host.face },
-          ...{ clock: realClock, logger, listen: listenOwnerSocket },
-        });
-  process.on('SIGTERM', () => host.stop());
-  // The terminal's interrupt is the supervisor's business; it tells us what it decided.
-  process.on('SIGINT', () => undefined);
-  await host.ended;
-  door?.close();
-  process.exit(0);
+  await liveAsHost(host, { kind: 'mcp', logger });
 }
 
 process.umask(0o022);

@@ -1,7 +1,7 @@
 /** The tool hosts of a session: sandboxed processes in which custom tools run, one for each call
  *  that runs. A thread bounds a call's heap only as long as it asks for little at a time: for one
- *  large array the runtime ends the whole process (measured). So a process has one call at a time,
- *  and its end is that call's own. One waits for the next call. */
+ *  large array the runtime ends the whole process (seen with Node 26.10). So a process has one
+ *  call at a time, and its end is that call's own. One waits for the next call. */
 import { background } from '../../base/background.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -36,7 +36,7 @@ export interface ToolHostsSpec {
   readonly logger: Logger;
 }
 
-/** It holds about 50 MB; an agent that thinks for longer starts it anew. */
+/** It holds a runtime's memory; an agent that thinks for longer starts it anew. */
 const IDLE_MS = 300_000;
 const STDERR_CHARS_MAX = 4000;
 
