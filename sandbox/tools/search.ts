@@ -1,32 +1,23 @@
 /** The search tool: ripgrep in a fresh sandbox of its own. Its output is read here line by line,
  *  counted, and cut; the separator after the path is a NUL, so no file name can forge a match. */
 import type { z } from 'zod';
-import type { Clock } from '../../base/clock.ts';
-import type { EffectId } from '../../protocol/ids.ts';
 import type { searchArgumentsSchema } from '../../protocol/tools.ts';
-import type { Backend } from '../launch/backend.ts';
 import { quote } from '../launch/quote.ts';
-import { type ToolLimits, type ToolResult, toEnding, toFailure, toUsage } from '../outcome.ts';
-import { runScript, type StopCause } from '../script.ts';
+import { type ToolResult, toFailure } from '../outcome.ts';
+import { type RipgrepCall, runRipgrep } from './ripgrep.ts';
 
 export type SearchArguments = z.infer<typeof searchArgumentsSchema>;
 
-export interface SearchCall {
-  readonly backend: Backend;
-  readonly clock: Clock;
-  readonly effect: EffectId;
+export interface SearchCall extends RipgrepCall {
   readonly arguments: SearchArguments;
-  readonly limits: ToolLimits;
-  readonly signal: AbortSignal;
 }
 
 const MATCHES_DEFAULT = 200;
 const COLUMNS_MAX = 1000;
-const ERROR_CHARS_MAX = 2000;
 
 /** Throws SANDBOX_UNAVAILABLE; every other end is a result. */
 export async function runSearch(call: SearchCall): Promise<ToolResult> {
-  const { backend, clock, effect, limits, signal } = call;
+  const { backend, limits } = call;
   const program = backend.searchProgram;
   if (program === undefined) {
     const mend = 'install ripgrep on the host, or reinstall prx-supervisor with optional packages';
@@ -36,37 +27,19 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
     matchesMax: call.arguments.max_matches ?? MATCHES_DEFAULT,
     bytesMax: limits.maxOutputBytes,
   });
-  const decoders = { stdout: new TextDecoder(), stderr: new TextDecoder() };
-  let errors = '';
-
-  async function onOutput(
-    name: 'stdout' | 'stderr',
-    bytes: Buffer,
-    stop: (cause: StopCause) => void,
-  ): Promise<void> {
-    const text = decoders[name].decode(bytes, { stream: true });
-    if (name === 'stderr') errors = (errors + text).slice(0, ERROR_CHARS_MAX);
-    else if (lines.push(text) === 'full') stop('enough');
-  }
-
   const script = toSearchScript(program, call.arguments);
-  const { timeoutMs, tree } = limits;
-  const bounds = { timeoutMs, limits: tree, use: { call: effect } };
-  const end = await runScript({ backend, clock, script, ...bounds, signal, onOutput });
+  const { code, errors, sentence, status, facts } = await runRipgrep(call, script, lines.push);
   const found = lines.finish();
-  if (end.kind === 'exited' && end.code === 1 && found.count === 0) {
+  if (code === 1 && found.count === 0) {
     return { status: 'ok', output: 'No matches.', exit_code: 1, truncated: false };
   }
-  if (end.kind === 'exited' && end.code > 1 && found.count === 0) {
-    return { ...toFailure(errors.trim() || 'the search failed'), exit_code: end.code };
+  if (code !== undefined && code > 1 && found.count === 0) {
+    return { ...toFailure(errors || 'the search failed'), exit_code: code };
   }
-  const ending = toEnding(end, { timeoutMs, floodBytes: limits.maxOutputBytes });
   // Exit code 2 beside matches: some files could not be read, which does not undo the others.
-  const status = end.kind === 'exited' ? 'ok' : ending.status;
-  const notes = [found.note, end.kind === 'exited' ? errors.trim() : ending.sentence];
+  const notes = [found.note, code === undefined ? sentence : errors];
   const output = [found.text, ...notes.filter((note) => note !== '')].join('\n');
-  const exceeded = ending.exceeded === undefined ? {} : { exceeded: ending.exceeded };
-  return { status, output, truncated: found.note !== '', ...toUsage(end), ...exceeded };
+  return { status, output, truncated: found.note !== '', ...facts };
 }
 
 /** The command line for /bin/sh. Pure. */

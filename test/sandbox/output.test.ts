@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
+import type { EffectId } from '../../protocol/ids.ts';
 import { createCollector } from '../../sandbox/collect.ts';
-import type { CommandEnd, RunningCommand } from '../../sandbox/launch/backend.ts';
+import type { Backend, CommandEnd, RunningCommand } from '../../sandbox/launch/backend.ts';
 import type { CommandTree } from '../../sandbox/launch/command-tree.ts';
 import { quote } from '../../sandbox/launch/quote.ts';
 import { joinSentence, toEnding } from '../../sandbox/outcome.ts';
@@ -13,7 +14,8 @@ import { toPrintable } from '../../sandbox/printable.ts';
 import { runScript, type StopCause } from '../../sandbox/script.ts';
 import { createSpill } from '../../sandbox/spill.ts';
 import { createStreamer } from '../../sandbox/streamer.ts';
-import { createMatchLines, toSearchScript } from '../../sandbox/tools/search.ts';
+import { runGlob } from '../../sandbox/tools/glob.ts';
+import { createMatchLines, runSearch, toSearchScript } from '../../sandbox/tools/search.ts';
 import type { Breach } from '../../sandbox/watch.ts';
 
 const base = mkdtempSync(join(tmpdir(), 'prx-sandbox-output-'));
@@ -221,6 +223,26 @@ describe('a script ends', () => {
     expect(await runScript(spec(fake, { timeoutMs: 1 }))).toEqual({ kind: 'timeout' });
     expect(fake.kills).toBe(2);
   });
+
+  test.each([
+    ['search', runSearch, { pattern: 'x' }],
+    ['glob', runGlob, { pattern: '*' }],
+  ] as const)(
+    '%s: what was found so far, and the limit that ended it by name',
+    async (_, run, args) => {
+      const fake = createFake(dies);
+      (fake.command.stdout as PassThrough).write('./a.ts\0');
+      const backend = { searchProgram: 'rg', run: async () => fake.command } as unknown as Backend;
+      const limits = { timeoutMs: 20, maxOutputBytes: 1000, tree: unlimited };
+      const { signal } = new AbortController();
+      const call = { backend, clock: realClock, effect: '1.1.1' as EffectId, limits, signal };
+      expect(await run({ ...call, arguments: args })).toMatchObject({
+        status: 'timeout',
+        output: expect.stringContaining('time limit of 0.02 s'),
+        exceeded: { limit: 'timeout_secs', value: 0.02, max: 0.02 },
+      });
+    },
+  );
 });
 
 const toLimitEnd = (limit: Breach['limit']) =>
