@@ -39,6 +39,8 @@ export interface View {
   /** Of the workspace: writable, but mounted, so that nobody can move it away. */
   readonly pinned: readonly PathFact[];
   readonly system: readonly SystemEntry[];
+  /** What is to be seen of /etc, which is mounted as one. */
+  readonly settings: readonly string[];
   readonly runtime: readonly RuntimeMount[];
   readonly env: Readonly<Record<string, string>>;
   readonly tmpBytes: number;
@@ -112,7 +114,11 @@ function planMounts(view: View): Mount[] {
     ...view.writable.map((fact) => bind('--bind-try', fact, 2)),
     ...(view.workspaceAccess === 'none' ? [] : [bindWorkspace(view)]),
   ];
-  const visible = [...shown.map((mount) => mount.target), ...systemRoots(view.system)];
+  const visible = [
+    ...shown.map((mount) => mount.target),
+    ...systemRoots(view.system),
+    ...view.settings,
+  ];
   const covers = view.hidden
     .filter((fact) => visible.some((root) => isInside(fact.path, root)))
     .filter((fact) => fact.path !== view.workspace.path)
@@ -205,13 +211,22 @@ export interface Rlimits {
   readonly dataBytes: number;
 }
 
-/** The command prefix that sets the limits inside, where the process limit is the sandbox's own. */
-export function toLimitCommand(prlimit: string, limits: Rlimits): string[] {
-  const flags = ['--core=0:0', `--fsize=${limits.fileBytes}:${limits.fileBytes}`];
-  flags.push(`--nofile=${limits.openFiles}:${limits.openFiles}`);
-  if (limits.processes > 0) flags.push(`--nproc=${limits.processes}:${limits.processes}`);
-  if (limits.dataBytes > 0) flags.push(`--data=${limits.dataBytes}:${limits.dataBytes}`);
-  return [prlimit, ...flags, '--'];
+/** The lines of a shell that set the limits, hard and soft, or end it with 126: in a sandbox that
+ *  is the shell of the script itself, because one more program would cost a call half a
+ *  millisecond. The limit of processes is `-u` for bash and `-p` for dash and busybox. */
+export function toLimitScript(limits: Rlimits): string {
+  const { processes, fileBytes, openFiles, dataBytes } = limits;
+  const steps = [
+    ...['ulimit -c 0', `ulimit -f ${Math.floor(fileBytes / 512)}`, `ulimit -n ${openFiles}`],
+    ...(dataBytes > 0 ? [`ulimit -d ${Math.floor(dataBytes / 1024)}`] : []),
+    ...(processes > 0 ? [`{ ulimit -u ${processes} 2>/dev/null || ulimit -p ${processes}; }`] : []),
+  ];
+  return `${steps.join(' && ')} || exit 126`;
+}
+
+/** The command prefix that sets the limits. */
+export function toLimitCommand(limits: Rlimits): string[] {
+  return ['/bin/sh', '-c', `${toLimitScript(limits)}; exec "$@"`, 'sh'];
 }
 
 /** The outer pid namespace of a session: no policy of its own, only a common death. */
@@ -222,9 +237,12 @@ export function toCellArguments(options: {
   /** Makes the command line of this cell unlike any other. */
   readonly mark: string;
   readonly network: NetworkPolicy['mode'];
+  /** Mounted on the stage, read-only. */
+  readonly items: readonly { readonly source: string; readonly name: string }[];
 }): string[] {
-  const { stage, staged, mark, network } = options;
+  const { stage, staged, mark, network, items } = options;
   const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
+  const mounts = items.flatMap(({ source, name }) => ['--ro-bind-try', source, `${stage}/${name}`]);
   return [
     // No --die-with-parent and no --json-status-fd: our death, or the broken pipe after it, would
     // kill bubblewrap in the middle of its two processes' handshake, and the second then waits for
@@ -234,7 +252,7 @@ export function toCellArguments(options: {
     ...(network === 'full' ? [] : ['--unshare-net']),
     ...['--dev-bind', '/', '/', '--proc', '/proc'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
-    ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders]),
+    ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders, ...mounts]),
     // The spawner itself is the first process: its end, at the end of our pipe, is everyone's.
     ...['--as-pid-1', '--setenv', 'PRX_CELL', mark],
   ];

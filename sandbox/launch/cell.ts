@@ -17,7 +17,8 @@ import type { Random } from '../../base/random.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
 import { receiveDoor, toDoorEnvironment } from '../network/door.ts';
 import { toAdvice } from './advice.ts';
-import { SCRIPT_FOLDER, STAGE_BYTES, toAccountFiles, toCellArguments } from './arguments.ts';
+import { SCRIPT_FOLDER, STAGE_BYTES, toCellArguments } from './arguments.ts';
+import { type EtcPlan, fillEtc } from './etc.ts';
 import type { Identity } from './identity.ts';
 import {
   type PreludeReport,
@@ -33,15 +34,13 @@ import {
   readCommandLine,
   readInnerPid,
 } from './process-tree.ts';
-import { SPAWNER_SCRIPT } from './spawner.ts';
+import { SLOTS_AT_ONCE, SPAWNER_SCRIPT } from './spawner.ts';
 
 /** The programs that a cell and its sandboxes are made of; full paths. */
 export interface Programs {
   /** The command that takes bubblewrap's arguments: bubblewrap, or our own builder. */
   readonly builder: readonly string[];
   readonly mkfifo: string;
-  /** Absent: the limits that only it can set inside are not set. */
-  readonly prlimit: string | undefined;
   /** Absent: root has no way to stage a workspace. */
   readonly perl: string | undefined;
 }
@@ -84,8 +83,9 @@ export interface CellSpec {
   readonly programs: Programs;
   readonly identity: Identity;
   readonly items: readonly StageItem[];
-  /** The command prefix that sets limits inside. */
-  readonly limitCommand: readonly string[];
+  readonly etc: EtcPlan;
+  /** What its shell does before the script of a call. */
+  readonly limitScript: string;
   /** The system call filter; empty: none. */
   readonly filter: Buffer;
   readonly network: NetworkPolicy['mode'];
@@ -108,6 +108,8 @@ const START_MS = 10_000;
 /** From its birth until a sandbox has opened its pipes: milliseconds, on a machine that is busy. */
 const OPEN_MS = 10_000;
 const LINES_MAX = 200;
+/** What a birth left is removed when its answer is on its way. */
+const BURY_DELAY_MS = 20;
 /** The kernel ends a killed namespace in a few milliseconds. */
 const CLOSE_MS = 1000;
 
@@ -163,14 +165,15 @@ function toEnvironment({ door, owner }: CellSpec): Record<string, string> {
 }
 
 function toCellCommand(spec: CellSpec, mark: string): string[] {
-  const { identity, programs, items, limitCommand } = spec;
+  const { identity, programs, etc, network, limitScript } = spec;
+  const stage = { stage: STAGE, staged: identity.drops, items: etc.items };
   const cell = [
     ...programs.builder,
-    ...toCellArguments({ stage: STAGE, staged: identity.drops, mark, network: spec.network }),
+    ...toCellArguments({ ...stage, mark, network }),
     '--',
     ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.mkfifo],
-    ...[...programs.builder, '--args', '3', '--', ...limitCommand],
-    ...['/bin/sh', `${SCRIPT_FOLDER}/call.sh`],
+    ...[...programs.builder, '--args', '3', '--'],
+    ...['/bin/sh', '-c', `${limitScript}\n. ${SCRIPT_FOLDER}/call.sh`],
   ];
   if (!identity.drops) return cell;
   assert(programs.perl !== undefined, 'staging was decided where perl is');
@@ -179,7 +182,7 @@ function toCellCommand(spec: CellSpec, mark: string): string[] {
     arch: process.arch,
     identity,
     stageBytes: STAGE_BYTES,
-    items,
+    items: [...spec.items, ...etc.items],
     command: cell,
   });
 }
@@ -206,13 +209,20 @@ function createCell(parts: CellParts): Cell {
     stdin.destroy();
   });
 
+  function preparePipes(first: number): void {
+    for (let slot = first; slot < first + SLOTS_AT_ONCE; slot += 1) {
+      const path = join(stagePath, 'pipes', String(slot));
+      mkdirSync(path, { mode: 0o700 });
+      // On the stage, which is memory of this cell, not a folder of the user's.
+      if (identity.drops) chownSync(path, identity.uid, identity.gid);
+    }
+  }
+
   function prepare(slot: number, spec: BirthSpec): Birth {
     const slotPath = join(stagePath, 'slots', String(slot));
     const pipesPath = join(stagePath, 'pipes', String(slot));
     mkdirSync(slotPath, { mode: 0o755 });
-    mkdirSync(pipesPath, { mode: 0o700 });
-    // On the stage, which is memory of this cell, not a folder of the user's.
-    if (identity.drops) chownSync(pipesPath, identity.uid, identity.gid);
+    if ((slot - 1) % SLOTS_AT_ONCE === 0) preparePipes(slot);
     const args = spec.toArguments(`${STAGE}/slots/${slot}`).map((arg) => `${arg}\0`);
     writeFileSync(join(pipesPath, 'args'), args.join(''), { mode: 0o644 });
     return { slot, slotPath, pipesPath, overdue: clock.sleep(OPEN_MS) };
@@ -234,8 +244,10 @@ function createCell(parts: CellParts): Cell {
       return birth;
     },
     bury(birth) {
-      rmSync(birth.slotPath, { recursive: true, force: true });
-      rmSync(birth.pipesPath, { recursive: true, force: true });
+      clock.setTimer(BURY_DELAY_MS, () => {
+        rmSync(birth.slotPath, { recursive: true, force: true });
+        rmSync(birth.pipesPath, { recursive: true, force: true });
+      });
     },
     findHostPid(innerPid) {
       if (!alive) return undefined;
@@ -305,15 +317,10 @@ function collectText(stream: Readable | null): () => string {
   return () => text;
 }
 
-/** Our own files on the stage: the lines of /etc, and the filter, which is opened anew for each
- *  sandbox, because whoever reads it moves the offset. */
-function writeStage(stagePath: string, spec: CellSpec): void {
-  const { uid, gid } = spec.identity;
-  const etc = join(stagePath, 'etc');
-  const files = { ...toAccountFiles(uid, gid), filter: spec.filter };
-  for (const [name, content] of Object.entries(files)) {
-    writeFileSync(join(etc, name), content, { mode: 0o644 });
-  }
+/** The filter is opened anew for each sandbox, because whoever reads it moves the offset. */
+function writeStage(stagePath: string, { etc, identity, filter }: CellSpec): void {
+  fillEtc(stagePath, etc, identity);
+  writeFileSync(join(stagePath, 'filter'), filter, { mode: 0o644 });
 }
 
 function unavailable(said: readonly string[]): PrxError {

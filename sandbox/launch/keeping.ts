@@ -44,9 +44,6 @@ export function openKeeping(spec: KeepingSpec): Keeping {
   const { level, policy } = spec;
   const perl = findProgram('perl');
   if (perl === undefined) throw refused('perl is missing', 'install perl, or better bubblewrap');
-  if (findProgram('prlimit') === undefined) {
-    throw refused('prlimit is missing', 'install util-linux');
-  }
   if (!canKeep(process.arch)) {
     throw refused(`the processor ${process.arch} is not known to our keeper`, 'use bubblewrap');
   }

@@ -11,7 +11,7 @@ import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import type { Callers } from '../network/callers.ts';
 import { toMissingAdvice } from './advice.ts';
-import { toLimitCommand, type View } from './arguments.ts';
+import { toLimitScript, type View } from './arguments.ts';
 import type { Backend, CommandUse, StartedCommand, ToolHostProcess } from './backend.ts';
 import { canBuild, toBuilderCommand } from './builder.ts';
 import { type CallGroups, openRealCallGroups } from './call-group.ts';
@@ -69,11 +69,11 @@ const REFILL_DELAY_MS = 10;
 export async function createNamespaceBackend(spec: NamespaceSpec): Promise<Backend> {
   const { policy, files, clock, logger } = spec;
   const programs = findPrograms(spec.level);
-  const limitCommand = toLimits(programs, policy);
+  const limitScript = toLimitScript(decideRlimits(policy, readHardLimits()));
   const stages = programs.perl !== undefined && canStage(process.arch);
   const plan = planView({ policy, files, canStage: stages });
   const groups = openRealCallGroups(spec.isSingle ? policy.memoryLimitBytes : 0);
-  const bridge = { spec, programs, plan, limitCommand, groups };
+  const bridge = { spec, programs, plan, limitScript, groups };
   let room = await openRoom(bridge);
   let open = true;
   const backend = describe(spec.level, plan, room);
@@ -159,21 +159,21 @@ interface Bridge {
   readonly spec: NamespaceSpec;
   readonly programs: Programs;
   readonly plan: ViewPlan;
-  readonly limitCommand: readonly string[];
+  readonly limitScript: string;
   readonly groups: CallGroups | undefined;
 }
 
 async function openRoom(bridge: Bridge): Promise<Room> {
-  const { spec, programs, plan, limitCommand } = bridge;
+  const { spec, programs, plan, limitScript } = bridge;
   const { clock, random } = spec;
-  const { identity, items } = plan;
+  const { identity, items, etc } = plan;
   const filter = findFilter();
   const ports = { clock, random };
   const network = spec.policy.network.mode;
   const { accept: onConnection } = spec.callers;
   const door = hasProxy(spec) ? { runtime: plan.runtime, onConnection } : undefined;
   const { mark: owner } = spec;
-  const parts = { programs, identity, items, limitCommand, filter, network, door, owner };
+  const parts = { programs, identity, items, etc, limitScript, filter, network, door, owner };
   const cell = await startCell({ ...parts, ...ports });
   const parked = park(cell, bridge, stampGuarded(plan.workspace, clock.wallMs()));
   try {
@@ -262,26 +262,20 @@ function describe(level: NamespaceSpec['level'], plan: ViewPlan, room: Room) {
   };
 }
 
-function toLimits(programs: Programs, policy: SandboxPolicy): string[] {
-  if (programs.prlimit === undefined) return [];
-  return toLimitCommand(programs.prlimit, decideRlimits(policy, readHardLimits()));
-}
-
 /** Throws SANDBOX_UNAVAILABLE with the command that installs what is missing. */
 function findPrograms(level: NamespaceSpec['level']): Programs {
-  const [bwrap, mkfifo, prlimit, perl] = ['bwrap', 'mkfifo', 'prlimit', 'perl'].map(findProgram);
+  const [bwrap, mkfifo, perl] = ['bwrap', 'mkfifo', 'perl'].map(findProgram);
   if (mkfifo === undefined) throw refused('mkfifo is missing', 'install coreutils');
   if (level === 'bubblewrap') {
-    if (bwrap !== undefined) return { builder: [bwrap], mkfifo, prlimit, perl };
+    if (bwrap !== undefined) return { builder: [bwrap], mkfifo, perl };
     const { reason, mend } = toMissingAdvice((name) => findProgram(name) !== undefined);
     throw refused(reason, mend);
   }
   if (perl === undefined) throw refused('perl is missing', 'install perl, or better bubblewrap');
-  if (prlimit === undefined) throw refused('prlimit is missing', 'install util-linux');
   if (!canBuild(process.arch)) {
     throw refused(`the processor ${process.arch} is not known to our builder`, 'use bubblewrap');
   }
-  return { builder: toBuilderCommand(perl, process.arch), mkfifo, prlimit, perl };
+  return { builder: toBuilderCommand(perl, process.arch), mkfifo, perl };
 }
 
 function refused(reason: string, mend: string): PrxError {

@@ -70,11 +70,11 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   const ended = status.closed.then((): CommandEnd => {
     state = 'over';
     pipes.closeBlock();
-    // The monitor may have been killed before its sandbox was tied to it.
-    kill();
     cell.bury(birth);
     void placed.then(() => group?.release());
     const code = status.findExitCode();
+    // A monitor that was killed had perhaps not tied its sandbox to it yet.
+    if (code === undefined) kill();
     if (code !== undefined) return { kind: 'exited', code };
     return { kind: 'lost', detail: 'its process was killed from outside or could not start' };
   });

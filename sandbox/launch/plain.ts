@@ -184,12 +184,10 @@ function toNotice({ workspace, identity }: Place, level: Level): string {
 /** Without a user namespace the limit of processes counts all that the user has: where there is a
  *  keeper, that many more; else it is not set. */
 function toLimits(policy: SandboxPolicy, identity: Identity, isKept: boolean): string[] {
-  const prlimit = findProgram('prlimit');
-  if (prlimit === undefined) return [];
   const limits = decideRlimits(policy, readHardLimits());
   const room = limits.processes > 0 && isKept ? countTasks(identity.uid) : 0;
   const processes = room === 0 && !isKept ? 0 : limits.processes + room;
-  return toLimitCommand(prlimit, { ...limits, processes });
+  return toLimitCommand({ ...limits, processes });
 }
 
 function checkScript(script: string): string {

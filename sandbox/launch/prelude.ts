@@ -81,6 +81,8 @@ mkdir "$stage/$_" for qw(slots etc pipes);
 for (@trees) {
   my ($fd, $name, $folder) = @$_;
   my $place = "$stage/$name";
+  my $above = $stage;
+  for my $part (split m{/}, $name =~ m{^(.*)/} ? $1 : '') { $above .= "/$part"; mkdir $above }
   if ($folder) { mkdir $place } else { open my $file, '>', $place }
   syscall(429, $fd, $empty, -100, $place, 4) == 0 or fail("place of $name");
 }

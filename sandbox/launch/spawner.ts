@@ -6,6 +6,10 @@
 
 import { OWNER_MARK } from '../../base/process.ts';
 
+/** Slots whose pipes are made at once: a program started for each would be a third of what a
+ *  sandbox costs. Their folders are there before the first of them is asked for. */
+export const SLOTS_AT_ONCE = 8;
+
 /** Called with the stage, mkfifo, then the command of a sandbox, which reads its arguments from
  *  descriptor 3. PRX_DOOR is the runtime that opens
  *  the session's door to the proxy and hands it out through descriptor 3, which is then closed;
@@ -26,13 +30,20 @@ fi
 echo ready
 while read -r slot input; do
   pipes=$stage/pipes/$slot
-  "$mkfifo" "$pipes/in" "$pipes/out" "$pipes/err" "$pipes/block" "$pipes/status" || exit 1
+  if [ ! -p "$pipes/status" ]; then
+    n=$slot list=
+    while [ "$n" -lt $((slot + ${SLOTS_AT_ONCE})) ]; do
+      for pipe in in out err block status; do list="$list $stage/pipes/$n/$pipe"; done
+      n=$((n + 1))
+    done
+    "$mkfifo" $list || exit 1
+  fi
   echo "made $slot"
   from=/dev/null
   [ "$input" = in ] && from=$pipes/in
   (
     exec "$@" \\
-      3<"$pipes/args" 4<"$pipes/block" 5>"$pipes/status" 6<"$stage/etc/filter" \\
+      3<"$pipes/args" 4<"$pipes/block" 5>"$pipes/status" 6<"$stage/filter" \\
       >"$pipes/out" 2>"$pipes/err" <"$from"
   ) &
   jobs >/dev/null

@@ -63,12 +63,21 @@ const SYSTEM_SETTINGS = [
 
 /** The system's part of the root folder, as it is built on this machine. */
 export function surveySystem(): SystemEntry[] {
-  const roots = ROOT_NAMES.map((name) => findSystemEntry(`/${name}`));
-  const folders = SYSTEM_FOLDERS.map((path) => findSystemEntry(path));
-  const settings = SYSTEM_SETTINGS.map((name) => `/etc/${name}`)
-    .filter((path) => findKind(path) !== undefined)
-    .map((path): SystemEntry => ({ kind: 'bind', path }));
-  return [...folders, ...roots, ...settings].filter((entry) => entry !== undefined);
+  const settings = surveySettings().map(({ path }): SystemEntry => ({ kind: 'bind', path }));
+  return [...surveyRoots(), ...settings];
+}
+
+/** The same without what is shown of /etc. */
+export function surveyRoots(): SystemEntry[] {
+  const paths = [...SYSTEM_FOLDERS, ...ROOT_NAMES.map((name) => `/${name}`)];
+  return paths.map(findSystemEntry).filter((entry) => entry !== undefined);
+}
+
+/** What is shown of /etc. */
+export function surveySettings(): SurveyedPath[] {
+  return SYSTEM_SETTINGS.map((name) => findPath(`/etc/${name}`)).filter(
+    (setting) => setting !== undefined,
+  );
 }
 
 function findSystemEntry(path: string): SystemEntry | undefined {
@@ -77,15 +86,6 @@ function findSystemEntry(path: string): SystemEntry | undefined {
     return { kind: 'link', path, target: readlinkSync(path) };
   } catch {
     // Not every system has every one of them.
-    return undefined;
-  }
-}
-
-function findKind(path: string): PathKind | undefined {
-  try {
-    return statSync(path).isDirectory() ? 'folder' : 'file';
-  } catch {
-    // Absent or behind a folder we may not pass: not to be shown.
     return undefined;
   }
 }

@@ -12,11 +12,12 @@ import {
   toEnvironment,
   type View,
 } from './arguments.ts';
+import { type EtcPlan, etcMount, planEtc } from './etc.ts';
 import { type GuardedPath, surveyGuarded } from './guards.ts';
 import { decideIdentity, decideStageKind, type Identity } from './identity.ts';
 import { type PreludeReport, STAGE, type StageItem } from './prelude.ts';
 import { NODE, type RuntimeFiles, toToolTarget } from './runtime-files.ts';
-import { findPath, isWritable, type SurveyedPath, surveySystem } from './survey.ts';
+import { findPath, isWritable, type SurveyedPath, surveyRoots, surveySettings } from './survey.ts';
 
 export interface ViewPlan {
   /** The workspace as it is on disk. */
@@ -26,6 +27,7 @@ export interface ViewPlan {
   readonly identity: Identity;
   /** What the prelude stages; empty when nothing is to be staged. */
   readonly items: readonly StageItem[];
+  readonly etc: EtcPlan;
   readonly searchProgram: string | undefined;
   readonly nodeProgram: string;
   /** The runtime as the cell finds it. */
@@ -75,6 +77,7 @@ export function planView(input: ViewInput): ViewPlan {
   const identity = decideIdentity(host, workspace.owner);
   if (identity.drops && !canStage) throw noStage();
   const listed = surveyListed(policy);
+  const settings = surveySettings();
   const shown: Shown[] = [
     ...(policy.workspace === '' ? [] : [toShownWorkspace(workspace)]),
     ...listed.writable.map((fact, i) => toShown(fact, 'write', `writable-${i}`)),
@@ -89,12 +92,15 @@ export function planView(input: ViewInput): ViewPlan {
     hasWorkspace: workspace !== NOWHERE,
     identity,
     items: identity.drops ? shown.map(toStageItem) : [],
+    etc: planEtc(settings, listEtcPlaces(policy, listed)),
     searchProgram: files.search?.target,
     nodeProgram: files.interpreter.target,
     runtime: shown.filter((item) => item.target === NODE).map(sourceOf)[0] ?? process.execPath,
     toViews: (report, isFiltered) => {
       const refusal = findRefusal(report, identity, workspace);
-      return toViews({ policy, workspace, shown, report, refusal, isFiltered, sourceOf });
+      const paths = settings.map(({ path }) => path);
+      const facts = { policy, workspace, shown, settings: paths, report, refusal };
+      return toViews({ ...facts, isFiltered, sourceOf });
     },
     toNotices: (report) => {
       const refusal = findRefusal(report, identity, workspace);
@@ -198,6 +204,7 @@ interface ViewParts {
   readonly policy: SandboxPolicy;
   readonly workspace: SurveyedPath;
   readonly shown: readonly Shown[];
+  readonly settings: readonly string[];
   readonly report: PreludeReport;
   /** Why the workspace is read-only; undefined: it is not. */
   readonly refusal: string | undefined;
@@ -206,7 +213,7 @@ interface ViewParts {
 }
 
 function toViews(parts: ViewParts): Views {
-  const { policy, workspace, shown, report, refusal, isFiltered, sourceOf } = parts;
+  const { policy, workspace, shown, settings, report, refusal, isFiltered, sourceOf } = parts;
   const facts = (access: Shown['access']): PathFact[] =>
     shown
       .filter((item) => item.access === access && item.name !== WORKSPACE)
@@ -225,7 +232,7 @@ function toViews(parts: ViewParts): Views {
         kind,
       }));
   const resolver = policy.network.mode === 'full' ? findResolver() : [];
-  const tools = [...accountMounts, ...facts('tool').map(toRuntimeMount), ...resolver];
+  const tools = [etcMount, ...facts('tool').map(toRuntimeMount), ...resolver];
   const view: View = {
     workspace: { path: workspace.realPath, source, kind: 'folder' },
     workspaceAccess: toAccess(workspace, refusal),
@@ -234,7 +241,8 @@ function toViews(parts: ViewParts): Views {
     hidden: surveyHidden(policy),
     protected: [...surveyProtected(policy, workspace.realPath, source), ...guarded('read-only')],
     pinned: guarded('pinned'),
-    system: surveySystem(),
+    system: surveyRoots(),
+    settings,
     runtime: tools,
     env: toEnvironment({ allowlist: policy.envAllowlist, env: policy.env }),
     tmpBytes: policy.tmpBytes,
@@ -266,10 +274,14 @@ function findResolver(): RuntimeMount[] {
   return found === undefined ? [] : [{ source: found.realPath, target }];
 }
 
-const accountMounts: readonly RuntimeMount[] = ['passwd', 'group', 'hosts'].map((name) => ({
-  source: `${STAGE}/etc/${name}`,
-  target: `/etc/${name}`,
-}));
+/** What is mounted over something in /etc. */
+function listEtcPlaces(policy: SandboxPolicy, listed: Listed): Pick<PathFact, 'path' | 'kind'>[] {
+  const resolver = policy.network.mode === 'full' ? findResolver() : [];
+  return [
+    ...[...listed.readOnly, ...listed.writable],
+    ...resolver.map(({ target }) => ({ path: target, kind: 'file' as const })),
+  ];
+}
 
 /** Protected paths of the workspace, found through the workspace's own source. */
 function surveyProtected(policy: SandboxPolicy, workspace: string, source: string): PathFact[] {

@@ -1,3 +1,4 @@
+import { execFileSync, spawnSync } from 'node:child_process';
 import { describe, expect, test } from '@jest/globals';
 import {
   findHider,
@@ -7,6 +8,7 @@ import {
   toCellArguments,
   toEnvironment,
   toLimitCommand,
+  toLimitScript,
   toSandboxArguments,
   type View,
 } from '../../sandbox/launch/arguments.ts';
@@ -25,6 +27,7 @@ const view: View = {
     { kind: 'bind', path: '/usr' },
     { kind: 'link', path: '/bin', target: 'usr/bin' },
   ],
+  settings: [],
   runtime: [],
   env: { PATH: '/usr/bin' },
   tmpBytes: 1000,
@@ -45,7 +48,7 @@ const linesOf = (changes: Partial<View>): string[] =>
   toLines(toSandboxArguments({ ...view, ...changes }, { parked: true }));
 
 describe('[config:security.sandbox.network] the network', () => {
-  const cell = { stage: '/sys', mark: 'm', staged: false };
+  const cell = { stage: '/sys', mark: 'm', staged: false, items: [] };
   test.each([
     ['none', true],
     ['allowlist', true],
@@ -187,16 +190,39 @@ describe('environment', () => {
 });
 
 test('limits: 0 means not set', () => {
-  const limits = { processes: 0, fileBytes: 10, openFiles: 20, dataBytes: 0 };
-  expect(toLimitCommand('/usr/bin/prlimit', limits)).toEqual([
-    ...['/usr/bin/prlimit', '--core=0:0', '--fsize=10:10', '--nofile=20:20', '--'],
+  const limits = { processes: 0, fileBytes: 1024, openFiles: 20, dataBytes: 0 };
+  expect(toLimitScript(limits)).toBe('ulimit -c 0 && ulimit -f 2 && ulimit -n 20 || exit 126');
+  const all = toLimitScript({ ...limits, processes: 5, dataBytes: 7000 });
+  expect(all).toContain(' && ulimit -d 6 && { ulimit -u 5 2>/dev/null || ulimit -p 5; } || exit');
+});
+
+test('the shell of this machine sets each limit, hard and soft, or runs nothing', () => {
+  const limits = { processes: 5, fileBytes: 1024, openFiles: 20, dataBytes: 2 ** 31 };
+  const [shell = '', ...args] = toLimitCommand(limits);
+  const shown = execFileSync(shell, [...args, 'cat', '/proc/self/limits'], { encoding: 'utf8' });
+  const rows = shown.split('\n').map((line) => line.trim().split(/\s{2,}/));
+  const found = new Map(rows.map(([name, soft, hard]) => [name, [soft, hard]]));
+  expect(['core file', 'file', 'data'].map((name) => found.get(`Max ${name} size`))).toEqual([
+    ...[
+      ['0', '0'],
+      ['1024', '1024'],
+      [String(2 ** 31), String(2 ** 31)],
+    ],
   ]);
-  const all = toLimitCommand('p', { ...limits, processes: 5, dataBytes: 7 });
-  expect(all).toEqual(expect.arrayContaining(['--nproc=5:5', '--data=7:7']));
+  expect(['open files', 'processes'].map((name) => found.get(`Max ${name}`))).toEqual([
+    ...[
+      ['20', '20'],
+      ['5', '5'],
+    ],
+  ]);
+  const refused = toLimitCommand({ ...limits, openFiles: 2 ** 40 });
+  const ended = spawnSync(shell, [...refused.slice(1), 'echo', 'ran'], { encoding: 'utf8' });
+  expect([ended.status, ended.stdout]).toEqual([126, '']);
 });
 
 test('a cell is a pid namespace; without a prelude it makes its own stage', () => {
-  const options = { stage: '/sys', mark: 'm', staged: false, network: 'none' } as const;
+  const items = [{ source: '/etc/fonts', name: 'etc/fonts' }];
+  const options = { stage: '/sys', mark: 'm', staged: false, network: 'none', items } as const;
   const bare = toCellArguments(options);
   const staged = toCellArguments({ ...options, staged: true });
   for (const args of [bare, staged]) {
@@ -204,6 +230,8 @@ test('a cell is a pid namespace; without a prelude it makes its own stage', () =
   }
   expect(bare).toContain('--tmpfs');
   expect(staged).not.toContain('--tmpfs');
+  expect(bare.join(' ')).toContain('--ro-bind-try /etc/fonts /sys/etc/fonts');
+  expect(staged).not.toContain('/sys/etc/fonts');
 });
 
 test('accounts are two lines of our own', () => {

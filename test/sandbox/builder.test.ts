@@ -80,13 +80,20 @@ withPerl('[promise:deny-by-default] the builder', () => {
         { kind: 'link', path: '/bin', target: 'usr/bin' },
         { kind: 'bind', path: '/usr' },
       ],
+      settings: [],
       runtime: [{ source: '/a', target: '/b' }],
       env: { A: 'b' },
       tmpBytes: 1,
       network: 'none',
       isFiltered: true,
     };
-    const cell = { stage: '/sys', staged: false, mark: 'm', network: 'allowlist' as const };
+    const cell = {
+      stage: '/sys',
+      staged: false,
+      mark: 'm',
+      network: 'allowlist' as const,
+      items: [],
+    };
     const said = [...toSandboxArguments(view, { parked: true }), ...toCellArguments(cell)];
     const words = new Set(said.filter((word) => word.startsWith('--')));
     const [, , script = ''] = toBuilderCommand(perl, 'x64');

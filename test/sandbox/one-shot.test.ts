@@ -19,7 +19,16 @@ const view: View = {
   workspace: { path: '/work', source: '/work', kind: 'folder' },
   ...{ workspaceAccess: 'write', env: {}, tmpBytes: 0, isFiltered: false },
   network: 'none',
-  ...{ readOnly: [], writable: [], hidden: [], protected: [], pinned: [], system: [], runtime: [] },
+  ...{
+    readOnly: [],
+    writable: [],
+    hidden: [],
+    protected: [],
+    pinned: [],
+    system: [],
+    settings: [],
+    runtime: [],
+  },
 };
 
 /** A cell whose sandbox is killed before it opens its pipes. */
