@@ -57,6 +57,8 @@ export class AppendQueue {
   #waitingCount = 0;
   #waitingBytes = 0;
   #underWay = 0;
+  /** One commit whose answer waits for its sync. */
+  #isSyncing = false;
   readonly #syncs: Promise<void>[] = [];
   #nextSync: Promise<void> | undefined;
   #isScheduled = false;
@@ -141,12 +143,23 @@ export class AppendQueue {
       const [first] = this.#entries;
       if (first === undefined) return;
       this.#underWay += 1;
-      const task = 'run' in first ? this.#takeTask(first) : this.#send(this.#takeBatch());
+      const task = 'run' in first ? this.#takeTask(first) : this.#commit(this.#takeBatch());
       void task.finally(() => {
         this.#underWay -= 1;
         this.#pump();
       });
     }
+  }
+
+  /** Resolves when the thread may be given more. A batch of which everybody waits for the sync is
+   *  one task where it is alone, and then holds up nothing that comes behind it. */
+  async #commit(batch: readonly Waiting[]): Promise<void> {
+    const isAlone = this.#underWay === 1 && !this.#isSyncing;
+    if (!isAlone || !batch.every(({ isPower }) => isPower)) return this.#send(batch, 'commit');
+    this.#isSyncing = true;
+    void this.#send(batch, 'commitSynced').finally(() => {
+      this.#isSyncing = false;
+    });
   }
 
   #takeTask(entry: Extract<Entry, { run: unknown }>): Promise<void> {
@@ -169,16 +182,16 @@ export class AppendQueue {
     return batch;
   }
 
-  /** The sync is asked for right behind the commit, without waiting for its answer. */
-  async #send(batch: readonly Waiting[]): Promise<void> {
+  /** A sync of its own is asked for right behind the commit, without waiting for its answer. */
+  async #send(batch: readonly Waiting[], kind: 'commit' | 'commitSynced'): Promise<void> {
     const { writer } = this.#deps;
     const commit = this.#settle(() =>
       writer.run(
-        'commit',
+        kind,
         batch.map(({ wire }) => wire),
       ),
     );
-    if (batch.some(({ isPower }) => isPower)) void this.sync();
+    if (kind === 'commit' && batch.some(({ isPower }) => isPower)) void this.sync();
     const reply = await commit;
     if (!reply.ok) {
       this.#deps.onTrouble(reply.error);

@@ -116,6 +116,8 @@ export interface WriterTasks {
   /** Checks the newest events of unfinished sessions. */
   readonly tails: readonly [null, readonly Problem[]];
   readonly commit: readonly [readonly WireRequest[], CommitReport];
+  /** The same, answered when it is synced: who needs both wakes this thread, and is woken, once. */
+  readonly commitSynced: readonly [readonly WireRequest[], CommitReport];
   /** Answers when everything committed before is synced; with the highest such id. */
   readonly sync: readonly [null, number];
   readonly probe: readonly [null, null];

@@ -10,10 +10,12 @@ import { writeMeta } from './meta.ts';
 import { type Database, findTrouble } from './sqlite.ts';
 import { checkTails } from './tails.ts';
 import {
+  type CommitReport,
   type OpenReport,
   type Reply,
   type Task,
   toReply,
+  type WireRequest,
   type WriterFaults,
   type WriterOptions,
   type WriterTasks,
@@ -94,6 +96,9 @@ function answer(
     case 'commit':
       sync.assertUsable();
       return writer.commit(task.input, sync.syncedId);
+    case 'commitSynced':
+      sync.assertUsable();
+      return commitSynced(writer, sync, task.input);
     case 'sync':
       return sync.run();
     case 'probe':
@@ -122,6 +127,15 @@ function answer(
     default:
       return unreachable(task);
   }
+}
+
+async function commitSynced(
+  writer: Writer,
+  sync: WalSync,
+  requests: readonly WireRequest[],
+): Promise<CommitReport> {
+  const report = writer.commit(requests, sync.syncedId);
+  return { ...report, safeId: writer.safeId(await sync.run()) };
 }
 
 /** Throws as long as the disk takes no more. */
