@@ -27,14 +27,16 @@ import { altered, runToolCall, type ToolAsk } from './tool-call.ts';
 export interface Gate {
   /** What the first step of a turn begins with, where nothing of the turn was asked yet, nobody
    *  steers it and nothing stops it: its worker then need not ask, which is a quarter of the way
-   *  from a prompt to its model request. Undefined: it asks. */
-  firstStep(turn: number): StepStart | undefined;
+   *  from a prompt to its model request. Undefined: it asks.
+   *  @param input  the turn's own, which stands in the queue until the turn's start is durable. */
+  firstStep(turn: number, input: InputId): StepStart | undefined;
   nextStep(turn: number, step: number): Promise<StepStart>;
   generate(ask: GenerateAsk): Promise<ModelOutcome>;
   callTool(ask: ToolAsk): Promise<ToolOutcome>;
   compact(turn: number, record: CompactionRecord): Promise<void>;
-  /** A turn opens. `fresh`: nothing of it can be in the journal yet. */
-  openTurn(turn: number, fresh: boolean): void;
+  /** A turn opens. `fresh`: nothing of it can be in the journal yet.
+   *  @param durable  its start is in the journal: nothing is asked for it before. */
+  openTurn(turn: number, fresh: boolean, durable?: Promise<unknown>): void;
   /** The open turn's effects are cancelled; each still gets its end in the journal. */
   cancelTurn(): void;
   /** The turn ends: nothing more may be asked in it. Waits until none of its effects runs, and
@@ -51,6 +53,7 @@ export interface Gate {
 
 interface Turn {
   readonly turn: number;
+  readonly durable: Promise<unknown> | undefined;
   /** Effects the journal may know of; undefined: any. */
   readonly known: Set<EffectId> | undefined;
   readonly abort: AbortController;
@@ -81,6 +84,7 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
   }
 
   async function readPast(turn: Turn, effect: EffectId): Promise<readonly EventEnvelope[]> {
+    await turn.durable;
     if (turn.known !== undefined && !turn.known.has(effect)) {
       turn.known.add(effect);
       return [];
@@ -93,18 +97,20 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     once(inFlight, effect, work);
 
   return {
-    firstStep(turn) {
+    firstStep(turn, input) {
       const { state, queued, open_turn: open } = deps.journal.record();
       const isFresh = current?.turn === turn && !current.closing && current.known?.size === 0;
       const isGoing = state === 'running' && deps.journal.state() === state;
       // Given to the turn already, perhaps for a worker that died since; or on its way to it.
       const isGiven = (open?.steered.length ?? 0) > 0 || writing.size > 0;
-      const isSteered = isGiven || queued.some((each) => each.on_busy === 'steer');
+      const others = queued.filter((each) => each.input_id !== input);
+      const isSteered = isGiven || others.some((each) => each.on_busy === 'steer');
       if (!isFresh || !isGoing || isSteered || deps.journal.isStopped()) return undefined;
       return { steer: [], interrupted: false };
     },
-    openTurn(turn, fresh) {
-      if (current?.turn === turn) {
+    openTurn(turn, fresh, durable) {
+      // A start that could not be written is tried again under the same number.
+      if (current?.turn === turn && !fresh) {
         current.closing = false;
         return;
       }
@@ -112,7 +118,7 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       const abort = new AbortController();
       const order = createCallOrder();
       const seen = { compacted: new Set<number>(), asked: new Map<EffectId, string>() };
-      current = { turn, known, abort, order, held: new Set(), ...seen, closing: false };
+      current = { turn, durable, known, abort, order, held: new Set(), ...seen, closing: false };
     },
     cancelTurn: () => current?.abort.abort(),
     running: () => [...inFlight.keys()],
@@ -165,6 +171,7 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
       const turn = requireTurn(turnNumber);
       const effect = toModelEffectId(record.turn, record.step);
       await once(writing, `compaction ${effect}`, async () => {
+        await turn.durable;
         if (await isCompacted(turn, record)) return;
         const { turn: at, ...data } = record;
         await deps.journal.append(draft('context.compacted', data, { turn: at, effect }));
@@ -205,7 +212,9 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     }
   }
 
-  async function decideStep({ turn, known: asked }: Turn, step: number): Promise<StepStart> {
+  async function decideStep(opened: Turn, step: number): Promise<StepStart> {
+    const { turn, known: asked } = opened;
+    await opened.durable;
     const effect = toModelEffectId(turn, step);
     // A step that is asked again after a death keeps the request it had, also one that failed:
     // what came later waits.

@@ -6,7 +6,6 @@ import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { type ErrorCode, isPrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { acceptedInputSchema } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionState } from '../../protocol/states.ts';
 import type { OpenTurn } from '../../store/contract.ts';
@@ -14,7 +13,7 @@ import type { Host } from '../children/hosts.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
 import { createIdleness } from './idleness.ts';
-import { type InputReader, pickNext } from './input-reader.ts';
+import type { InputReader } from './input-reader.ts';
 import { type Draft, draft, type SessionJournal } from './journal.ts';
 import { createParking } from './parking.ts';
 import type { Resident } from './resident.ts';
@@ -28,6 +27,7 @@ import {
   toResultEnd,
   toTurnEnd,
 } from './turn-end.ts';
+import { createTurnStart } from './turn-start.ts';
 import { createTurnStop, type TurnStop } from './turn-stop.ts';
 
 export interface DriverDeps {
@@ -88,7 +88,7 @@ const PASSING: readonly ErrorCode[] = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CA
 const isPassing = (error: unknown): boolean => PASSING.includes(toPrxError(error).code);
 
 export function startDriver(deps: DriverDeps): Driver {
-  const { clock, time, journal, gate, resident, inputs } = deps;
+  const { clock, time, journal, gate, resident } = deps;
   const halting = new AbortController();
   let failures = 0;
   let waitAbort = new AbortController();
@@ -97,6 +97,7 @@ export function startDriver(deps: DriverDeps): Driver {
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
   const idleness = createIdleness({ ...deps, state: journal.state, isOpen, replace: takeWorker });
+  const start = createTurnStart({ ...deps, isOpen, isHalted, takeWorker });
   const stop = createTurnStop({ ...deps, isHalted, cancel });
   const parking = createParking({
     ...deps,
@@ -121,7 +122,7 @@ export function startDriver(deps: DriverDeps): Driver {
     if (open !== undefined && mustEnd(open)) await endTurn(open);
     else if (open !== undefined && !resident.isHolding() && gate.isWaiting()) await rest();
     else if (open !== undefined && isOpen()) await runTurn(open);
-    else if (isOpen() && queued.length > 0) await openTurn();
+    else if (isOpen() && queued.length > 0) await start.open();
     else if (state === 'created') await move('starting', 'forked');
     else if (state === 'starting') await move('running', 'open for work');
     else if (state === 'stopping') await toStopped();
@@ -172,28 +173,6 @@ export function startDriver(deps: DriverDeps): Driver {
     await resident.leave(reason);
   }
 
-  async function openTurn(): Promise<void> {
-    const begin = async (): Promise<void> => {
-      const { queued, turn: latest } = journal.record();
-      if (!isOpen() || isHalted() || queued.length === 0) return;
-      const { input_id } = pickNext(queued);
-      const turn = latest + 1;
-      inputs.start(input_id);
-      gate.openTurn(turn, true);
-      await journal.append(
-        draft('turn.started', { turn, input_id, attempt: 1, spent_ms: 0 }, { turn }),
-      );
-    };
-    // A new worker is told its session while the start of the turn is being synced.
-    let begun: Promise<void> | undefined;
-    const worker = await takeWorker(() => {
-      begun = begin();
-      begun.catch(() => undefined); // Heard of below.
-    });
-    if (worker !== undefined) begun ??= begin();
-    await begun;
-  }
-
   /** Undefined: none to be had now; the loop looks at what changed. */
   async function takeWorker(onTaken?: () => void): Promise<Worker | undefined> {
     waitAbort = new AbortController();
@@ -240,8 +219,7 @@ export function startDriver(deps: DriverDeps): Driver {
   /** The worker's answer, or what ended the wait for it; undefined: it died or was taken away. But
    *  for an answer the turn stays open. */
   async function runOnWorker(worker: Worker, open: OpenTurn): Promise<RunEnd | undefined> {
-    const event = await inputs.take(open.input_id);
-    const input = acceptedInputSchema.parse(event.data);
+    const { running } = await start.tell(worker, open);
     const ended = new Promise<RunEnd>((resolve) => {
       executing = { turn: open.turn, end: resolve };
     });
@@ -249,7 +227,6 @@ export function startDriver(deps: DriverDeps): Driver {
     resident.setTurn(open.turn);
     parking.look();
     try {
-      const running = worker.runTurn(open.turn, input, gate.firstStep(open.turn));
       return await Promise.race([running, ended]);
     } catch (error) {
       if (isHalted()) return undefined;

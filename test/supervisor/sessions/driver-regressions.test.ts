@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { PrxError } from '../../../base/errors.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
+import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
 import { answers, cancelled, createLatch, dataOf } from '../script.ts';
@@ -125,5 +126,58 @@ describe('a close that crosses the start of a turn', () => {
     await house.supervisor.close(id, 'test');
     const end = await house.turnDone(id);
     expect(end.data).toMatchObject({ outcome: 'interrupted', reason: 'closed' });
+  });
+});
+
+describe('a worker that is told of its turn while the start of that is on its way to the disk', () => {
+  const holdsStart = (hold: () => Promise<unknown>) => (store: Store) =>
+    overStore(store, {
+      async append(request) {
+        if (request.events.some(({ type }) => type === 'turn.started')) await hold();
+        return store.append(request);
+      },
+    });
+  const isModelAsk = (message: unknown) => JSON.stringify(message).includes('"model/generate"');
+
+  test('is answered nothing before the start is there', async () => {
+    const [asked, written] = [createLatch(), createLatch()];
+    const gateway = answers({});
+    const house = await createHouse({
+      script: {
+        gateway,
+        onWorkerWrite(message) {
+          if (isModelAsk(message)) asked.open();
+          return true;
+        },
+      },
+      wrapStore: holdsStart(() => written.opened),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await asked.opened;
+    for (let turn = 0; turn < 20; turn += 1) await new Promise(setImmediate);
+    const types = (await house.events(id)).map(({ type }) => type);
+    expect([gateway.requests, types.includes('model.started')]).toEqual([[], false]);
+    written.open();
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
+    expect(gateway.requests).toEqual(['1.1#1']);
+  });
+
+  test('is replaced when the start cannot be written, and the turn begins anew', async () => {
+    let tries = 0;
+    const gateway = answers({});
+    const house = await createHouse({
+      script: { gateway },
+      wrapStore: holdsStart(async () => {
+        tries += 1;
+        if (tries === 1) throw new PrxError('STORE_DEGRADED', 'the disk is full');
+      }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    expect((await house.turnDone(id)).data).toMatchObject({ turn: 1, outcome: 'completed' });
+    expect(gateway.requests).toEqual(['1.1#1']);
+    const started = dataOf(await house.events(id), 'worker.started');
+    expect(started).toHaveLength(2);
   });
 });
