@@ -56,7 +56,7 @@ export interface Running {
 }
 
 /** The flags of bin/prx-supervisor. */
-const FLAGS = ['--max-semi-space-size=2', '--disable-sigusr1'];
+const FLAGS = ['--max-semi-space-size=2', '--no-parallel-scavenge', '--disable-sigusr1'];
 
 export function createLab(quick: boolean): Lab {
   const root = join(import.meta.dirname, '..');

@@ -66,7 +66,12 @@ export function createLifeline(deps: LifelineDeps): Lifeline {
     const options = { config: home.configFile, stateDir: home.stateDir };
     const process = await startProcess({
       command: globalThis.process.execPath,
-      args: ['--max-semi-space-size=2', home.supervisor, JSON.stringify(options)],
+      args: [
+        '--max-semi-space-size=2',
+        '--no-parallel-scavenge',
+        home.supervisor,
+        JSON.stringify(options),
+      ],
       cwd: '/',
       env: { PATH: deps.path, HOME: home.dir, TMPDIR: home.tmpDir },
       ownSession: false,

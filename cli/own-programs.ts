@@ -20,7 +20,7 @@ export function findProgram(name: OwnProgram, folder: string = import.meta.dirna
 
 /** Node's own arguments before the program: ours, so that both run alike. */
 export function toNodeArgs(machine: Machine, program: string): string[] {
-  const lean = ['--max-semi-space-size=2', '--disable-sigusr1'];
+  const lean = ['--max-semi-space-size=2', '--no-parallel-scavenge', '--disable-sigusr1'];
   const own = machine.node.args.filter((arg) => lean.includes(arg));
   return [...own, program];
 }

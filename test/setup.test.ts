@@ -163,7 +163,7 @@ describe('the pinned Node', () => {
 });
 
 describe('bin/prx-supervisor', () => {
-  const flags = ['--max-semi-space-size=2', '--disable-sigusr1'];
+  const flags = ['--max-semi-space-size=2', '--no-parallel-scavenge', '--disable-sigusr1'];
   let installed: string;
 
   beforeEach(() => {

