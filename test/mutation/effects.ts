@@ -26,6 +26,17 @@ export const effectMutations: readonly Mutation[] = [
     ),
   },
   {
+    id: '1.start-before-asks',
+    line: 'a worker that was told of its turn early is answered nothing before the start is durable',
+    file: 'supervisor/effects/gate.ts',
+    original: 'await turn.durable;\n    if (turn.known',
+    replacement: 'if (turn.known',
+    finder: byTest(
+      'supervisor/sessions/driver-regressions',
+      'is answered nothing before the start is there',
+    ),
+  },
+  {
     id: '4.past-of-an-open-turn',
     line: 'of a turn that an earlier supervisor began, the journal is asked first',
     file: 'supervisor/sessions/driver.ts',
