@@ -96,7 +96,7 @@ function toAccessRules(policy: SandboxPolicy, files: RuntimeFiles): AccessRule[]
   checkCarving({ policy, hidden, shown: [...writable, ...readable, ...system], writable });
   const own = [
     ...files.hosts.map(({ path }) => path),
-    ...[files.interpreter.path, files.search?.path ?? ''],
+    ...[files.interpreter.path, files.search?.path ?? '', files.packagePath],
     ...(policy.custom?.roots ?? []),
   ];
   return [
