@@ -1,5 +1,6 @@
 /** Prints the figures, all or the named ones: `npm run bench -- token tool`. `--quick`: few rounds,
  *  to see that it works. `--markdown`: the table of docs/benchmarks.md. */
+import { approvals } from './approvals.ts';
 import { boot } from './boot.ts';
 import { call } from './call.ts';
 import { create } from './create.ts';
@@ -24,7 +25,7 @@ import { workerStart } from './worker-start.ts';
 
 const FIGURES: readonly Figure[] = [
   ...[workerStart, prompt, token, tool, call, start, memory, ps, load],
-  ...[create, revive, wake, hibernate, boot, storm, restarts, sseMany],
+  ...[create, revive, wake, hibernate, approvals, boot, storm, restarts, sseMany],
 ];
 const FLAGS = ['--quick', '--markdown'];
 

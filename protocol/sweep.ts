@@ -9,7 +9,8 @@ export const sweepViewSchema = z.object({
       pid: z.number(),
     }),
   ),
-  /** Files and folders of such processes, as paths below the state dir, and `cgroup NAME`. */
+  /** Files and folders of such processes: paths below the state dir, `cgroup NAME`, and in full
+   *  where temporary files lie elsewhere. */
   removed: z.array(z.string()),
   /** Entries of the process registry whose process is gone. */
   forgotten: z.number(),

@@ -189,7 +189,8 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
     scanTrees: scanRealTrees,
     cgroups: openRealCgroups(),
     spools: realSpools,
-    adoption: { marks: realMarks, connect: connectRealOrphan },
+    // Hosts are started without a TMPDIR.
+    adoption: { marks: realMarks, connect: connectRealOrphan, temporaryDir: '/tmp' },
     ...{ store, config, values },
     loadConfig: () => loadConfig(options, env),
     env,

@@ -196,6 +196,8 @@ export function toEnvironment(input: EnvironmentInput): Record<string, string> {
     TERM: 'dumb',
     USER: 'agent',
     LOGNAME: 'agent',
+    // By which git commits where neither a repository nor a variable names somebody.
+    EMAIL: 'agent@sandbox.invalid',
     ...allowed,
     HOME: SANDBOX_HOME,
     TMPDIR: '/tmp',

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { PrxError } from '../../base/errors.ts';
 import { findIdentity } from '../../base/process.ts';
+import { parseHostFolderName, toHostFolderName } from '../../protocol/host-folders.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { findHider, isInside } from './arguments.ts';
 import type { Identity } from './identity.ts';
@@ -37,7 +38,6 @@ export interface KeepingSpec {
 }
 
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom'].map((name) => `/dev/${name}`);
-const FOLDER_NAME = /^prx-tools-(\d+)-(\d+)$/;
 
 /** Throws SANDBOX_UNAVAILABLE with what is missing, or what of the policy cannot be kept. */
 export function openKeeping(spec: KeepingSpec): Keeping {
@@ -93,7 +93,7 @@ function toAccessRules(policy: SandboxPolicy, files: RuntimeFiles): AccessRule[]
   checkCarving({ policy, hidden, shown: [...writable, ...readable, ...system], writable });
   const own = [
     ...files.hosts.map(({ path }) => path),
-    ...[files.interpreter.path, files.search?.path ?? ''],
+    ...[files.interpreter.path, files.search?.path ?? '', files.packagePath],
     ...(policy.custom?.roots ?? []),
   ];
   return [
@@ -144,12 +144,11 @@ function openFolder(): string {
   const own = findIdentity(process.pid);
   if (own === undefined) throw refused('there is no /proc here', 'mount it');
   for (const name of readdirSync(tmpdir())) {
-    const [, pid, startTicks] = FOLDER_NAME.exec(name) ?? [];
-    if (pid === undefined) continue;
-    if (findIdentity(Number(pid))?.startTicks === Number(startTicks)) continue;
+    const host = parseHostFolderName(name);
+    if (host === undefined || findIdentity(host.pid)?.startTicks === host.startTicks) continue;
     removeOwn(join(tmpdir(), name));
   }
-  const folder = join(tmpdir(), `prx-tools-${own.pid}-${own.startTicks}`);
+  const folder = join(tmpdir(), toHostFolderName(own));
   // Who made it before us may look into it: not ours then.
   mkdirSync(folder, { mode: 0o711 });
   return folder;

@@ -19,6 +19,7 @@ import { type Cell, type Programs, startCell } from './cell.ts';
 import { stampGuarded, surveyGuarded } from './guards.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
+import { findRealOwnGroup, type OwnGroup } from './own-group.ts';
 import { canStage } from './prelude.ts';
 import { PROOF_SCRIPT, proveCommand } from './prove.ts';
 import { type RuntimeFiles, toToolTarget } from './runtime-files.ts';
@@ -73,7 +74,8 @@ export async function createNamespaceBackend(spec: NamespaceSpec): Promise<Backe
   const stages = programs.perl !== undefined && canStage(process.arch);
   const plan = planView({ policy, files, canStage: stages });
   const groups = openRealCallGroups(spec.isSingle ? policy.memoryLimitBytes : 0);
-  const bridge = { spec, programs, plan, limitScript, groups };
+  const ownGroup = spec.isSingle ? undefined : findRealOwnGroup();
+  const bridge = { spec, programs, plan, limitScript, groups, ownGroup };
   let room = await openRoom(bridge);
   let open = true;
   const backend = describe(spec.level, plan, room);
@@ -161,6 +163,7 @@ interface Bridge {
   readonly plan: ViewPlan;
   readonly limitScript: string;
   readonly groups: CallGroups | undefined;
+  readonly ownGroup: OwnGroup | undefined;
 }
 
 async function openRoom(bridge: Bridge): Promise<Room> {
@@ -191,11 +194,11 @@ async function openRoom(bridge: Bridge): Promise<Room> {
 }
 
 function park(cell: Cell, bridge: Bridge, stamp: string | undefined): Parked {
-  const { spec, plan, groups } = bridge;
+  const { spec, plan, groups, ownGroup } = bridge;
   const { view, fileHostView, toolHostView } = plan.toViews(cell.report, findFilter().length > 0);
   const pool = createPool(() => {
     const credential = createCredential(spec);
-    return parkSandbox({ cell, groups, view, hasInput: false, credential });
+    return parkSandbox({ cell, groups, ownGroup, view, hasInput: false, credential });
   }, spec.parkedCount);
   return { stamp, guards: toGuards(plan), pool, view, fileHostView, toolHostView };
 }
@@ -212,12 +215,12 @@ interface Admitted {
 
 /** Its sandbox stands before `admit` is asked; its script does not exist before that says yes. */
 async function startAdmitted(
-  { spec, groups, cell, parked }: Bridge & Room,
+  { spec, groups, ownGroup, cell, parked }: Bridge & Room,
   { script, use, admit }: Admitted,
 ): Promise<StartedCommand> {
   const credential = createCredential(spec);
   const { view } = parked;
-  const sandbox = await parkSandbox({ cell, groups, view, hasInput: true, credential });
+  const sandbox = await parkSandbox({ cell, groups, ownGroup, view, hasInput: true, credential });
   try {
     await sandbox.placed;
     await admit();

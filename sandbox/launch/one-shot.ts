@@ -12,12 +12,15 @@ import type { CommandEnd, RunningCommand } from './backend.ts';
 import type { CallGroup, CallGroups } from './call-group.ts';
 import type { Birth, Cell } from './cell.ts';
 import { toSandboxTree } from './command-tree.ts';
+import type { OwnGroup } from './own-group.ts';
 import { killProcess } from './process-tree.ts';
 
 export interface OneShotSpec {
   readonly cell: Cell;
   /** Where the kernel keeps it within its memory; absent: it does not. */
   readonly groups?: CallGroups | undefined;
+  /** Of the whole host. */
+  readonly ownGroup?: OwnGroup | undefined;
   readonly view: View;
   /** True: the command reads from `stdin`; false: its standard input is empty. */
   readonly hasInput: boolean;
@@ -42,11 +45,13 @@ export interface ReleasedCommand extends RunningCommand {
 
 const SCRIPT_NAME = 'call.sh';
 const STATUS_TEXT_MAX = 4096;
+/** 128 and SIGKILL. */
+const KILLED_CODE = 137;
 const CHILD_PID = /"child-pid": (\d+)/;
 
 /** Starts a sandbox up to its command. Throws SANDBOX_UNAVAILABLE when the cell is gone. */
 export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
-  const { cell, groups, view, hasInput, credential } = spec;
+  const { cell, groups, ownGroup, view, hasInput, credential } = spec;
   const proxy = credential === undefined ? {} : toProxyEnvironment(credential);
   const birth = await cell.bear({
     hasInput,
@@ -64,6 +69,8 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   const status = watchStatus(pipes.status);
   let state: 'parked' | 'released' | 'over' = 'parked';
   let group: CallGroup | undefined;
+  let killsBefore = 0;
+  let wasKilled = false;
   const placed = groups === undefined ? Promise.resolve() : status.born.then(place);
   // What was killed before it opened its pipes left none that would end.
   void Promise.race([cell.ended, birth.overdue]).then(pipes.endUnwritten);
@@ -75,6 +82,7 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
     const code = status.findExitCode();
     // A monitor that was killed had perhaps not tied its sandbox to it yet.
     if (code === undefined) kill();
+    wasKilled = code === KILLED_CODE;
     if (code !== undefined) return { kind: 'exited', code };
     return { kind: 'lost', detail: 'its process was killed from outside or could not start' };
   });
@@ -106,7 +114,9 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   }
 
   const tree = toSandboxTree(() => (state === 'over' ? undefined : findHostPid()), {
-    wasOutOfMemory: () => group?.wasOutOfMemory() ?? false,
+    // Of the host's group it is not known who was killed; who ended so meanwhile was.
+    wasOutOfMemory: () =>
+      group?.wasOutOfMemory() ?? (wasKilled && (ownGroup?.countKills() ?? 0) > killsBefore),
     peakBytes: () => group?.peakBytes(),
   });
 
@@ -117,6 +127,7 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
     release(script, secrets = {}) {
       assert(state === 'parked', 'a sandbox is used once');
       state = 'released';
+      killsBefore = ownGroup?.countKills() ?? 0;
       writeSecrets(birth.slotPath, secrets);
       writeFileSync(join(birth.slotPath, SCRIPT_NAME), script, { mode: 0o644 });
       pipes.release();

@@ -18,6 +18,8 @@ export interface RuntimeFiles {
   readonly interpreter: RuntimeFile;
   /** Node and the programs of the file host and the tool host. */
   readonly hosts: readonly RuntimeFile[];
+  /** What the runtime looks for beside our programs; inside, there is nothing of the kind. */
+  readonly packagePath: string;
   readonly fileHost: HostCommand;
   readonly toolHost: HostCommand;
 }
@@ -75,6 +77,7 @@ export function findRuntimeFiles(input: RuntimeInput): RuntimeFiles {
       { path: nodePath, target: NODE },
       ...parts.map((name) => ({ path: join(root, name), target: `${inside}/${name}` })),
     ],
+    packagePath: join(root, 'package.json'),
     fileHost: toCommand('files'),
     toolHost: toCommand('custom'),
   };

@@ -1,9 +1,10 @@
 /** The kernel's own limits, where we may set them: a control group for each worker and each sandbox
  *  host, v2 (delegated, and the supervisor started in a leaf) or v1. A worker's has a hard limit of
- *  memory; each has an equal share of the processor, however many processes it holds, so that no
- *  session starves another. Only in a group in which nobody but us lives: limits, moves and kills
- *  must not reach a stranger. All of it is file operations below a path that is handed in. What a
- *  worker used before it was moved stays charged to the supervisor's group. */
+ *  memory; a host's has a backstop behind its own watch, where the kernel ends one of its tools.
+ *  Each has an equal share of the processor, however many processes it holds, so that no session
+ *  starves another. Only in a group in which nobody but us lives: limits, moves and kills must not
+ *  reach a stranger. All of it is file operations below a path that is handed in. What a worker
+ *  used before it was moved stays charged to the supervisor's group. */
 import {
   existsSync,
   mkdirSync,
@@ -31,7 +32,8 @@ export interface EnclosureSpec {
   readonly kind: 'worker' | 'host';
   /** The first one gives the group its name. */
   readonly pids: readonly number[];
-  /** Absent: no limits but the share of the processor. */
+  /** Absent: no limits but the share of the processor. A worker that reaches it ends as a whole,
+   *  and has a limit of processes too. */
   readonly memoryBytes?: number;
 }
 
@@ -81,7 +83,7 @@ interface Tree {
   readonly controllers: readonly Controller[];
   /** Where the kernel counts its kills. */
   readonly events: string;
-  toLimits(memoryBytes: number | undefined): readonly (readonly [string, number])[];
+  toLimits(what: EnclosureSpec): readonly (readonly [string, number])[];
 }
 
 /** A group that hands out controllers may hold no process itself, so we must have been started in
@@ -101,12 +103,16 @@ function openV2(machine: CgroupMachine): Cgroups | undefined {
     folder,
     controllers: hasCpu ? ['memory', 'pids', 'cpu'] : ['memory', 'pids'],
     events: 'memory.events',
-    toLimits: (bytes) => [
+    toLimits: ({ kind, memoryBytes: bytes }) => [
       ...(bytes === undefined
         ? []
         : ([
             ['memory.max', bytes],
             ['memory.swap.max', 0],
+          ] as const)),
+      ...(bytes === undefined || kind === 'host'
+        ? []
+        : ([
             ['memory.oom.group', 1],
             ['pids.max', PIDS_MAX],
           ] as const)),
@@ -118,7 +124,7 @@ function openV2(machine: CgroupMachine): Cgroups | undefined {
 
 function openV1(machine: CgroupMachine): Cgroups | undefined {
   const trees = [
-    openTreeV1(machine, 'memory', (bytes) =>
+    openTreeV1(machine, 'memory', ({ memoryBytes: bytes }) =>
       // With swap second: it must never be below the other.
       bytes === undefined
         ? []
@@ -127,7 +133,9 @@ function openV1(machine: CgroupMachine): Cgroups | undefined {
             ['memory.memsw.limit_in_bytes', bytes],
           ],
     ),
-    openTreeV1(machine, 'pids', (bytes) => (bytes === undefined ? [] : [['pids.max', PIDS_MAX]])),
+    openTreeV1(machine, 'pids', ({ kind, memoryBytes }) =>
+      kind === 'host' || memoryBytes === undefined ? [] : [['pids.max', PIDS_MAX]],
+    ),
     openTreeV1(machine, 'cpu', () => [['cpu.shares', SHARES_V1]]),
   ].filter((tree) => tree !== undefined);
   return trees.length === 0 ? undefined : createCgroups('v1', trees, machine);
@@ -167,11 +175,12 @@ function createCgroups(
     return [...new Set(found)];
   }
 
-  function enclose({ kind, pids, memoryBytes }: EnclosureSpec): Enclosure | undefined {
+  function enclose(what: EnclosureSpec): Enclosure | undefined {
+    const { kind, pids } = what;
     const name = `prx-${kind}-${pids[0]}`;
     const leaves = trees.map(({ folder }) => join(folder, name));
     try {
-      for (const { folder, toLimits } of trees) make(join(folder, name), toLimits(memoryBytes));
+      for (const { folder, toLimits } of trees) make(join(folder, name), toLimits(what));
       for (const leaf of leaves) for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
     } catch {
       // It died meanwhile, or the kernel refused: there is no half of a limit.

@@ -21,6 +21,8 @@ export interface AdoptionPorts {
   readonly owner?: string;
   readonly marks: MarkTable;
   readonly connect: ConnectOrphan;
+  /** Where hosts keep temporary files; absent: nowhere. */
+  readonly temporaryDir?: string;
 }
 
 export interface CustodyDeps {
@@ -96,7 +98,9 @@ export function createCustody(
   async function sweepAll(): Promise<SweepView> {
     const view = await sweepProcesses();
     const { isKept, hasHost } = registry;
-    const files = await removeLeftovers({ stateDir, store, isKept, hasHost });
+    const { temporaryDir } = adoption ?? {};
+    const own = { stateDir, store, isKept, hasHost };
+    const files = await removeLeftovers({ ...own, temporaryDir, processes: deps.processes });
     return { ...view, removed: [...view.removed, ...files] };
   }
 

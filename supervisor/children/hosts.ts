@@ -81,6 +81,8 @@ const OUTPUTS_MAX = 256;
 const CHECK_MS = 20_000;
 /** To kill all processes of all that run in the background, and to write that down. */
 const END_TIMEOUT_MS = 5000;
+/** For the host, its file host, searches that run side by side, and what is parked. */
+const OWN_BYTES = 2 ** 30;
 /** Added to the call's own time limit: the host answers first, this is the backstop. */
 const CALL_MARGIN_MS = 30_000;
 
@@ -148,7 +150,11 @@ export function createHost(deps: HostDeps): Host {
       onExited: (identity) => deps.registry.remove(identity),
     });
     // Before it starts anything: what it starts is in there, and ends with it.
-    const enclosure = deps.cgroups?.enclose({ kind: 'host', pids: [child.pid] });
+    const memoryBytes = toBackstop(deps.policy());
+    const enclosure = deps.cgroups?.enclose({
+      ...{ kind: 'host', pids: [child.pid] },
+      ...(memoryBytes === undefined ? {} : { memoryBytes }),
+    });
     void child.exited.then(({ signal }) => {
       enclosure?.remove();
       own.settleAll();
@@ -303,6 +309,14 @@ export function createHost(deps: HostDeps): Host {
       () => undefined,
     );
   }
+}
+
+/** What may be used by all that a host has at once, each within its own limit: then the kernel may
+ *  end a tool there. Undefined: a call has no limit, or calls of custom tools run side by side. */
+function toBackstop(policy: SandboxPolicy): number | undefined {
+  const { memoryLimitBytes: each, backgroundMax, custom } = policy;
+  if (each === 0 || custom !== undefined) return undefined;
+  return OWN_BYTES + each * (1 + backgroundMax);
 }
 
 /** The processes that one host started: its death is theirs. */

@@ -1,7 +1,11 @@
 /** Files of processes that are gone: sockets, pipes that nobody opened, spools of sessions that
- *  were deleted. Each is known by its name and kind; nothing of the user's is touched. */
-import { type Dirent, readdirSync, rmSync } from 'node:fs';
+ *  were deleted, temporary files of hosts. Each is known by its name and kind; nothing of the
+ *  user's is touched. */
+import { type Dirent, lstatSync, readdirSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ProcessTable } from '../../base/process.ts';
+import { parseHostFolderName } from '../../protocol/host-folders.ts';
 import { sessionIdSchema } from '../../protocol/ids.ts';
 import { parseOrphanSocketName, RUN_FOLDER } from '../../protocol/orphan-methods.ts';
 import type { Store } from '../../store/contract.ts';
@@ -12,12 +16,15 @@ export interface LeftoverDeps {
   readonly isKept: (pid: number) => boolean;
   /** Some host of this session lives: what it makes is its own. */
   readonly hasHost: (session: string) => boolean;
+  /** Where hosts keep temporary files; absent: nowhere. */
+  readonly temporaryDir?: string | undefined;
+  readonly processes: Pick<ProcessTable, 'findIdentity'>;
 }
 
-/** Both return what they removed, as paths below the state dir. This one looks at a folder for each
- *  session that ever used a tool. */
+/** Both return what they removed: paths below the state dir, others in full. This one looks at a
+ *  folder for each session that ever used a tool. */
 export async function removeLeftovers(deps: LeftoverDeps): Promise<readonly string[]> {
-  return [...removePipes(deps), ...(await removeSpools(deps))];
+  return [...removePipes(deps), ...(await removeSpools(deps)), ...(await removeTemporaries(deps))];
 }
 
 export function removeSockets(deps: Pick<LeftoverDeps, 'stateDir' | 'isKept'>): readonly string[] {
@@ -55,6 +62,31 @@ async function removeSpools({ stateDir, store }: LeftoverDeps): Promise<readonly
     if (remove(stateDir, path)) removed.push(path);
   }
   return removed;
+}
+
+/** Of a host that was killed: its commands are gone with it. There may be much in them, so it is
+ *  not done in one go. Anybody can make a folder of such a name: then it is not ours. */
+async function removeTemporaries(deps: LeftoverDeps): Promise<readonly string[]> {
+  const { temporaryDir, processes } = deps;
+  if (temporaryDir === undefined) return [];
+  const removed: string[] = [];
+  for (const { name } of list(temporaryDir, '.')) {
+    const host = parseHostFolderName(name);
+    const path = join(temporaryDir, name);
+    if (host === undefined || !isOwn(path)) continue;
+    if (processes.findIdentity(host.pid)?.startTicks === host.startTicks) continue;
+    const isGone = await rm(path, { recursive: true, force: true }).then(
+      () => true,
+      () => false, // Somebody still writes there: the next sweep tries again.
+    );
+    if (isGone) removed.push(path);
+  }
+  return removed;
+}
+
+function isOwn(path: string): boolean {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat?.isDirectory() === true && stat.uid === process.getuid?.();
 }
 
 function list(stateDir: string, folder: string): readonly Dirent[] {

@@ -10,6 +10,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { EventEnvelope } from '../../protocol/events.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
 import { type Bench, createBench, type Running } from './harness.ts';
 import { eventually, findHosts } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
@@ -130,6 +132,52 @@ const why = canMake ? '' : ' (skipped: no v1 control group can be made here)';
       return listLeaves(memory).every((leaf) => !before.includes(leaf));
     });
   }, 30_000);
+
+  const python = findProgram('python3') === undefined ? test.skip : test;
+  python(
+    'memory that no watch sees ends the call as memory at the kernel’s limit, not its host',
+    async () => {
+      bench.configure(
+        (text) => `${text}
+      [security.sandbox]
+      memory_limit_mb = 256
+      max_background_processes = 0
+      `,
+      );
+      await startInside();
+      const session = await runTurn();
+      const [host = 0] = findHosts(bench);
+      const [memory = ''] = groups;
+      const leaf = join(memory, `prx-host-${host}`);
+      expect(Number(readFileSync(join(leaf, 'memory.limit_in_bytes'), 'utf8'))).toBe(
+        1280 * 2 ** 20,
+      );
+      // Shared, written, and dropped from its tables: in no process's memory, and not freed.
+      const code = `import mmap
+kept = []
+while True:
+    each = mmap.mmap(-1, 1 << 24)
+    each.write(b'x' * (1 << 24))
+    each.madvise(mmap.MADV_DONTNEED)
+    kept.append(each)`;
+      const script = [
+        { tool: 'run_code', arguments: { language: 'python', code } },
+        { tool: 'shell', arguments: { command: 'kill -9 $$' } },
+        { say: 'done' },
+      ];
+      const { last_seq: since } = await bench.client.getSession(session);
+      await bench.client.sendInput(session, { text: JSON.stringify(script) });
+      const isEnd = ({ type, seq }: EventEnvelope) => type === 'turn.completed' && seq > since;
+      const events = await bench.follow(session, isEnd);
+      const ended = events.filter(({ type, seq }) => type === 'tool.completed' && seq > since);
+      expect(ended.map(({ data }) => data)).toMatchObject([
+        { status: 'memory', exceeded: { limit: 'memory_limit_mb', max: 256 } },
+        { status: 'error', exit_code: 137 },
+      ]);
+      expect(findHosts(bench)).toEqual([host]);
+    },
+    60_000,
+  );
 
   test('of a host that was killed: what it left is ended, and the group goes', async () => {
     await startInside();

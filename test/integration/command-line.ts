@@ -18,6 +18,7 @@ export async function runCli(bench: Bench, args: readonly string[], input = ''):
       ...{ PRX_CONFIG: config, PRX_STATE_DIR: bench.stateDir },
     },
     stdio: ['pipe', 'pipe', 'pipe'],
+    ...(bench.uid === undefined ? {} : { uid: bench.uid, gid: bench.uid }),
   });
   let out = '';
   for (const stream of [child.stdout, child.stderr]) {

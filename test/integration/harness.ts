@@ -35,6 +35,8 @@ export interface Bench {
   readonly dir: string;
   readonly stateDir: string;
   readonly workspace: string;
+  /** Everything runs as this user; undefined: as ours. */
+  readonly uid: number | undefined;
   readonly client: Client;
   /** Starts a supervisor on the bench's state dir; resolves at its ready line. */
   start(env?: Readonly<Record<string, string>>): Promise<Running>;
@@ -90,6 +92,7 @@ export function createBench(config: string, uid?: number): Bench {
     dir,
     stateDir,
     workspace,
+    uid,
     client,
     follow,
     start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid }),

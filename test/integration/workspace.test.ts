@@ -33,6 +33,19 @@ const PROMPT = [
   '@edit_file {"path":"kept.txt","old_text":"old","new_text":"new"}',
 ].join('\n');
 
+const ordinary = isRoot ? OTHER_UID : undefined;
+test('file tools work at landlock too, where all of the installation lies in a home', async () => {
+  const allow = '[security.tool_policy]\ndefault = "allow"\n';
+  bench = createBench(`[security.sandbox]\nbackend = "landlock"\n${allow}`, ordinary);
+  await bench.start();
+  const { view } = await bench.client.createSession({ workspace: bench.workspace });
+  const text = '@write_file {"path":"a","content":"b"}\n@read_file {"path":"a"}';
+  await bench.client.sendInput(view.id, { text });
+  const events = await bench.follow(view.id, (event) => event.type === 'turn.completed');
+  const ended = events.filter(({ type }) => type === 'tool.completed').map(({ data }) => data);
+  expect(ended).toMatchObject([{ status: 'ok' }, { status: 'ok', level: 'landlock' }]);
+});
+
 describe.each(users)('as %s, under a 0700 folder', (_name, uid) => {
   test('ls, touch, write_file and git work; owners and modes of what was there stay', async () => {
     bench = createBench('', uid);

@@ -1,5 +1,6 @@
 /** Every mutation, in the order of the invariants. */
 import { effectMutations } from './effects.ts';
+import { foreignMutations } from './foreign.ts';
 import { journalMutations } from './journal.ts';
 import { machineMutations } from './machine.ts';
 import { invariantOf, type Mutation } from './mutation.ts';
@@ -12,4 +13,5 @@ export const mutations: readonly Mutation[] = [
   ...machineMutations,
   ...processMutations,
   ...refusalMutations,
+  ...foreignMutations,
 ].toSorted((one, other) => invariantOf(one) - invariantOf(other));

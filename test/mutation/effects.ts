@@ -27,7 +27,7 @@ export const effectMutations: readonly Mutation[] = [
   },
   {
     id: '1.start-before-asks',
-    line: 'a worker that was told of its turn early is answered nothing before the start is durable',
+    line: 'a worker that was told early of its turn is answered nothing before the start is safe',
     file: 'supervisor/effects/gate.ts',
     original: 'await turn.durable;\n    if (turn.known',
     replacement: 'if (turn.known',

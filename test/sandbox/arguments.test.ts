@@ -176,6 +176,7 @@ describe('environment', () => {
       TERM: 'dumb',
       USER: 'agent',
       LOGNAME: 'agent',
+      EMAIL: 'agent@sandbox.invalid',
       HOME: '/home/agent',
       TMPDIR: '/tmp',
       PATH: '/opt/bin:/run/prx/bin',

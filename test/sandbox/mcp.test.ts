@@ -50,12 +50,12 @@ withBubblewrap('an MCP server in its sandbox', () => {
       const seen = JSON.parse((await host.call('look')).output);
       expect(seen).toMatchObject({ tmp: true, usr: false, cwd: '/home/agent' });
       expect(seen.uid).not.toBe(0);
-      const given = ['HOME', 'LANG', 'LOGNAME', 'PATH', 'PWD', 'TERM', 'TMPDIR', 'TOKEN', 'USER'];
+      const own = ['EMAIL', 'HOME', 'LANG', 'LOGNAME', 'PATH', 'PWD', 'TERM', 'TMPDIR', 'USER'];
       expect(
         Object.keys(seen.env)
           .filter((name) => !['OLDPWD', 'SHLVL', '_'].includes(name))
           .sort(),
-      ).toEqual(given);
+      ).toEqual([...own, 'TOKEN'].sort());
       expect(seen.env.TOKEN).toBe('for the server');
     },
   );

@@ -83,6 +83,15 @@ describe('v2, delegated', () => {
     expect(written).toEqual({ 'cpu.weight': '100', 'cgroup.procs': '30' });
   });
 
+  test('a host’s limit takes one process, not the group, and leaves the count of processes', () => {
+    const root = createUnit();
+    const spec = { kind: 'host', pids: [30], memoryBytes: 512 * MIB } as const;
+    openCgroups({ root, own: own2, ...ports })?.enclose(spec);
+    expect(readAll(join(root, 'unit.service', 'prx-host-30'))).toEqual({
+      ...{ 'memory.max': String(512 * MIB), 'cpu.weight': '100', 'cgroup.procs': '30' },
+    });
+  });
+
   test('without the processor controller the rest is set all the same', () => {
     const files = { ...v2, 'cgroup.controllers': 'memory pids\n' };
     const root = createUnit(files);

@@ -1,7 +1,16 @@
 /** What the dead leave behind is found without a new start: sockets at once, processes, sockets and
  *  control groups each minute, files each ten. */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +18,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { silentLogger } from '../../../base/logger.ts';
 import type { MarkTable } from '../../../base/marked-processes.ts';
 import { type ProcessIdentity, realProcesses } from '../../../base/process.ts';
+import { toHostFolderName } from '../../../protocol/host-folders.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
 import type { Store } from '../../../store/contract.ts';
 import { createCustody } from '../../../supervisor/children/custody.ts';
@@ -62,7 +72,10 @@ async function createHome() {
   const custody = createCustody(
     {
       ...{ store, clock, logger: silentLogger, processes: realProcesses },
-      adoption: { owner: 'me', marks, connect: () => Promise.reject(new Error('nobody')) },
+      adoption: {
+        ...{ owner: 'me', marks, connect: () => Promise.reject(new Error('nobody')) },
+        temporaryDir: stateDir,
+      },
       cgroups: { sweep: () => groups.splice(0) },
     },
     stateDir,
@@ -85,7 +98,7 @@ async function createHome() {
   const settle = async (): Promise<void> => {
     await clock.armed(MINUTE_MS);
   };
-  return { custody, clock, leave, left, settle, socket, kept };
+  return { custody, clock, leave, left, settle, socket, kept, stateDir };
 }
 
 describe('[promise:nothing-outlives] what the dead leave', () => {
@@ -118,6 +131,35 @@ describe('[promise:nothing-outlives] what the dead leave', () => {
       `spool/${session}`,
     ]);
     expect(left()).toEqual({ socket: false, pipe: false, spool: false, groups: false });
+  });
+
+  test('temporary files of a host that was killed go, those of a live one and of others stay', async () => {
+    const { custody, stateDir } = await createHome();
+    const self = realProcesses.findIdentity(process.pid);
+    const dead = toHostFolderName(gateway);
+    const kept = [
+      toHostFolderName({ pid: process.pid, startTicks: self?.startTicks ?? 0 }),
+      `${dead}.old`,
+      toHostFolderName({ pid: 5_000_002, startTicks: 7 }),
+    ];
+    for (const name of [dead, ...kept.slice(0, 2)])
+      mkdirSync(join(stateDir, name, '1'), { recursive: true });
+    writeFileSync(join(stateDir, dead, '1', 'big'), 'x');
+    symlinkSync(join(stateDir, 'run'), join(stateDir, kept[2] ?? ''));
+    const { removed } = await custody.sweep();
+    expect(removed.filter((each) => each.includes('prx-tools'))).toEqual([join(stateDir, dead)]);
+    expect(kept.filter((name) => !existsSync(join(stateDir, name)))).toEqual([]);
+  });
+
+  const asRoot = process.getuid?.() === 0 ? test : test.skip;
+  asRoot('a folder of such a name that somebody else made is not touched', async () => {
+    const { custody, stateDir } = await createHome();
+    const path = join(stateDir, toHostFolderName(gateway));
+    mkdirSync(path);
+    chownSync(path, 1500, 1500);
+    const { removed } = await custody.sweep();
+    expect(removed.filter((each) => each.includes('prx-tools'))).toEqual([]);
+    expect(existsSync(path)).toBe(true);
   });
 
   test('the socket of a process that was killed goes with its exit', async () => {
