@@ -1,7 +1,7 @@
-/** Live readers of one session share one follower of its events. A reader comes in when it has
- *  all that was sent so far and goes when it does not take what it is given; then it reads on by
- *  itself until it has caught up. So an event costs one pass through the supervisor, and for each
- *  reader one write: a follower for each costs about twice that, much of it garbage. */
+/** Live readers of one session share one follower of its events. A reader comes in when it lacks
+ *  nothing but the newest events, and goes when it does not take what it is given; then it reads
+ *  on by itself until it has caught up. So an event costs one pass through the supervisor, and for
+ *  each reader one write: a follower for each costs about twice that, much of it garbage. */
 import type { LiveSource, StreamFrame } from './route.ts';
 
 export interface LiveReader {
@@ -21,9 +21,17 @@ export interface Broadcasts {
   join(source: LiveSource, reader: LiveReader): Promise<Leaving> | undefined;
 }
 
+/** Kept for those who come back at once: a lost connection costs no reading of the journal. */
+const RECENT_FRAMES_MAX = 64;
+/** In UTF-16 units; a session that says much at once keeps fewer. */
+const RECENT_CHARS_MAX = 256 * 1024;
+
 interface Cast {
   /** The newest event that was sent. */
   seq: number;
+  /** The newest frames, without a gap, up to `seq`. */
+  readonly recent: StreamFrame[];
+  recentChars: number;
   readonly readers: Map<LiveReader, (how: Leaving) => void>;
   readonly stop: AbortController;
 }
@@ -32,7 +40,10 @@ export function createBroadcasts(): Broadcasts {
   const casts = new Map<string, Cast>();
 
   function start(source: LiveSource, seq: number): Cast {
-    const cast: Cast = { seq, readers: new Map(), stop: new AbortController() };
+    const cast: Cast = {
+      ...{ seq, recent: [], recentChars: 0 },
+      ...{ readers: new Map(), stop: new AbortController() },
+    };
     casts.set(source.session, cast);
     void run(source, cast).then((how) => {
       forget(source.session, cast);
@@ -49,7 +60,10 @@ export function createBroadcasts(): Broadcasts {
     join(source, reader) {
       const { session, lastSeq } = source;
       const known = casts.get(session);
-      if (reader.signal.aborted || reader.seq < (known?.seq ?? lastSeq)) return undefined;
+      if (reader.signal.aborted) return undefined;
+      const missed = known === undefined ? [] : findMissed(known, reader.seq);
+      if (missed === undefined || (known === undefined && reader.seq < lastSeq)) return undefined;
+      for (const frame of missed) if (!give(reader, frame)) return Promise.resolve('full');
       const cast = known ?? start(source, reader.seq);
       return new Promise((resolve) => {
         const onAbort = (): void => leave('full');
@@ -73,10 +87,9 @@ async function run(source: LiveSource, cast: Cast): Promise<Leaving> {
   try {
     for await (const frame of await source.open(cast.seq, cast.stop.signal)) {
       cast.seq = Number(frame.id);
+      keep(cast, frame);
       for (const [reader, leave] of cast.readers) {
-        if (reader.seq >= cast.seq) continue;
-        reader.seq = cast.seq;
-        if (!reader.take(frame)) leave('full');
+        if (reader.seq < cast.seq && !give(reader, frame)) leave('full');
       }
       if (cast.stop.signal.aborted) break;
     }
@@ -84,4 +97,27 @@ async function run(source: LiveSource, cast: Cast): Promise<Leaving> {
   } catch {
     return 'failed'; // Each reader meets the cause again, and tells its client.
   }
+}
+
+function give(reader: LiveReader, frame: StreamFrame): boolean {
+  reader.seq = Number(frame.id);
+  return reader.take(frame);
+}
+
+function keep(cast: Cast, frame: StreamFrame): void {
+  cast.recent.push(frame);
+  cast.recentChars += frame.data.length;
+  while (cast.recent.length > RECENT_FRAMES_MAX || cast.recentChars > RECENT_CHARS_MAX) {
+    cast.recentChars -= cast.recent.shift()?.data.length ?? 0;
+  }
+}
+
+/** What was sent behind `seq`; undefined when not all of it is kept. */
+function findMissed(
+  { seq: newest, recent }: Cast,
+  seq: number,
+): readonly StreamFrame[] | undefined {
+  if (seq >= newest) return [];
+  const missed = recent.filter(({ id }) => Number(id) > seq);
+  return missed.length === newest - seq ? missed : undefined;
 }

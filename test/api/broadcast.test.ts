@@ -15,7 +15,7 @@ interface Tap {
 }
 
 /** A session's events, as the test says when. */
-function createTap(lastSeq: number): Tap {
+function createTap(lastSeq: number, chars = 0): Tap {
   const opened: Tap['opened'] = [];
   let queue: readonly number[] = [];
   let isOver = false;
@@ -25,7 +25,7 @@ function createTap(lastSeq: number): Tap {
     while (!isOver) {
       const [seq, ...rest] = queue;
       queue = rest;
-      if (seq !== undefined) yield { id: String(seq), data: '' };
+      if (seq !== undefined) yield { id: String(seq), data: 'x'.repeat(chars) };
       else {
         await new Promise<void>((resolve) => {
           wake = resolve;
@@ -85,17 +85,37 @@ describe('a broadcast', () => {
     expect(tap.opened.map(({ since }) => since)).toEqual([5]);
   });
 
-  test('takes nobody in who is behind, or gone', async () => {
+  test('takes nobody in who is behind what it has kept, or gone', async () => {
     const { join } = createBroadcasts();
     const tap = createTap(5);
     expect(join(tap.source, createReader(4).reader)).toBeUndefined();
     void join(tap.source, createReader(5).reader);
     await tap.push(6);
-    expect(join(tap.source, createReader(5).reader)).toBeUndefined();
+    expect(join(tap.source, createReader(4).reader)).toBeUndefined();
     const gone = createReader(6);
     gone.leave();
     expect(join(tap.source, gone.reader)).toBeUndefined();
     expect(tap.opened).toHaveLength(1);
+  });
+
+  test.each([
+    ['as many frames as it keeps', 64, 1, 5],
+    ['one frame more', 65, 1, 6],
+    ['as many characters as it keeps', 4, 64 * 1024, 5],
+    ['one frame of them more', 5, 64 * 1024, 6],
+  ])('gives who comes back at once what it missed: %s', async (_name, count, chars, oldest) => {
+    const { join } = createBroadcasts();
+    const tap = createTap(5, chars);
+    void join(tap.source, createReader(5).reader);
+    const seqs = Array.from({ length: count }, (_, at) => 6 + at);
+    await tap.push(...seqs);
+    const [back, late] = [createReader(oldest), createReader(oldest - 1)];
+    expect(join(tap.source, late.reader)).toBeUndefined();
+    expect(join(tap.source, back.reader)).toBeInstanceOf(Promise);
+    expect([back.got, late.got]).toEqual([seqs.filter((seq) => seq > oldest), []]);
+    const full = createReader(oldest, oldest + 1);
+    expect(await join(tap.source, full.reader)).toBe('full');
+    expect([full.got, full.reader.seq]).toEqual([[oldest + 1], oldest + 1]);
   });
 
   test('lets go who takes no more, and goes on with the others', async () => {
