@@ -1,6 +1,7 @@
 /** Writes the answers of handlers to the connection: the one place that knows both. */
 import type { FastifyReply } from 'fastify';
 import type { Clock } from '../base/clock.ts';
+import type { Broadcasts } from './broadcast.ts';
 import { isKnown, toEtag } from './etag.ts';
 import { openFile } from './file.ts';
 import { HttpError } from './problem.ts';
@@ -12,6 +13,7 @@ import { acceptUpgrade, serveSocket, type Upgrade } from './websocket.ts';
 export interface AnswerDeps {
   readonly clock: Clock;
   readonly streams: Streams;
+  readonly broadcasts: Broadcasts;
   /** The problem a client is told of, and the log if it is ours. */
   toProblem(error: unknown): unknown;
 }
@@ -82,15 +84,17 @@ async function runStream(
   { reply, permit }: Exchange,
   answer: AnswerOf<'stream'>,
 ): Promise<void> {
-  const { clock, toProblem } = deps;
+  const { clock, broadcasts, toProblem } = deps;
   const response = reply.raw;
   const slot = takeSlot(deps, permit);
   response.once('close', slot.release);
   const frames = await openOrRelease(slot, () => answer.open(slot.signal));
   reply.hijack();
   const headers = { ...toPlain(reply.getHeaders()), ...answer.headers };
-  const stream = { response, headers, clock, signal: slot.signal };
-  await writeEventStream(stream, frames, (error) => JSON.stringify(toProblem(error)));
+  const stream = { response, headers, clock, broadcasts, signal: slot.signal };
+  const { live } = answer;
+  const source = { frames, ...(live === undefined ? {} : { live }) };
+  await writeEventStream(stream, source, (error) => JSON.stringify(toProblem(error)));
   slot.release();
 }
 

@@ -14,6 +14,7 @@ import { type Permit, writeAnswer } from './answers.ts';
 import { type Audit, type AuditEntry, toFingerprint, toTarget } from './audit.ts';
 import { authorize, type Caller, checkAddress, type Door, isExpired } from './auth.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
+import type { Broadcasts } from './broadcast.ts';
 import { createServer, ServerResponse } from './http.ts';
 import { toOpenaiError } from './openai/error.ts';
 import { createOpenapi } from './openapi.ts';
@@ -33,6 +34,7 @@ export interface HandlerDeps {
   readonly random: Random;
   readonly version: string;
   readonly streams: Streams;
+  readonly broadcasts: Broadcasts;
   readonly page: Page;
   readonly tokens: TokenBook;
   readonly rates: Rates;
@@ -148,7 +150,7 @@ function addRoute(
   args: { deps: HandlerDeps; route: Route; factsOf: FactsOf; describe: () => unknown },
 ): void {
   const { deps, route, factsOf, describe } = args;
-  const { supervisor, clock, streams } = deps;
+  const { supervisor, clock, streams, broadcasts } = deps;
   app.route({
     method: route.method,
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
@@ -183,7 +185,8 @@ function addRoute(
         logFailure(deps.logger, error, { requestId: request.id, route: route.id });
         return toRefusal(error, request.id).problem;
       };
-      await writeAnswer({ clock, streams, toProblem }, { route, reply, upgrade, permit }, answer);
+      const answering = { clock, streams, broadcasts, toProblem };
+      await writeAnswer(answering, { route, reply, upgrade, permit }, answer);
       return reply;
     },
   });

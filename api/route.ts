@@ -19,6 +19,15 @@ export interface StreamFrame {
   readonly data: string;
 }
 
+/** From where live readers are fed. */
+export interface LiveSource {
+  readonly session: string;
+  /** The newest event when the reader came. */
+  readonly lastSeq: number;
+  /** The events behind `since`, then live; the id of each is its sequence number. */
+  open(since: number, signal: AbortSignal): Promise<AsyncIterable<StreamFrame>>;
+}
+
 export type Answer =
   | {
       readonly kind: 'json';
@@ -43,6 +52,8 @@ export type Answer =
       readonly kind: 'stream';
       readonly headers?: Readonly<Record<string, string>>;
       open(signal: AbortSignal): Promise<AsyncIterable<StreamFrame>>;
+      /** Where the frames are those of every client at the same place. */
+      readonly live?: LiveSource & { readonly since: number };
     }
   | {
       readonly kind: 'socket';

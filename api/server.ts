@@ -9,6 +9,7 @@ import type { Random } from '../base/random.ts';
 import type { Supervisor, TokenBook } from '../supervisor/index.ts';
 import { createAudit } from './audit.ts';
 import { type Door, toHostName } from './auth.ts';
+import { createBroadcasts } from './broadcast.ts';
 import { createHandler, type Handler } from './handler.ts';
 import { createServer } from './http.ts';
 import {
@@ -90,7 +91,7 @@ export function createApi(options: ApiOptions): Api {
   const audit = createAudit(options.auditFile, options);
   const handler = createHandler({
     ...options,
-    ...{ streams, audit },
+    ...{ streams, audit, broadcasts: createBroadcasts() },
     rates: createRates(clock, options.requestsPerSec ?? (() => 0)),
     refusals: createRefusals({ logger: options.logger, audit }, clock),
     page: openPage(options.pageDir ?? ''),

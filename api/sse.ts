@@ -1,10 +1,12 @@
 /** Server-sent events. The journal is read only as fast as the client reads: after a write that
  *  the socket does not take at once, nothing more is pulled until it has drained, so a slow reader
  *  costs one frame of memory. One that takes nothing for minutes is dropped; its last id says
- *  where it goes on. */
+ *  where it goes on. Who has caught up is fed together with the others (broadcast.ts). */
 import type { ServerResponse } from 'node:http';
+import type { Writable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { StreamFrame } from './route.ts';
+import type { Broadcasts, LiveReader } from './broadcast.ts';
+import type { LiveSource, StreamFrame } from './route.ts';
 
 /** Comment lines that keep proxies and clients from taking a quiet stream for a dead one. */
 export const HEARTBEAT_MS = 15_000;
@@ -21,11 +23,18 @@ export interface EventStream {
   readonly signal: AbortSignal;
 }
 
+/** What is written: frames from one's own place on, and who feeds them once they are live. */
+export interface StreamSource {
+  readonly frames: AsyncIterable<StreamFrame>;
+  /** Absent: the frames are this client's alone. */
+  readonly live?: LiveSource & { readonly since: number };
+}
+
 /** Writes frames until they end or the signal aborts. `toProblemText` says in JSON what broke the
  *  stream; the client gets it as the event `problem`. Never rejects. */
 export async function writeEventStream(
-  stream: EventStream,
-  frames: AsyncIterable<StreamFrame>,
+  stream: EventStream & { readonly broadcasts: Broadcasts },
+  source: StreamSource,
   toProblemText: (error: unknown) => string,
 ): Promise<void> {
   const { response, signal } = stream;
@@ -36,30 +45,79 @@ export async function writeEventStream(
     // Proxies of the nginx kind would hold events back.
     'x-accel-buffering': 'no',
   });
-  const write = createWriter(stream);
+  const write = createWriter(stream, takeOver(response));
   try {
-    await write(`retry: ${RETRY_MS}\n\n`);
-    for await (const frame of frames) {
-      if (signal.aborted) break;
-      await write(toBytes(frame));
-    }
+    await write(toBytes(`retry: ${RETRY_MS}\n\n`));
+    if (source.live === undefined) await writeAll(source.frames, write, signal);
+    else await writeLive(stream, { frames: source.frames, live: source.live }, write);
   } catch (error) {
-    if (!signal.aborted) await write(`event: problem\ndata: ${toProblemText(error)}\n\n`);
+    const text = `event: problem\ndata: ${toProblemText(error)}\n\n`;
+    if (!signal.aborted) await write(toBytes(text));
   } finally {
-    write.stop();
-    response.end();
+    write.end();
   }
 }
 
-/** A frame may go to many clients, and is encoded once. */
-const bytesOf = new WeakMap<StreamFrame, Buffer>();
+async function writeAll(
+  frames: AsyncIterable<StreamFrame>,
+  write: Writer,
+  signal: AbortSignal,
+): Promise<void> {
+  for await (const frame of frames) {
+    if (signal.aborted) return;
+    await write(toFrameBytes(frame));
+  }
+}
 
-function toBytes(frame: StreamFrame): Buffer {
+/** By itself while it is behind, with the others while it keeps up. */
+async function writeLive(
+  { signal, broadcasts }: EventStream & { readonly broadcasts: Broadcasts },
+  { frames, live }: Required<StreamSource>,
+  write: Writer,
+): Promise<void> {
+  const take = (frame: StreamFrame): boolean => write.now(toFrameBytes(frame));
+  const reader: LiveReader = { seq: live.since, signal, take };
+  let isShared = true;
+  const join = () => (isShared ? broadcasts.join(live, reader) : undefined);
+  for (let own = frames; !signal.aborted; own = await live.open(reader.seq, signal)) {
+    let joined = join();
+    if (joined === undefined) {
+      for await (const frame of own) {
+        if (signal.aborted) return;
+        await write(toFrameBytes(frame));
+        reader.seq = Number(frame.id);
+        joined = join();
+        if (joined !== undefined) break;
+      }
+    }
+    const how = await joined;
+    if (how === undefined || how === 'over') return;
+    isShared = how !== 'failed';
+    await write.drained();
+  }
+}
+
+interface FrameBytes {
+  readonly plain: Buffer;
+  /** The same as a chunk of HTTP/1.1. */
+  readonly chunk: Buffer;
+}
+
+/** A frame may go to many clients, and is encoded once. */
+const bytesOf = new WeakMap<StreamFrame, FrameBytes>();
+
+function toFrameBytes(frame: StreamFrame): FrameBytes {
   const known = bytesOf.get(frame);
   if (known !== undefined) return known;
-  const bytes = Buffer.from(toText(frame), 'utf8');
+  const bytes = toBytes(toText(frame));
   bytesOf.set(frame, bytes);
   return bytes;
+}
+
+function toBytes(text: string): FrameBytes {
+  const head = `${Buffer.byteLength(text).toString(16)}\r\n`;
+  const chunk = Buffer.from(`${head}${text}\r\n`, 'utf8');
+  return { plain: chunk.subarray(head.length, -2), chunk };
 }
 
 function toText({ id, event, data }: StreamFrame): string {
@@ -68,34 +126,64 @@ function toText({ id, event, data }: StreamFrame): string {
   return `${idLine}${eventLine}data: ${data}\n\n`;
 }
 
-interface Writer {
-  (text: string | Buffer): Promise<void>;
-  stop(): void;
+/** Sends the head. From here on the bytes go past the response, which would make their chunks
+ *  anew for each client, and spend more time on it than the socket.
+ *  @returns whether this client is sent chunks; one of HTTP/1.0 is not. */
+function takeOver(response: ServerResponse): boolean {
+  response.flushHeaders();
+  const isChunked = response.chunkedEncoding;
+  response.chunkedEncoding = false;
+  return isChunked;
 }
 
-function createWriter({ response, clock, signal }: EventStream): Writer {
+const PING = toBytes(': ping\n\n');
+const LAST_CHUNK = '0\r\n\r\n';
+
+interface Writer {
+  /** Resolves when the connection takes more. */
+  (bytes: FrameBytes): Promise<void>;
+  /** False: the connection takes no more for now. */
+  now(bytes: FrameBytes): boolean;
+  /** Resolves when the connection takes more. */
+  drained(): Promise<void>;
+  end(): void;
+}
+
+function createWriter(stream: EventStream, isChunked: boolean): Writer {
+  const { response, clock, signal } = stream;
+  const { socket } = response;
+  // None yet: an answer before this one is still being sent.
+  const writable: Writable = socket ?? response;
   let isDraining = false;
+  const now = ({ plain, chunk }: FrameBytes): boolean => writable.write(isChunked ? chunk : plain);
   const beat = (): void => {
-    if (!isDraining) response.write(': ping\n\n');
+    if (!isDraining) now(PING);
     timer = clock.setTimer(HEARTBEAT_MS, beat);
   };
   let timer = clock.setTimer(HEARTBEAT_MS, beat);
-  const write = async (text: string | Buffer): Promise<void> => {
-    if (signal.aborted || response.write(text)) return;
+  const drained = async (): Promise<void> => {
+    if (signal.aborted || !writable.writableNeedDrain) return;
     isDraining = true;
-    await drained(response, clock, signal);
+    await waitForDrain(stream, writable);
     isDraining = false;
   };
-  return Object.assign(write, { stop: () => timer.cancel() });
+  const write = async (bytes: FrameBytes): Promise<void> => {
+    if (!signal.aborted && !now(bytes)) await drained();
+  };
+  const end = (): void => {
+    timer.cancel();
+    response.end(isChunked ? LAST_CHUNK : undefined);
+  };
+  return Object.assign(write, { now, drained, end });
 }
 
-/** Resolves when the response takes more, the signal aborts, or the client has stalled too long,
+/** Resolves when the connection takes more, the signal aborts, or the client has stalled too long,
  *  in which case its connection is cut. */
-function drained(response: ServerResponse, clock: Clock, signal: AbortSignal): Promise<void> {
+function waitForDrain({ response, clock, signal }: EventStream, writable: Writable): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       timer.cancel();
-      response.removeListener('drain', done);
+      writable.removeListener('drain', done);
       signal.removeEventListener('abort', done);
       resolve();
     };
@@ -103,7 +191,7 @@ function drained(response: ServerResponse, clock: Clock, signal: AbortSignal): P
       response.destroy();
       done();
     });
-    response.once('drain', done);
+    writable.once('drain', done);
     signal.addEventListener('abort', done, { once: true });
     if (signal.aborted || response.destroyed) done();
   });

@@ -58,13 +58,14 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
   const hear = (): void => {
     heardMs = clock.nowMs();
   };
-  const send = (value: unknown): Promise<void> =>
+  const write = (text: string | Buffer): Promise<void> =>
     new Promise((resolve) => {
-      ws.send(JSON.stringify(value), () => {
+      ws.send(text, { binary: false }, () => {
         hear();
         resolve();
       });
     });
+  const send = (value: unknown): Promise<void> => write(JSON.stringify(value));
   const beat = (): void => {
     if (clock.nowMs() - heardMs > STALL_MS_MAX) ws.terminate();
     else if (ws.readyState === ws.OPEN) ws.ping();
@@ -78,7 +79,7 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
   try {
     for await (const event of session.events) {
       if (signal.aborted || ws.readyState !== ws.OPEN) break;
-      await send(event);
+      await write(toSharedBytes(event));
     }
     ws.close(signal.aborted ? CLOSE_GOING_AWAY : CLOSE_NORMAL);
   } catch (error) {
@@ -89,6 +90,17 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
     signal.removeEventListener('abort', goAway);
     clock.setTimer(CLOSE_MS_MAX, () => ws.terminate());
   }
+}
+
+/** Sockets of one session are given the same events: each is encoded once. */
+const bytesOf = new WeakMap<EventEnvelope, Buffer>();
+
+function toSharedBytes(event: EventEnvelope): Buffer {
+  const known = bytesOf.get(event);
+  if (known !== undefined) return known;
+  const bytes = Buffer.from(JSON.stringify(event), 'utf8');
+  bytesOf.set(event, bytes);
+  return bytes;
 }
 
 /** Messages are answered in their order, one after the other. */

@@ -6,10 +6,12 @@ import { call } from './call.ts';
 import { create } from './create.ts';
 import type { Figure } from './figure.ts';
 import { hibernate } from './hibernate.ts';
+import { http } from './http.ts';
 import { createLab } from './lab.ts';
 import { load } from './load.ts';
 import { describeLoad, describeMachine } from './machine.ts';
 import { memory } from './memory.ts';
+import { page } from './page.ts';
 import { prompt } from './prompt.ts';
 import { ps } from './ps.ts';
 import { type Section, toMarkdown, toText } from './report.ts';
@@ -25,7 +27,7 @@ import { workerStart } from './worker-start.ts';
 
 const FIGURES: readonly Figure[] = [
   ...[workerStart, prompt, token, tool, call, start, memory, ps, load],
-  ...[create, revive, wake, hibernate, approvals, boot, storm, restarts, sseMany],
+  ...[create, revive, wake, hibernate, approvals, boot, storm, restarts, sseMany, http, page],
 ];
 const FLAGS = ['--quick', '--markdown'];
 

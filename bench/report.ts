@@ -1,7 +1,7 @@
 /** How figures are shown: aligned text for a terminal, or the table of docs/benchmarks.md. */
 import { type Summary, summarize } from './stats.ts';
 
-export type Unit = 'ms' | '×' | 'MB' | '%' | 'µs' | 'processes';
+export type Unit = 'ms' | '×' | 'MB' | '%' | 'µs' | 'processes' | 'req/s' | 'kB';
 
 export interface Row {
   readonly name: string;

@@ -45,3 +45,9 @@ export function pairwise(
 
 export const ratio = (a: number, b: number): number => a / b;
 export const difference = (a: number, b: number): number => a - b;
+
+/** A clock that all processes of a machine share: monotonic, from its boot. */
+export const nowSharedMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+
+/** What that clock showed at a time of this process's `performance.now()`. */
+export const toSharedMs = (atMs: number): number => nowSharedMs() - performance.now() + atMs;

@@ -163,6 +163,10 @@ export function toShort(value: number): string {
   return String(Math.round(value * 100) / 100);
 }
 
+export function toBytes(value: number): string {
+  return value >= 1e6 ? `${(value / 1e6).toFixed(1)} MB` : `${(value / 1e3).toFixed(1)} kB`;
+}
+
 export function toClock(time: string): string {
   return new Date(time).toLocaleTimeString();
 }

@@ -51,7 +51,8 @@ const numbers = new Set(['Turn', 'Tokens', 'Cost']);
 
 function SessionTable({ sessions }: { sessions: readonly SessionView[] }) {
   return (
-    <div class="scroll">
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is reached by keyboard too.
+    <section class="scroll" aria-label="All sessions" tabIndex={0}>
       <table>
         <thead>
           <tr>
@@ -86,7 +87,7 @@ function SessionTable({ sessions }: { sessions: readonly SessionView[] }) {
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }
 

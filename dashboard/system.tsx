@@ -1,14 +1,11 @@
 /** The supervisor and its machine: is it well, what runs, what holds it. */
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import { call, get } from './api.ts';
-import { Act, Facts, Failure, toClock, toShort, usePolled } from './parts.tsx';
+import { Act, Facts, Failure, toBytes, toClock, toMessage, usePolled } from './parts.tsx';
 
 export function SystemPage() {
-  const { value: status, error } = usePolled(
-    () => get<StatusView>('/api/v1/status?deep=true'),
-    3000,
-  );
+  const { value: status, error } = usePolled(() => get<StatusView>('/api/v1/status'), 3000);
   const { value: processes } = usePolled(() => get<ProcessView[]>('/api/v1/processes'), 3000);
   const [failure, setFailure] = useState<string>();
   const [said, setSaid] = useState('');
@@ -38,9 +35,65 @@ export function SystemPage() {
       <h3>Processes</h3>
       <Processes processes={processes ?? []} />
       <h3>Checks</h3>
-      <pre>{JSON.stringify(status.deep ?? {}, null, 2)}</pre>
+      <Checks onError={setFailure} />
     </>
   );
+}
+
+interface Deep {
+  readonly node?: string;
+  readonly sqlite?: string;
+  readonly journal?: { sessions: number; events: number; problems: readonly unknown[] };
+}
+
+/** Asked for once and on demand: it reads the whole journal. */
+function Checks({ onError }: { onError: (message: string | undefined) => void }) {
+  const [deep, setDeep] = useState<Deep>();
+  const check = async (): Promise<void> => {
+    const status = await get<StatusView>('/api/v1/status?deep=true');
+    setDeep(status.deep ?? {});
+  };
+  useEffect(() => {
+    check().catch((thrown: unknown) => onError(toMessage(thrown)));
+  }, []);
+  return (
+    <>
+      <Facts facts={deep === undefined ? [['Journal', 'is being read …']] : toChecks(deep)} />
+      <Act act={check} onError={onError}>
+        Check again
+      </Act>
+    </>
+  );
+}
+
+function toChecks({ node, sqlite, journal }: Deep): [string, preact.ComponentChildren][] {
+  return [
+    ['Journal', journal === undefined ? '–' : toVerdict(journal)],
+    ['Node', node ?? '–'],
+    ['SQLite', sqlite ?? '–'],
+  ];
+}
+
+function toVerdict({ sessions, events, problems }: NonNullable<Deep['journal']>) {
+  const size = `${sessions} sessions, ${events} events`;
+  if (problems.length === 0) return <span class="good">whole: {size}</span>;
+  return (
+    <>
+      <span class="bad">damaged: {size}</span>
+      {problems.map((problem) => (
+        <p key={JSON.stringify(problem)} class="bad">
+          {toWords(problem)}
+        </p>
+      ))}
+    </>
+  );
+}
+
+function toWords(problem: unknown): string {
+  if (typeof problem !== 'object' || problem === null) return String(problem);
+  return Object.entries(problem)
+    .map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : value}`)
+    .join(', ');
 }
 
 function toFacts(status: StatusView): [string, preact.ComponentChildren][] {
@@ -54,7 +107,7 @@ function toFacts(status: StatusView): [string, preact.ComponentChildren][] {
     ['Since', new Date(status.started_at).toLocaleString()],
     ['Model', `${status.model} (${status.provider})`],
     ['Sandbox', level],
-    ['Mend', sandbox.mend ?? '–'],
+    ...(sandbox.mend === undefined ? [] : [['Mend', sandbox.mend] as [string, string]]),
     [
       'Workers',
       `${capacity.resident} of ${capacity.max_concurrent_sessions}, ${capacity.warm} warm`,
@@ -69,8 +122,9 @@ function toFacts(status: StatusView): [string, preact.ComponentChildren][] {
 
 function Processes({ processes }: { processes: readonly ProcessView[] }) {
   return (
-    <div class="scroll">
-      <table>
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is reached by keyboard too.
+    <section class="scroll" aria-label="Processes" tabIndex={0}>
+      <table class="narrow">
         <thead>
           <tr>
             <th scope="col">Process</th>
@@ -86,12 +140,12 @@ function Processes({ processes }: { processes: readonly ProcessView[] }) {
             <tr key={each.pid}>
               <td>{each.kind}</td>
               <td>{each.pid}</td>
-              <td class="number">{each.rss_bytes === undefined ? '–' : toShort(each.rss_bytes)}</td>
+              <td class="number">{each.rss_bytes === undefined ? '–' : toBytes(each.rss_bytes)}</td>
               <td>{toClock(each.started_at)}</td>
             </tr>
           ))}
         </tbody>
       </table>
-    </div>
+    </section>
   );
 }

@@ -23,7 +23,8 @@ export function toProcessViews(
 ): readonly ProcessView[] {
   const views: ProcessView[] = [];
   if (session === undefined) {
-    views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt });
+    const rss_bytes = process.memoryUsage.rss();
+    views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt, rss_bytes });
     const own = gateway.child();
     if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
   }

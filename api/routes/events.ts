@@ -76,12 +76,18 @@ export const eventRoutes: readonly Route[] = [
           headers: { 'x-prx-next': `${page.next}`, 'x-prx-last-seq': `${page.last_seq}` },
         });
       }
-      const view = await supervisor.getSession(params.id);
+      const { id: session, last_seq: lastSeq } = await supervisor.getSession(params.id);
+      const { since } = position;
+      // The epoch was asked of where the client was; what it was given since stands.
+      const open = async (from: number, signal: AbortSignal) =>
+        toFrames(await supervisor.followEvents(session, { since: from, signal }));
       return {
         kind: 'stream',
-        headers: { 'x-prx-last-seq': `${view.last_seq}` },
+        headers: { 'x-prx-last-seq': `${lastSeq}` },
         open: async (signal) =>
-          toFrames(await supervisor.followEvents(view.id, { ...position, signal })),
+          toFrames(await supervisor.followEvents(session, { ...position, signal })),
+        // A choice of types is a client's own.
+        ...(types === undefined ? { live: { session, since, lastSeq, open } } : {}),
       };
     },
   }),

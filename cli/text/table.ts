@@ -20,7 +20,9 @@ export interface TableOptions {
   readonly paint?: (title: string, value: string, cell: string) => string;
 }
 
-const GAP = '  ';
+const GAP_CHARS = 2;
+/** Tried before a value is cut. */
+const NARROW_GAP_CHARS = 1;
 const FLEXIBLE_MIN = 6;
 
 export function renderTable(
@@ -30,7 +32,7 @@ export function renderTable(
 ): string[] {
   const cells = rows.map((row) => row.map((cell) => sanitizeLine(cell) || '-'));
   if (options.layout === 'labelled') return cells.map((row) => labelled(columns, row));
-  const widths = fitWidths(columns, cells, options.width);
+  const { widths, gapChars } = fitWidths(columns, cells, options.width);
   const paint = options.paint ?? ((_title, _value, cell) => cell);
   const line = (row: readonly string[], finish: typeof paint): string =>
     columns
@@ -41,7 +43,7 @@ export function renderTable(
         const cell = column.align === 'right' ? padStart(shown, width) : padEnd(shown, width);
         return finish(column.title, value, cell);
       })
-      .join(GAP)
+      .join(' '.repeat(gapChars))
       .trimEnd();
   const titles = columns.map((column) => column.title);
   return [
@@ -60,22 +62,23 @@ function fitWidths(
   columns: readonly Column[],
   rows: readonly (readonly string[])[],
   width: number,
-): number[] {
+): { readonly widths: readonly number[]; readonly gapChars: number } {
   const widths = columns.map((column, index) =>
     Math.max(widthOf(column.title), ...rows.map((row) => widthOf(row[index] ?? ''))),
   );
-  const total = (): number =>
-    widths.reduce((sum, value) => sum + value, 0) + GAP.length * (columns.length - 1);
+  const total = (gapChars: number): number =>
+    widths.reduce((sum, value) => sum + value, 0) + gapChars * (columns.length - 1);
+  const gapChars = total(GAP_CHARS) <= width ? GAP_CHARS : NARROW_GAP_CHARS;
   // One column at a time from the widest flexible one: a name stays readable as long as possible.
-  while (total() > width) {
+  while (total(gapChars) > width) {
     const widest = columns
       .map((column, index) => ({ flexible: column.flexible === true, index }))
       .filter(({ flexible, index }) => flexible && (widths[index] ?? 0) > FLEXIBLE_MIN)
       .sort((a, b) => (widths[b.index] ?? 0) - (widths[a.index] ?? 0))[0];
-    if (widest === undefined) return widths;
+    if (widest === undefined) break;
     widths[widest.index] = (widths[widest.index] ?? 0) - 1;
   }
-  return widths;
+  return { widths, gapChars };
 }
 
 /** `key: value` lines with the values aligned; flat when labelled. */

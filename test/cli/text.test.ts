@@ -162,12 +162,14 @@ describe('tables', () => {
     ]);
   });
 
-  test('a narrow terminal cuts the flexible column', () => {
-    const options = { layout: 'columns', width: 16, style: plain } as const;
-    expect(renderTable(columns, [['1', 'a-very-long-name', '5']], options)).toEqual([
-      'ID  NAME       N',
-      '1   a-very-l…  5',
-    ]);
+  test.each([
+    ['has room for all', 23, 'ID  NAME              N', '1   a-very-long-name  5'],
+    ['takes it from the gaps', 22, 'ID NAME             N', '1  a-very-long-name 5'],
+    ['then cuts the flexible column', 16, 'ID NAME        N', '1  a-very-lon… 5'],
+  ])('a narrow terminal %s', (_name, width, titles, row) => {
+    const options = { layout: 'columns', width, style: plain } as const;
+    const rows = [['1', 'a-very-long-name', '5']];
+    expect(renderTable(columns, rows, options)).toEqual([titles, row]);
   });
 
   test('labelled: one line a row, no escape sequence from data', () => {

@@ -14,14 +14,6 @@ interface PageDeps {
 const DESK = { width: 1100, height: 700 };
 const PHONE = { width: 390, height: 760 };
 
-/** What was loaded for the page itself, and when the list of sessions could be used. */
-const WEIGHT = `{
-  const all = ['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind));
-  const own = all.filter(({ name }) => !name.includes('/api/'));
-  const bytes = own.reduce((sum, { transferSize }) => sum + transferSize, 0);
-  bytes + ' bytes, usable after ' + Math.round(performance.now()) + ' ms';
-}`;
-
 /** @throws when the page says anything on the console. */
 export async function recordPage({ browser, url, token, save }: PageDeps): Promise<void> {
   const page = await browser.newPage({ viewport: DESK });
@@ -31,7 +23,6 @@ export async function recordPage({ browser, url, token, save }: PageDeps): Promi
   const shoot = (name: string): Promise<void> => save(name, (path) => page.screenshot({ path }));
   await page.goto(`${url}/#token=${token}`);
   await page.getByRole('link', { name: 'demo' }).waitFor();
-  process.stdout.write(`the page: ${await page.evaluate(WEIGHT)}\n`);
   await shoot('web-sessions');
   await page.getByRole('link', { name: /Approvals/ }).click();
   await page.getByLabel('Approval of shell').waitFor();
@@ -44,6 +35,7 @@ export async function recordPage({ browser, url, token, save }: PageDeps): Promi
   await page.locator('.live', { hasText: 'word30' }).waitFor();
   await shoot('web-live-dark');
   await page.setViewportSize(PHONE);
+  await page.evaluate('scrollTo(0, document.documentElement.scrollHeight)');
   await shoot('phone-live-dark');
   await page.emulateMedia({ colorScheme: 'light' });
   await page.getByRole('button', { name: 'Interrupt' }).click();
@@ -52,8 +44,8 @@ export async function recordPage({ browser, url, token, save }: PageDeps): Promi
   await shoot('phone-question');
   await page.setViewportSize(DESK);
   await page.getByRole('link', { name: 'System' }).click();
-  await page.getByRole('heading', { name: 'Checks' }).waitFor();
-  await shoot('web-system');
+  await page.getByText('whole: 2 sessions').waitFor();
+  await save('web-system', (path) => page.screenshot({ path, fullPage: true }));
   await page.close();
   if (complaints.length > 0) throw new Error(`the page complained: ${complaints.join('; ')}`);
 }
