@@ -173,7 +173,7 @@ function toCellCommand(spec: CellSpec, mark: string): string[] {
     '--',
     ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.mkfifo],
     ...[...programs.builder, '--args', '3', '--'],
-    ...['/bin/sh', '-c', `${limitScript}\n. ${SCRIPT_FOLDER}/call.sh`],
+    ...['/bin/sh', '-c', `${limitScript}\n. ${SCRIPT_FOLDER}/call.sh`, 'sh'],
   ];
   if (!identity.drops) return cell;
   assert(programs.perl !== undefined, 'staging was decided where perl is');
@@ -245,6 +245,8 @@ function createCell(parts: CellParts): Cell {
     },
     bury(birth) {
       clock.setTimer(BURY_DELAY_MS, () => {
+        // The stage is gone with the cell, and its pid may be somebody else's.
+        if (!alive) return;
         rmSync(birth.slotPath, { recursive: true, force: true });
         rmSync(birth.pipesPath, { recursive: true, force: true });
       });

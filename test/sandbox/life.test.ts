@@ -208,6 +208,34 @@ withBubblewrap(`paths${why}`, () => {
     expect(output).toMatch(/^ok$/m);
   });
 
+  test.each(isRoot ? [undefined, 1500] : [undefined])(
+    'of /etc: some, what is listed beside it, nothing that is hidden, none of it writable (uid %s)',
+    async (uid) => {
+      const policy = { readOnlyPaths: ['/etc/hostname'], hiddenPaths: ['/etc/debian_version'] };
+      const host = await start({ policy, ...(uid === undefined ? {} : { uid }) });
+      await host.initialize();
+      const { output } = await host.shell(
+        [
+          'cat /etc/nsswitch.conf | head -c 1 | wc -c; ls /etc/alternatives | head -1 | wc -l',
+          'head -1 /etc/passwd | cut -d: -f1; cat /etc/hostname; cat /etc/debian_version',
+          'cat /etc/shadow /etc/fstab; echo x >> /etc/hosts; touch /etc/new /etc/alternatives/new',
+          'ls -d /etc/*/ | wc -l; mount | grep -c " on /etc[ /].*rw"',
+        ].join('; '),
+      );
+      const hostname = readFileSync('/etc/hostname', 'utf8');
+      expect(output.startsWith(`1\n1\nagent\n${hostname}`)).toBe(true);
+      expect(output).toMatch(/debian_version: Permission denied/);
+      expect(output).toMatch(/shadow: No such file/);
+      expect(output).toMatch(/fstab: No such file/);
+      expect(output).toMatch(
+        /cannot create \/etc\/hosts: (Read-only file system|Permission denied)/,
+      );
+      expect(output).toMatch(/'\/etc\/new': Read-only file system/);
+      expect(output).toMatch(/'\/etc\/alternatives\/new': Read-only file system/);
+      expect(output).toMatch(/^0$/m);
+    },
+  );
+
   test('a workspace that does not exist is refused by name', async () => {
     const host = await start({ policy: { workspace: '/nonexistent/place' } });
     await expect(host.initialize()).rejects.toMatchObject({
