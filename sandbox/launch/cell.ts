@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { PrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import { OWNER_MARK, type QuickProcess, spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
@@ -136,16 +136,18 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
   const [initPid] = lines === undefined ? [] : listChildren(quick.pid);
   // The door was sent before the line that says ready.
   const isOpen = door === undefined || (lines !== undefined && (await door.opened(clock)));
-  if (initPid === undefined || !isOpen) {
+  const stagePath = `/proc/${initPid}/root${STAGE}`;
+  const isUp = initPid !== undefined && isOpen;
+  // It may die at any instant: what cannot be written then is no fault of the machine.
+  const fault = isUp ? tryWriteStage(stagePath, spec) : '';
+  if (!isUp || fault !== undefined) {
     door?.close();
     quick.child.kill('SIGKILL');
     quick.child.stdin?.destroy();
     await quick.exited;
     killMarked(mark);
-    throw unavailable([report.failure ?? '', output.said(), stderr()]);
+    throw unavailable([report.failure ?? '', output.said(), stderr(), fault ?? '']);
   }
-  const stagePath = `/proc/${initPid}/root${STAGE}`;
-  writeStage(stagePath, spec);
   void quick.exited.then(() => door?.close());
   return createCell({ quick, initPid, stagePath, identity, report, output, clock });
 }
@@ -228,15 +230,26 @@ function createCell(parts: CellParts): Cell {
     return { slot, slotPath, pipesPath, overdue: clock.sleep(OPEN_MS) };
   }
 
+  function tryPrepare(slot: number, spec: BirthSpec): Birth {
+    try {
+      return prepare(slot, spec);
+    } catch (error) {
+      if (isAlive()) throw error;
+      throw unavailable(['the cell has died']);
+    }
+  }
+
+  const isAlive = (): boolean => alive && existsSync(stagePath);
+
   return {
     identity,
     report,
-    isAlive: () => alive && existsSync(stagePath),
+    isAlive,
     ended,
     async bear(spec) {
       slots += 1;
       if (!alive) throw unavailable(['the cell has died']);
-      const birth = prepare(slots, spec);
+      const birth = tryPrepare(slots, spec);
       const made = output.awaitLine(`made ${birth.slot}`);
       stdin.write(`${birth.slot} ${spec.hasInput ? 'in' : '-'}\n`);
       const isMade = await Promise.race([made.then(() => true), ended.then(() => false)]);
@@ -319,10 +332,16 @@ function collectText(stream: Readable | null): () => string {
   return () => text;
 }
 
-/** The filter is opened anew for each sandbox, because whoever reads it moves the offset. */
-function writeStage(stagePath: string, { etc, identity, filter }: CellSpec): void {
-  fillEtc(stagePath, etc, identity);
-  writeFileSync(join(stagePath, 'filter'), filter, { mode: 0o644 });
+/** The filter is opened anew for each sandbox, because whoever reads it moves the offset.
+ *  @returns why it could not be written. */
+function tryWriteStage(path: string, { etc, identity, filter }: CellSpec): string | undefined {
+  try {
+    fillEtc(path, etc, identity);
+    writeFileSync(join(path, 'filter'), filter, { mode: 0o644 });
+    return undefined;
+  } catch (error) {
+    return `its stage could not be filled: ${toPrxError(error).message}`;
+  }
 }
 
 function unavailable(said: readonly string[]): PrxError {
