@@ -16,7 +16,7 @@ export interface Disk {
 export type DiskChoice = { readonly disk: Disk } | { readonly skipped: string };
 
 const SIZE_BYTES = 2 * 2 ** 30;
-/** Somebody writes while we look: tried again with the new figure. */
+/** Somebody writes while we look, or kills what resizes: tried again. */
 const TRIES_MAX = 20;
 
 export async function openDisk(home: Home, path: string): Promise<DiskChoice> {
@@ -39,7 +39,8 @@ export async function openDisk(home: Home, path: string): Promise<DiskChoice> {
       return false;
     },
     async free() {
-      await resize(SIZE_BYTES);
+      // The faults' own kills may hit the program that does it.
+      for (let left = TRIES_MAX; left > 0; left -= 1) if (await resize(SIZE_BYTES)) return;
     },
     async close(keep) {
       if (keep) {

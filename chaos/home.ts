@@ -69,7 +69,7 @@ function findPackages(root: string): string | undefined {
   }
 }
 
-const RESIDENT_MAX = 6;
+const RESIDENT_MAX = 8;
 /** A call of this run is killed after this long, seconds. */
 const CALL_SECS_MAX = 10;
 

@@ -45,7 +45,7 @@ export interface ScriptOptions {
 
 /** One turn of one to four model steps; the last one only speaks. */
 export function createTurnScript({ key, random, sleepMark }: ScriptOptions): TurnScript {
-  const callSteps = drawWeighted(random, { '0': 25, '1': 45, '2': 20, '3': 10 });
+  const callSteps = drawWeighted(random, { '0': 35, '1': 45, '2': 15, '3': 5 });
   const steps: StepScript[] = [];
   for (let index = 0; index < Number(callSteps); index += 1) {
     const count = drawInt(random, 1, 3);
