@@ -1,7 +1,7 @@
 /** Live readers of one session share one follower of its events. A reader comes in when it lacks
  *  nothing but the newest events, and goes when it does not take what it is given; then it reads
  *  on by itself until it has caught up. So an event costs one pass through the supervisor, and for
- *  each reader one write: a follower for each costs about twice that, much of it garbage. */
+ *  each reader one write. */
 import type { LiveSource, StreamFrame } from './route.ts';
 
 export interface LiveReader {

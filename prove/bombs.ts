@@ -339,7 +339,7 @@ function toOutcome({ stand, results, violations }: Campaign): Outcome {
     notes: [
       ...stand.notes,
       'a worker can start no process, so that a bomb in a grandchild (FAULTS 44) is a tool only',
-      'the limit of a tool is per process',
+      'one process meets its own limit, which is as large, before the watch over the whole call',
     ],
   };
 }

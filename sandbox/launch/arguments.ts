@@ -214,8 +214,8 @@ export interface Rlimits {
 }
 
 /** The lines of a shell that set the limits, hard and soft, or end it with 126: in a sandbox that
- *  is the shell of the script itself, because one more program would cost a call half a
- *  millisecond. The limit of processes is `-u` for bash and `-p` for dash and busybox. */
+ *  is the shell of the script itself, because a call waits for each program that is started. The
+ *  limit of processes is `-u` for bash and `-p` for dash and busybox. */
 export function toLimitScript(limits: Rlimits): string {
   const { processes, fileBytes, openFiles, dataBytes } = limits;
   const steps = [

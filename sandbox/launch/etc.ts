@@ -1,5 +1,5 @@
 /** The /etc of a session's sandboxes: one folder on the stage, filled when the cell starts and
- *  mounted as one, because each mount of its own costs a sandbox a fifth of a millisecond to build.
+ *  mounted as one: twenty-five mounts of their own were half of what a sandbox took to build.
  *  Small files that everybody may read are copied; the others, and folders, are mounted there
  *  once. A sandbox sees settings as they were then; so it did when each was mounted, because
  *  who changes such a file replaces it. */

@@ -6,8 +6,8 @@
 
 import { OWNER_MARK } from '../../base/process.ts';
 
-/** Slots whose pipes are made at once: a program started for each would be a third of what a
- *  sandbox costs. Their folders are there before the first of them is asked for. */
+/** Slots whose pipes are made at once, by one start of the program. Their folders are there before
+ *  the first of them is asked for. */
 export const SLOTS_AT_ONCE = 8;
 
 /** Called with the stage, mkfifo, then the command of a sandbox, which reads its arguments from

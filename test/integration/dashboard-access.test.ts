@@ -1,16 +1,15 @@
 /** The web page for those who do not see it well, or have no mouse: axe-core over every page in
  *  both colours and at both widths, and what a person must be able to do by keyboard alone. Where
  *  there is no Chromium these tests are skipped, and say so; CI installs it. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Browser, chromium, type Locator, type Page } from 'playwright-core';
-import { type Bench, createBench } from './harness.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import type { Browser, Locator, Page } from 'playwright-core';
+import type { Bench } from './harness.ts';
+import type { ScriptedProvider } from './scripted-provider.ts';
+import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
 
-const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find(existsSync);
-const withBrowser = executablePath === undefined ? describe.skip : describe;
 const require = createRequire(import.meta.url);
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -25,25 +24,12 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
   let complaints: string[];
 
   beforeAll(async () => {
-    browser = await chromium.launch({
-      ...(executablePath === undefined ? {} : { executablePath }),
-      args: ['--no-sandbox'],
-    });
+    browser = await launchBrowser();
   });
   afterAll(() => browser.close());
 
   beforeEach(async () => {
-    provider = await startScriptedProvider();
-    bench = createBench(`
-      [api]
-      listen = "127.0.0.1:0"
-      [agent]
-      model = "scripted"
-      [provider]
-      base_url = "${provider.url}"
-      [security.tool_policy.tools]
-      shell = "supervised"
-    `);
+    ({ provider, bench } = await createPageBench());
     const { ready } = await bench.start();
     page = await browser.newPage({ viewport: DESK });
     complaints = [];

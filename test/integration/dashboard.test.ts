@@ -1,14 +1,12 @@
 /** The web page in a real browser, before a real supervisor: no mock on either side. Where there is
  *  no Chromium these tests are skipped, and say so; CI installs it. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import type { Browser, Page } from 'playwright-core';
 import { type Bench, createBench, type Running } from './harness.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
-
-const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find(existsSync);
-const withBrowser = executablePath === undefined ? describe.skip : describe;
+import type { ScriptedProvider } from './scripted-provider.ts';
+import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
 
 withBrowser('the page (skipped without /usr/bin/chromium)', () => {
   let browser: Browser;
@@ -19,25 +17,12 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
   let complaints: string[];
 
   beforeAll(async () => {
-    browser = await chromium.launch({
-      ...(executablePath === undefined ? {} : { executablePath }),
-      args: ['--no-sandbox'],
-    });
+    browser = await launchBrowser();
   });
   afterAll(() => browser.close());
 
   beforeEach(async () => {
-    provider = await startScriptedProvider();
-    bench = createBench(`
-      [api]
-      listen = "127.0.0.1:0"
-      [agent]
-      model = "scripted"
-      [provider]
-      base_url = "${provider.url}"
-      [security.tool_policy.tools]
-      shell = "supervised"
-    `);
+    ({ provider, bench } = await createPageBench());
     running = await bench.start();
     page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
     complaints = [];
