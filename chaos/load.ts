@@ -64,7 +64,7 @@ type Action = 'send' | 'interrupt' | 'suspend' | 'restart' | 'close';
 
 const weights: Readonly<Record<Action, number>> = {
   send: 80,
-  interrupt: 7,
+  interrupt: 4,
   suspend: 5,
   restart: 4,
   close: 3,
@@ -123,7 +123,7 @@ export function createLoad(deps: LoadDeps, session: string): Load {
           if (left <= 0 || signal.aborted) return;
           await clock.sleep(POLL_MS, signal);
         }
-        const onBusy = drawWeighted(random, { enqueue: 75, steer: 15, interrupt: 5, reject: 5 });
+        const onBusy = drawWeighted(random, { enqueue: 77, steer: 15, interrupt: 3, reject: 5 });
         const key = nextKey();
         await send(createTurnScript({ key, random, sleepMark: deps.sleepMark }), onBusy);
         return;

@@ -50,9 +50,9 @@ const lanes: Readonly<Record<string, readonly FaultKind[]>> = {
 
 /** One fault of the kind in each slot of this length, ms: more than a run must reach, because some
  *  find nobody to hit. The supervisor is spared a little: while it is down nothing else happens. */
-const KILL_SLOT_MS = 4000;
-const SUPERVISOR_SLOT_MS = 5000;
-const OTHER_SLOT_MS = 10_000;
+const KILL_SLOT_MS = 4800;
+const SUPERVISOR_SLOT_MS = 5400;
+const OTHER_SLOT_MS = 12_000;
 
 const holdRanges: Readonly<Record<FaultKind, readonly [fromMs: number, toMs: number]>> = {
   'kill worker': [0, 300],
