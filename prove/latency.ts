@@ -15,10 +15,18 @@ const TOKENS_PER_TURN = 400;
 export const STREAM = 'stream';
 
 export interface Streamers {
-  /** Latencies of the tokens that were written in this span, ms. */
-  between(fromMs: number, toMs: number): readonly number[];
+  /** Of the tokens that were written in this span. */
+  between(fromMs: number, toMs: number): TokenTimes;
   /** Ends with the turns under way. */
   close(): Promise<void>;
+}
+
+/** ms. */
+export interface TokenTimes {
+  /** From written to read by a client. */
+  readonly latencies: readonly number[];
+  /** Between two that a client reads one after the other, of one answer. */
+  readonly gaps: readonly number[];
 }
 
 export interface TokenClock {
@@ -57,12 +65,12 @@ export async function startStreamers(stand: Stand, { writtenMs }: TokenClock): P
   await Promise.all(feeds.map((feed) => feed.until(isType('model.delta'))));
   return {
     between(fromMs, toMs) {
-      return feeds.flatMap(({ seen }) =>
-        seen.flatMap(({ event, atMs }) =>
-          readTokens(event)
-            .map((token) => writtenMs.get(token) ?? Number.NaN)
-            .filter((ms) => ms >= fromMs && ms < toMs)
-            .map((ms) => atMs - ms),
+      return toTokenTimes(
+        feeds.map(({ seen }) =>
+          seen
+            .flatMap(({ event, atMs }) => readTokens(event).map((token) => ({ ...token, atMs })))
+            .map((token) => ({ ...token, fromMs: writtenMs.get(token.number) ?? Number.NaN }))
+            .filter((token) => token.fromMs >= fromMs && token.fromMs < toMs),
         ),
       );
     },
@@ -74,6 +82,19 @@ export async function startStreamers(stand: Stand, { writtenMs }: TokenClock): P
   };
 }
 
+/** Pure. Each client's tokens in the order in which it read them. */
+export function toTokenTimes(perClient: readonly (readonly ReadToken[])[]): TokenTimes {
+  return {
+    latencies: perClient.flat().map(({ atMs, fromMs }) => atMs - fromMs),
+    gaps: perClient.flatMap((tokens) =>
+      tokens.flatMap(({ atMs, turn }, index) => {
+        const last = tokens[index - 1];
+        return last !== undefined && last.turn === turn ? [atMs - last.atMs] : [];
+      }),
+    ),
+  };
+}
+
 async function streamOn(stand: Stand, feed: Feed, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     const from = feed.seen.length;
@@ -82,9 +103,17 @@ async function streamOn(stand: Stand, feed: Feed, signal: AbortSignal): Promise<
   }
 }
 
+interface Token {
+  readonly number: number;
+  readonly turn: EventEnvelope['turn'];
+}
+
+/** Written at `fromMs`, read at `atMs`. */
+export type ReadToken = Pick<Token, 'turn'> & { readonly fromMs: number; readonly atMs: number };
+
 /** Several tokens may come in one event. */
-function readTokens({ type, data }: EventEnvelope): readonly number[] {
+function readTokens({ type, turn, data }: EventEnvelope): readonly Token[] {
   if (type !== 'model.delta') return [];
   const { text } = data as { text: string };
-  return [...text.matchAll(/<(\d+)>/g)].map(([, number]) => Number(number));
+  return [...text.matchAll(/<(\d+)>/g)].map(([, number]) => ({ number: Number(number), turn }));
 }

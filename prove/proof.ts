@@ -15,8 +15,11 @@ export interface Figure {
   readonly name: string;
   readonly unit: 'ms' | '×' | 'MB';
   readonly samples: readonly number[];
-  /** What is promised: the 99th percentile is at most this. Absent: shown only. */
+  /** What is promised: this quantile is at most `bound`. Absent: shown only. */
   readonly bound?: number;
+  /** Absent: the 99th percentile. The median where each sample is a verdict of its own and the
+   *  machine stops now and then. */
+  readonly judged?: 'median';
 }
 
 export interface Outcome {

@@ -12,7 +12,7 @@ import {
   listDoomed,
   timeUntilNone,
 } from '../../prove/census.ts';
-import type { Outcome } from '../../prove/proof.ts';
+import type { Figure, Outcome } from '../../prove/proof.ts';
 import { isHeld, toQuantile } from '../../prove/report.ts';
 import { eventually } from '../integration/processes.ts';
 
@@ -71,12 +71,18 @@ describe('a survivor is found', () => {
 describe('an outcome', () => {
   const good: Outcome = { counts: {}, figures: [], violations: [], notes: [] };
   const figure = { name: 'some', unit: 'ms', bound: 10 } as const;
+  const byMedian = (samples: readonly number[]): Figure => ({
+    ...figure,
+    ...{ samples, judged: 'median' },
+  });
 
   test.each([
     ['nothing to object', good, true],
     ['a violation', { ...good, violations: ['one lived on'] }, false],
     ['at its bound', { ...good, figures: [{ ...figure, samples: [1, 10] }] }, true],
     ['over its bound', { ...good, figures: [{ ...figure, samples: [1, 10.1] }] }, false],
+    ['most under the bound of a median', { ...good, figures: [byMedian([1, 9, 99])] }, true],
+    ['most over the bound of a median', { ...good, figures: [byMedian([1, 11, 99])] }, false],
     ['no sample where one was promised', { ...good, figures: [{ ...figure, samples: [] }] }, false],
   ])('with %s: it holds or it does not', (_name, outcome: Outcome, expected) => {
     expect(isHeld(outcome)).toBe(expected);
