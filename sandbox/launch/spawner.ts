@@ -1,6 +1,7 @@
 /** The payload of a cell: a shell loop that starts one bubblewrap per line. All it does is open
  *  pipes and fork; it reads nothing of the user's and ends when the host's pipe ends, and with it
- *  the cell. When memory runs out the kernel looks here first, before it takes our own processes.
+ *  the cell. When memory runs out the kernel looks here first, before it takes our own processes,
+ *  and when processors do, these wait for ours: SCHED_IDLE, which nothing inside can leave.
  *  Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
  */
 
@@ -20,6 +21,7 @@ export const SPAWNER_SCRIPT = `
 umask 077
 unset ${OWNER_MARK}
 echo 500 > /proc/self/oom_score_adj 2>/dev/null
+chrt --idle --pid 0 $$ 2>/dev/null
 stage=$1 mkfifo=$2
 shift 2
 if [ -n "$PRX_DOOR" ]; then

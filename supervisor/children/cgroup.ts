@@ -2,7 +2,8 @@
  *  host, v2 (delegated, and the supervisor started in a leaf) or v1. A worker's has a hard limit of
  *  memory; a host's has a backstop behind its own watch, where the kernel ends one of its tools.
  *  Each has an equal share of the processor, however many processes it holds, so that no session
- *  starves another. Only in a group in which nobody but us lives: limits, moves and kills must not
+ *  starves another; where the kernel can, hosts take what supervisor, gateway and workers leave.
+ *  Only in a group in which nobody but us lives: limits, moves and kills must not
  *  reach a stranger. All of it is file operations below a path that is handed in. What a worker
  *  used before it was moved stays charged to the supervisor's group. */
 import {
@@ -62,6 +63,7 @@ const PIDS_MAX = 128;
 /** The kernel's defaults, written down all the same: equal is the point. */
 const WEIGHT_V2 = 100;
 const SHARES_V1 = 1024;
+const IDLE = 'cpu.idle';
 /** Supervisor and gateway serve every session. (In v1 they stay in the group itself, where each of
  *  their threads counts as much as a whole group below.) */
 const SUPERVISOR_WEIGHT_V2 = 400;
@@ -83,8 +85,10 @@ interface Tree {
   readonly controllers: readonly Controller[];
   /** Where the kernel counts its kills. */
   readonly events: string;
-  toLimits(what: EnclosureSpec): readonly (readonly [string, number])[];
+  toLimits(what: EnclosureSpec): Limits;
 }
+
+type Limits = readonly (readonly [file: string, value: number])[];
 
 /** A group that hands out controllers may hold no process itself, so we must have been started in
  *  one below it: what DelegateSubgroup=supervisor does. Had we moved there ourselves, no later
@@ -116,7 +120,7 @@ function openV2(machine: CgroupMachine): Cgroups | undefined {
             ['memory.oom.group', 1],
             ['pids.max', PIDS_MAX],
           ] as const)),
-      ...(hasCpu ? ([['cpu.weight', WEIGHT_V2]] as const) : []),
+      ...(hasCpu ? toShare(kind, folder, ['cpu.weight', WEIGHT_V2]) : []),
     ],
   };
   return createCgroups('v2', [tree], machine);
@@ -136,7 +140,9 @@ function openV1(machine: CgroupMachine): Cgroups | undefined {
     openTreeV1(machine, 'pids', ({ kind, memoryBytes }) =>
       kind === 'host' || memoryBytes === undefined ? [] : [['pids.max', PIDS_MAX]],
     ),
-    openTreeV1(machine, 'cpu', () => [['cpu.shares', SHARES_V1]]),
+    openTreeV1(machine, 'cpu', ({ kind }, folder) =>
+      toShare(kind, folder, ['cpu.shares', SHARES_V1]),
+    ),
   ].filter((tree) => tree !== undefined);
   return trees.length === 0 ? undefined : createCgroups('v1', trees, machine);
 }
@@ -145,12 +151,22 @@ function openV1(machine: CgroupMachine): Cgroups | undefined {
 function openTreeV1(
   machine: CgroupMachine,
   controller: Controller,
-  toLimits: Tree['toLimits'],
+  toLimits: (what: EnclosureSpec, folder: string) => Limits,
 ): Tree | undefined {
   const pattern = new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(/.+)$`, 'm');
   const folder = findGroup(machine, pattern, join(machine.root, controller));
   if (folder === undefined || !listPids(folder).every(machine.isOurs)) return undefined;
-  return { folder, controllers: [controller], events: 'memory.oom_control', toLimits };
+  return {
+    ...{ folder, controllers: [controller], events: 'memory.oom_control' },
+    toLimits: (what) => toLimits(what, folder),
+  };
+}
+
+/** What tools do may wait for whoever serves all sessions, but not the other way round: the kernel
+ *  (5.15 and later) lets such a group run when no other of ours wants to, and stops it at once when
+ *  one does. A share alone lets a token wait for the next tick at each of its hops. */
+function toShare(kind: EnclosureSpec['kind'], folder: string, equal: Limits[number]): Limits {
+  return kind === 'host' && existsSync(join(folder, IDLE)) ? [[IDLE, 1]] : [equal];
 }
 
 /** The root group belongs to everybody. */
@@ -207,7 +223,7 @@ function createCgroups(
 }
 
 /** One of that name may be left from another life of the pid. */
-function make(leaf: string, limits: ReturnType<Tree['toLimits']>): void {
+function make(leaf: string, limits: Limits): void {
   removeQuietly(leaf);
   mkdirSync(leaf, { recursive: true });
   for (const [file, value] of limits) {

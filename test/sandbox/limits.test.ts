@@ -114,6 +114,13 @@ test('a tool is chosen before our own processes when memory runs out', async () 
   expect(await ready.shell('cat /proc/self/oom_score_adj')).toMatchObject({ output: '500\n' });
 });
 
+test('a tool waits for our own processes when processors are wanted, and cannot change that', async () => {
+  const ready = await startReady({});
+  const command = 'chrt -p $$ | head -1; chrt -o -p 0 $$ 2>/dev/null || echo refused';
+  const outcome = await ready.shell(command);
+  expect(outcome).toMatchObject({ output: expect.stringMatching(/SCHED_IDLE\nrefused\n$/) });
+});
+
 describe('control groups of calls', () => {
   const limit = 64 * MIB;
   const host = { pid: 7, startTicks: 8 };

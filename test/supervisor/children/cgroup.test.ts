@@ -83,6 +83,16 @@ describe('v2, delegated', () => {
     expect(written).toEqual({ 'cpu.weight': '100', 'cgroup.procs': '30' });
   });
 
+  test('where the kernel can, a sandbox host takes what the others leave of the processor', () => {
+    const root = createUnit({ ...v2, 'cpu.idle': '0\n' });
+    const cgroups = openCgroups({ root, own: own2, ...ports });
+    cgroups?.enclose({ kind: 'host', pids: [30] });
+    cgroups?.enclose({ kind: 'worker', pids: [40] });
+    const unit = join(root, 'unit.service');
+    expect(readAll(join(unit, 'prx-host-30'))).toEqual({ 'cpu.idle': '1', 'cgroup.procs': '30' });
+    expect(readAll(join(unit, 'prx-worker-40'))).toMatchObject({ 'cpu.weight': '100' });
+  });
+
   test('a host’s limit takes one process, not the group, and leaves the count of processes', () => {
     const root = createUnit();
     const spec = { kind: 'host', pids: [30], memoryBytes: 512 * MIB } as const;
@@ -157,6 +167,13 @@ describe('v1', () => {
     expect(cgroups?.controllers).toEqual(['memory']);
     enclosure?.remove();
     expect(killed).toEqual([20]);
+  });
+
+  test('a sandbox host takes what the others leave of the processor', () => {
+    const root = createRoot('cpu/unit', { 'cgroup.procs': '10\n', 'cpu.idle': '0\n' });
+    openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pids: [30] });
+    const leaf = join(root, 'cpu', 'unit', 'prx-host-30');
+    expect(readAll(leaf)).toEqual({ 'cpu.idle': '1', 'cgroup.procs': '30' });
   });
 
   test('beside a stranger nothing is touched', () => {
