@@ -53,8 +53,9 @@ interface Kind {
 }
 
 const PREFIX = 'prx-tools-';
-/** The leaf into which a supervisor moves when it divides its group (v2). */
-const SUPERVISOR_LEAF = 'prx-supervisor';
+/** The leaf in which a supervisor was started that may divide the group above it (v2); as the unit
+ *  that we write names it. */
+const SUPERVISOR_LEAF = 'supervisor';
 
 /** Undefined: no group that we may divide, or no limit is wanted. */
 export function openCallGroups(machine: GroupMachine, limitBytes: number): CallGroups | undefined {

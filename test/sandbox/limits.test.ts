@@ -160,7 +160,7 @@ describe('control groups of calls', () => {
     const root = makeRoot({ 'own/cgroup.subtree_control': 'memory pids' });
     const machine = { root, host, isAlive: () => true };
     expect(openCallGroups({ ...machine, own: '0::/own\n' }, limit)).toBeUndefined();
-    const groups = openCallGroups({ ...machine, own: '0::/own/prx-supervisor\n' }, limit);
+    const groups = openCallGroups({ ...machine, own: '0::/own/supervisor\n' }, limit);
     groups?.take();
     const path = join(root, 'own/prx-tools-7-8/1');
     expect(groups?.version).toBe('v2');
