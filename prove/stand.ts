@@ -4,6 +4,7 @@ import { chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Bench, createBench, OTHER_UID, type Running } from '../test/integration/harness.ts';
 import { createEnclosure, type Enclosure } from './census.ts';
+import { createProcessorGroup } from './processor-group.ts';
 import type { ProofOptions } from './proof.ts';
 
 export interface Stand {
@@ -49,7 +50,8 @@ export async function openStand(
     throw new RangeError('--as-user needs root: without it every run is as an unprivileged user');
   }
   const uid = options.asUser ? OTHER_UID : undefined;
-  const bench = createBench(config, uid);
+  const processors = createProcessorGroup(uid);
+  const bench = createBench(config, uid, processors?.folder);
   prepare?.(bench.dir);
   const enclosure = createEnclosure();
   let running: Running | undefined;
@@ -60,6 +62,7 @@ export async function openStand(
     }
     void bench.close(); // It is over when it returns: nothing in it waits.
     enclosure?.close();
+    processors?.close();
   };
   // Also when this program fails in the middle.
   process.once('exit', clear);
@@ -67,8 +70,14 @@ export async function openStand(
     bench,
     client: bench.client,
     enclosure,
-    notes:
-      enclosure === undefined ? ['no control group: survivors are looked for without one'] : [],
+    notes: [
+      ...(enclosure === undefined
+        ? ['no control group: survivors are looked for without one']
+        : []),
+      processors === undefined
+        ? 'the supervisor may not divide its processors here: a tool and a token wait as equals'
+        : 'the supervisor has a control group of the processor, as its unit gives it one',
+    ],
     supervisor() {
       if (running === undefined) throw new Error('no supervisor was started');
       return running;

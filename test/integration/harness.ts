@@ -58,8 +58,9 @@ export interface Bench {
 /** An unprivileged user of no account, for what must work without root. */
 export const OTHER_UID = 1500;
 
-/** @param uid runs everything as this user; absent: as ours. */
-export function createBench(config: string, uid?: number): Bench {
+/** @param uid runs everything as this user; absent: as ours.
+ *  @param group folder of a control group in which its supervisors are started; absent: in ours. */
+export function createBench(config: string, uid?: number, group?: string): Bench {
   const dir = mkdtempSync(join(tmpdir(), 'prx-it-'));
   const stateDir = join(dir, 'state');
   const workspace = join(dir, 'workspace');
@@ -95,7 +96,7 @@ export function createBench(config: string, uid?: number): Bench {
     uid,
     client,
     follow,
-    start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid }),
+    start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid, group }),
     configure(change) {
       const file = join(dir, 'config.toml');
       writeFileSync(file, change(readFileSync(file, 'utf8')));
@@ -123,21 +124,26 @@ interface Start {
   readonly env: Readonly<Record<string, string>>;
   readonly children: ChildProcess[];
   readonly uid: number | undefined;
+  readonly group: string | undefined;
 }
 
+/** A process that is to be in a group before its program begins. */
+const IN_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$@"';
+
 function startSupervisor(start: Start): Promise<Running> {
-  const { dir, stateDir, env, children, uid } = start;
+  const { dir, stateDir, env, children, uid, group } = start;
   const options = { config: join(dir, 'config.toml'), stateDir };
-  const child = spawn(
-    process.execPath,
-    [join(dir, 'dist/supervisor.js'), JSON.stringify(options)],
-    {
-      env: { PATH: process.env['PATH'], HOME: dir, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      cwd: '/',
-      ...(uid === undefined ? {} : { uid, gid: uid }),
-    },
-  );
+  const supervisor = [join(dir, 'dist/supervisor.js'), JSON.stringify(options)];
+  const [command, args] =
+    group === undefined
+      ? [process.execPath, supervisor]
+      : ['/bin/sh', ['-c', IN_GROUP, group, process.execPath, ...supervisor]];
+  const child = spawn(command, args, {
+    env: { PATH: process.env['PATH'], HOME: dir, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    cwd: '/',
+    ...(uid === undefined ? {} : { uid, gid: uid }),
+  });
   children.push(child);
   const exited = new Promise<number>((resolve) => {
     child.once('exit', (code) => resolve(code ?? -1));

@@ -1,0 +1,49 @@
+/** A control group of the processor for the supervisor of a proof, as its unit would give it. Below
+ *  the root group, where a shell stands, the kernel weighs sessions of processes and not what we
+ *  ask for. cgroup v1 and root only. */
+import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface ProcessorGroup {
+  readonly folder: string;
+  /** Removes it, and what is empty in it. */
+  close(): void;
+}
+
+const MOUNT = '/sys/fs/cgroup/cpu';
+const GONE_MS = 1000;
+const LOOK_MS = 10;
+
+/** @param uid  may divide it; absent: root. */
+export function createProcessorGroup(uid: number | undefined): ProcessorGroup | undefined {
+  if (process.getuid?.() !== 0 || !existsSync(join(MOUNT, 'cgroup.procs'))) return undefined;
+  const folder = join(MOUNT, `prx-prove-${process.pid}-${Math.round(performance.now())}`);
+  try {
+    mkdirSync(folder);
+  } catch {
+    return undefined; // Read-only, as in a container.
+  }
+  if (uid !== undefined) {
+    for (const path of [folder, join(folder, 'cgroup.procs')]) chownSync(path, uid, uid);
+  }
+  return {
+    folder,
+    close() {
+      const inner = readdirSync(folder, { withFileTypes: true }).filter((e) => e.isDirectory());
+      for (const path of [...inner.map(({ name }) => join(folder, name)), folder]) remove(path);
+    },
+  };
+}
+
+/** Whoever was killed stays in it for a moment. Also called at the exit of this process, where
+ *  nothing can be awaited. */
+function remove(folder: string): void {
+  for (let left = GONE_MS; left > 0; left -= LOOK_MS) {
+    try {
+      rmdirSync(folder);
+      return;
+    } catch {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS);
+    }
+  }
+}
