@@ -1,12 +1,7 @@
-/** What a tree of processes uses at this moment: memory of all of it together, and processor time.
+/** What a tree of processes uses at this moment: memory of all of it together, or processor time.
  *  Read through a /proc that shows just this tree, so a process cannot leave the count by leaving
  *  its parent. */
 import { readdirSync, readFileSync, statfsSync } from 'node:fs';
-
-export interface Footprint {
-  readonly memoryBytes: number;
-  readonly cpuMs: number;
-}
 
 export interface TreeView {
   /** A folder with a folder per process: the /proc of the sandbox. */
@@ -26,21 +21,25 @@ const KIB = 1024;
 /** @param precision  `quick`: shared pages count once for each process that has them, so it is
  *  never less than what is used; `exact`: they are divided, which costs a walk of all pages.
  *  @returns undefined when the tree is gone. */
-export function readFootprint(view: TreeView, precision: 'quick' | 'exact'): Footprint | undefined {
-  const pids = view.listPids?.() ?? listPids(view.proc);
-  if (pids.length === 0) return undefined;
+export function readMemory(view: TreeView, precision: 'quick' | 'exact'): number | undefined {
   const [file, fields] =
     precision === 'quick'
       ? ['status', ['RssAnon', 'RssShmem', 'VmSwap']]
       : ['smaps_rollup', ['Pss_Anon', 'Pss_Shmem', 'SwapPss']];
-  let memoryBytes = 0;
-  let cpuMs = 0;
-  for (const pid of pids) {
-    memoryBytes += readFields(`${view.proc}/${pid}/${file}`, fields) * KIB;
-    cpuMs += readCpuMs(`${view.proc}/${pid}/stat`);
-  }
-  for (const folder of view.memoryFolders) memoryBytes += readUsed(folder);
-  return { memoryBytes, cpuMs };
+  const ofProcesses = sumOver(view, (path) => readFields(`${path}/${file}`, fields) * KIB);
+  if (ofProcesses === undefined) return undefined;
+  return view.memoryFolders.reduce((sum, folder) => sum + readUsed(folder), ofProcesses);
+}
+
+/** @returns undefined when the tree is gone. */
+export function readCpuMs(view: TreeView): number | undefined {
+  return sumOver(view, (path) => readOwnCpuMs(`${path}/stat`));
+}
+
+function sumOver(view: TreeView, read: (path: string) => number): number | undefined {
+  const pids = view.listPids?.() ?? listPids(view.proc);
+  if (pids.length === 0) return undefined;
+  return pids.reduce((sum, pid) => sum + read(`${view.proc}/${pid}`), 0);
 }
 
 function listPids(proc: string): number[] {
@@ -63,7 +62,7 @@ function readFields(path: string, names: readonly string[]): number {
 }
 
 /** Its own time and that of the children it has reaped: summed over a tree, nothing is missed. */
-function readCpuMs(path: string): number {
+function readOwnCpuMs(path: string): number {
   const text = readText(path);
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);

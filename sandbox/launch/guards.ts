@@ -117,14 +117,17 @@ export interface GuardWatch {
 const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
 
 /** A folder's time says whether a name in it came or went; but two changes within one tick of the
- *  kernel's clock have the same. */
+ *  kernel's clock have the same. The time of its last change of any kind (ctime), because the other
+ *  one (mtime) is set to whatever a tool likes. */
 const TICK_MS = 20;
 
-/** What would differ if anything guarded had come or gone; undefined: it is too fresh to tell. */
+/** What would differ if anything guarded had come or gone; undefined: it is too fresh to tell.
+ *  @param workspace  may be an open descriptor, `/proc/self/fd/N/.`: it is not normalised (`join`),
+ *  because without its dot that is a link of the kernel's, which nothing in the folder changes. */
 export function stampGuarded(workspace: string, nowMs: number): string | undefined {
-  const folders = ['', '.git', '.git/modules'].map((name) => find(join(workspace, name)));
-  const isFresh = folders.some((stat) => stat !== undefined && nowMs - stat.mtimeMs < TICK_MS);
-  return isFresh ? undefined : folders.map((stat) => `${stat?.ino}:${stat?.mtimeMs}`).join(' ');
+  const folders = ['.', '.git', '.git/modules'].map((name) => find(`${workspace}/${name}`));
+  const isFresh = folders.some((stat) => stat !== undefined && nowMs - stat.ctimeMs < TICK_MS);
+  return isFresh ? undefined : folders.map((stat) => `${stat?.ino}:${stat?.ctimeMs}`).join(' ');
 }
 
 /** Watched: the starters, and in a git folder what moves git to another configuration. A whole new

@@ -4,8 +4,9 @@
  *  Resident pages that several processes of a tree share are counted once each, so a tree that
  *  seems too large, though none of its processes is, is measured again by its proportional share
  *  (7 ms for 300 MB, hence only then). */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { listTree, toChildLister } from '../../base/descendants.ts';
 
 /** Bytes of each tree that is there, by the pid of its root. */
 export type ScanTrees = (
@@ -27,8 +28,9 @@ export function scanTrees(
   suspectBytes: number,
 ): ReadonlyMap<number, number> {
   const found = new Map<number, number>();
-  if (roots.length === 0) return found;
-  const listChildren = toChildLister(proc, roots);
+  const [first] = roots;
+  if (first === undefined) return found;
+  const listChildren = toChildLister(proc, first);
   for (const root of roots) {
     const tree = listTree(listChildren, root);
     const residents = tree.map((pid) => readKilobytes(proc, pid, 'status', 'VmRSS'));
@@ -57,43 +59,6 @@ function sum(values: readonly (number | undefined)[]): number | undefined {
   return known.length === 0 ? undefined : known.reduce((total, value) => total + value, 0);
 }
 
-type ListChildren = (pid: number) => readonly number[];
-
-function listTree(listChildren: ListChildren, root: number): number[] {
-  const tree = new Set([root]);
-  for (const pid of tree) for (const child of listChildren(pid)) tree.add(child);
-  return [...tree];
-}
-
-/** By the kernel's own lists where it keeps them (CONFIG_PROC_CHILDREN), else by one look at all
- *  processes. A list that is read while a child exits may miss another: the next look sees it. */
-function toChildLister(proc: string, [first = 0]: readonly number[]): ListChildren {
-  if (read(join(proc, String(first), 'task', String(first), 'children')) === undefined) {
-    const childrenOf = readAllChildren(proc);
-    return (pid) => childrenOf.get(pid) ?? [];
-  }
-  return (pid) => {
-    const tasks = join(proc, String(pid), 'task');
-    // Each thread has its own.
-    const lists = list(tasks).map((thread) => read(join(tasks, thread, 'children')) ?? '');
-    return lists.flatMap((text) => text.split(' ').filter(Boolean).map(Number));
-  };
-}
-
-function readAllChildren(proc: string): ReadonlyMap<number, readonly number[]> {
-  const childrenOf = new Map<number, number[]>();
-  for (const name of list(proc)) {
-    if (!/^\d+$/.test(name)) continue;
-    const stat = read(join(proc, name, 'stat'));
-    const parent = Number(stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-    if (!Number.isSafeInteger(parent)) continue;
-    const siblings = childrenOf.get(parent);
-    if (siblings === undefined) childrenOf.set(parent, [Number(name)]);
-    else siblings.push(Number(name));
-  }
-  return childrenOf;
-}
-
 /** A line such as `VmRSS:   45000 kB`, in bytes. */
 function readKilobytes(proc: string, pid: number, file: string, key: string): number | undefined {
   const text = read(join(proc, String(pid), file));
@@ -107,14 +72,5 @@ function read(path: string): string | undefined {
   } catch {
     // It died while we looked, or is not ours to read.
     return undefined;
-  }
-}
-
-function list(path: string): readonly string[] {
-  try {
-    return readdirSync(path);
-  } catch {
-    // It died while we looked.
-    return [];
   }
 }

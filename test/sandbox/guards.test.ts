@@ -4,13 +4,20 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
+  rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { realClock } from '../../base/clock.ts';
+import { realRandom } from '../../base/random.ts';
 import { findActiveKey, findGuard, starterNames } from '../../sandbox/guarded.ts';
+import { watchGuarded } from '../../sandbox/launch/guards.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
 
@@ -119,6 +126,38 @@ on.each(users)('a command of uid %s', (uid) => {
     }
     const edit = { path: '.vscode/settings.json', old_text: 'old', new_text: 'new' };
     expect(await ready.run('edit_file', edit)).toMatchObject({ status: 'error' });
+  });
+});
+
+describe('a watch', () => {
+  /** What is fresh is not trusted, and the kernel's clock is the one port nobody can hand in: hence
+   *  the sleeps. */
+  const ports = { clock: realClock, random: realRandom };
+  let workspace: string;
+  beforeEach(() => {
+    workspace = mkdtempSync(join(tmpdir(), 'prx-guards-'));
+  });
+  afterEach(() => rmSync(workspace, { recursive: true }));
+
+  test('of a later call finds what the first would have found (regression)', async () => {
+    for (const name of ['.envrc', '.mcp.json']) {
+      await realClock.sleep(50);
+      const watch = watchGuarded(workspace, ports);
+      writeFileSync(join(workspace, name), 'x');
+      expect(watch?.sweep()).toMatchObject([{ path: name }]);
+      // The next one has the same descriptor.
+      watch?.close();
+    }
+  });
+
+  test('is not deceived by a folder whose time a tool sets back (regression)', async () => {
+    utimesSync(workspace, 1000, 1000);
+    await realClock.sleep(50);
+    const watch = watchGuarded(workspace, ports);
+    writeFileSync(join(workspace, '.envrc'), 'x');
+    utimesSync(workspace, 1000, 1000);
+    expect(watch?.sweep()).toMatchObject([{ path: '.envrc' }]);
+    watch?.close();
   });
 });
 

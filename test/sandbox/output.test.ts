@@ -124,6 +124,7 @@ describe('printable output', () => {
 
 const untouched: CommandTree = {
   measure: () => undefined,
+  readCpuMs: () => undefined,
   wasOutOfMemory: () => false,
   peakBytes: () => undefined,
   openFileFolders: () => [],
