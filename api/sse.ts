@@ -1,6 +1,6 @@
 /** Server-sent events. The journal is read only as fast as the client reads: after a write that
- *  the socket does not take at once, nothing more is pulled until it has drained, so a slow reader
- *  costs one frame of memory. One that takes nothing for minutes is dropped; its last id says
+ *  the kernel does not take at once, nothing more is pulled until it has, so a slow reader costs
+ *  one frame of memory. One that takes nothing for minutes is dropped; its last id says
  *  where it goes on. Who has caught up is fed together with the others (broadcast.ts). */
 import type { ServerResponse } from 'node:http';
 import type { Writable } from 'node:stream';
@@ -154,17 +154,23 @@ function createWriter(stream: EventStream, isChunked: boolean): Writer {
   const { socket } = response;
   // None yet: an answer before this one is still being sent.
   const writable: Writable = socket ?? response;
+  // Not by the socket's high-water mark: below that, what the kernel refuses would pile up here.
+  const isTaken = (): boolean =>
+    socket === null ? !response.writableNeedDrain : socket.writableLength === 0;
   let isDraining = false;
-  const now = ({ plain, chunk }: FrameBytes): boolean => writable.write(isChunked ? chunk : plain);
+  const now = ({ plain, chunk }: FrameBytes): boolean => {
+    writable.write(isChunked ? chunk : plain);
+    return isTaken();
+  };
   const beat = (): void => {
     if (!isDraining) now(PING);
     timer = clock.setTimer(HEARTBEAT_MS, beat);
   };
   let timer = clock.setTimer(HEARTBEAT_MS, beat);
   const drained = async (): Promise<void> => {
-    if (signal.aborted || !writable.writableNeedDrain) return;
+    if (signal.aborted || isTaken()) return;
     isDraining = true;
-    await waitForDrain(stream, writable);
+    await waitForDrain(stream, socket);
     isDraining = false;
   };
   const write = async (bytes: FrameBytes): Promise<void> => {
@@ -177,13 +183,18 @@ function createWriter(stream: EventStream, isChunked: boolean): Writer {
   return Object.assign(write, { now, drained, end });
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Resolves when the connection takes more, the signal aborts, or the client has stalled too long,
  *  in which case its connection is cut. */
-function waitForDrain({ response, clock, signal }: EventStream, writable: Writable): Promise<void> {
+function waitForDrain(
+  { response, clock, signal }: EventStream,
+  socket: Writable | null,
+): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       timer.cancel();
-      writable.removeListener('drain', done);
+      response.removeListener('drain', done);
       signal.removeEventListener('abort', done);
       resolve();
     };
@@ -191,7 +202,9 @@ function waitForDrain({ response, clock, signal }: EventStream, writable: Writab
       response.destroy();
       done();
     });
-    writable.once('drain', done);
+    if (socket === null) response.once('drain', done);
+    // Its turn comes when all before it has gone.
+    else socket.write(NOTHING, done);
     signal.addEventListener('abort', done, { once: true });
     if (signal.aborted || response.destroyed) done();
   });
