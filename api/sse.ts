@@ -5,7 +5,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Writable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { Broadcasts, LiveReader } from './broadcast.ts';
+import type { Batch, Broadcasts, LiveReader } from './broadcast.ts';
 import type { LiveSource, StreamFrame } from './route.ts';
 
 /** Comment lines that keep proxies and clients from taking a quiet stream for a dead one. */
@@ -75,7 +75,7 @@ async function writeLive(
   { frames, live }: Required<StreamSource>,
   write: Writer,
 ): Promise<void> {
-  const take = (frame: StreamFrame): boolean => write.now(toFrameBytes(frame));
+  const take = (batch: Batch): boolean => write.now(toBatchBytes(batch));
   const reader: LiveReader = { seq: live.since, signal, take };
   let isShared = true;
   const join = () => (isShared ? broadcasts.join(live, reader) : undefined);
@@ -111,6 +111,23 @@ function toFrameBytes(frame: StreamFrame): FrameBytes {
   if (known !== undefined) return known;
   const bytes = toBytes(toText(frame));
   bytesOf.set(frame, bytes);
+  return bytes;
+}
+
+/** The same batch goes to many clients, too. */
+const bytesOfBatch = new WeakMap<Batch, FrameBytes>();
+
+function toBatchBytes(batch: Batch): FrameBytes {
+  const [first] = batch;
+  if (first !== undefined && batch.length === 1) return toFrameBytes(first);
+  const known = bytesOfBatch.get(batch);
+  if (known !== undefined) return known;
+  const each = batch.map(toFrameBytes);
+  const bytes = {
+    plain: Buffer.concat(each.map(({ plain }) => plain)),
+    chunk: Buffer.concat(each.map(({ chunk }) => chunk)),
+  };
+  bytesOfBatch.set(batch, bytes);
   return bytes;
 }
 
