@@ -1,15 +1,19 @@
 /** Live readers of one session share one follower of its events. A reader comes in when it lacks
  *  nothing but the newest events, and goes when it does not take what it is given; then it reads
  *  on by itself until it has caught up. So an event costs one pass through the supervisor, and for
- *  each reader one write. */
+ *  each reader one write. Events that are there at once are given together: where a pass to all
+ *  readers takes longer than an event, it is their number that grows, not the delay. */
 import type { LiveSource, StreamFrame } from './route.ts';
+
+export type Batch = readonly StreamFrame[];
 
 export interface LiveReader {
   /** The newest event that it has; moved on with each that it takes. */
   seq: number;
   readonly signal: AbortSignal;
-  /** Must not wait. False: it has this one, and takes no further one for now. */
-  take(frame: StreamFrame): boolean;
+  /** Must not wait. At least one, in order; readers at the same place are given the same array.
+   *  False: it has these, and takes no further one for now. */
+  take(frames: Batch): boolean;
 }
 
 /** `full`: it did not take more, or left. `over`: there are no more events. `failed`: reading
@@ -25,6 +29,10 @@ export interface Broadcasts {
 const RECENT_FRAMES_MAX = 64;
 /** In UTF-16 units; a session that says much at once keeps fewer. */
 const RECENT_CHARS_MAX = 256 * 1024;
+
+/** Given together: what a reader may have to hold that takes nothing more, in UTF-16 units; a
+ *  single frame may be larger. */
+const BATCH_CHARS_MAX = 64 * 1024;
 
 interface Cast {
   /** The newest event that was sent. */
@@ -63,7 +71,8 @@ export function createBroadcasts(): Broadcasts {
       if (reader.signal.aborted) return undefined;
       const missed = known === undefined ? [] : findMissed(known, reader.seq);
       if (missed === undefined || (known === undefined && reader.seq < lastSeq)) return undefined;
-      for (const frame of missed) if (!give(reader, frame)) return Promise.resolve('full');
+      // One by one: these bytes are shared already, those of a batch would be its own.
+      for (const frame of missed) if (!give(reader, [frame])) return Promise.resolve('full');
       const cast = known ?? start(source, reader.seq);
       return new Promise((resolve) => {
         const onAbort = (): void => leave('full');
@@ -84,24 +93,59 @@ export function createBroadcasts(): Broadcasts {
 }
 
 async function run(source: LiveSource, cast: Cast): Promise<Leaving> {
+  const waiting: StreamFrame[] = [];
+  const flush = (): void => {
+    for (const batch of toBatches(waiting.splice(0))) pass(cast, batch);
+  };
   try {
     for await (const frame of await source.open(cast.seq, cast.stop.signal)) {
-      cast.seq = Number(frame.id);
-      keep(cast, frame);
-      for (const [reader, leave] of cast.readers) {
-        if (reader.seq < cast.seq && !give(reader, frame)) leave('full');
-      }
+      // Ticks come when no promise goes on any more: by then all that is there has been read.
+      if (waiting.push(frame) === 1) process.nextTick(flush);
+      if (waiting.length >= RECENT_FRAMES_MAX) flush();
       if (cast.stop.signal.aborted) break;
     }
     return 'over';
   } catch {
     return 'failed'; // Each reader meets the cause again, and tells its client.
+  } finally {
+    flush();
   }
 }
 
-function give(reader: LiveReader, frame: StreamFrame): boolean {
-  reader.seq = Number(frame.id);
-  return reader.take(frame);
+/** To all readers, of which some may have come with a part of it. */
+function pass(cast: Cast, batch: Batch): void {
+  const before = cast.seq;
+  cast.seq = lastOf(batch, before);
+  for (const frame of batch) keep(cast, frame);
+  for (const [reader, leave] of cast.readers) {
+    const { seq } = reader;
+    const lacking = seq <= before ? batch : batch.filter(({ id }) => Number(id) > seq);
+    if (!give(reader, lacking)) leave('full');
+  }
+}
+
+function give(reader: LiveReader, batch: Batch): boolean {
+  if (batch.length === 0) return true;
+  reader.seq = lastOf(batch, reader.seq);
+  return reader.take(batch);
+}
+
+function lastOf(batch: Batch, seq: number): number {
+  return Number(batch.at(-1)?.id ?? seq);
+}
+
+function toBatches(frames: Batch): readonly Batch[] {
+  const batches: StreamFrame[][] = [];
+  let chars = Number.POSITIVE_INFINITY;
+  for (const frame of frames) {
+    chars += frame.data.length;
+    if (chars > BATCH_CHARS_MAX) {
+      batches.push([]);
+      chars = frame.data.length;
+    }
+    batches.at(-1)?.push(frame);
+  }
+  return batches;
 }
 
 function keep(cast: Cast, frame: StreamFrame): void {

@@ -1,11 +1,11 @@
 /** Server-sent events. The journal is read only as fast as the client reads: after a write that
- *  the socket does not take at once, nothing more is pulled until it has drained, so a slow reader
- *  costs one frame of memory. One that takes nothing for minutes is dropped; its last id says
+ *  the kernel does not take at once, nothing more is pulled until it has, so a slow reader costs
+ *  one frame of memory. One that takes nothing for minutes is dropped; its last id says
  *  where it goes on. Who has caught up is fed together with the others (broadcast.ts). */
 import type { ServerResponse } from 'node:http';
 import type { Writable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { Broadcasts, LiveReader } from './broadcast.ts';
+import type { Batch, Broadcasts, LiveReader } from './broadcast.ts';
 import type { LiveSource, StreamFrame } from './route.ts';
 
 /** Comment lines that keep proxies and clients from taking a quiet stream for a dead one. */
@@ -75,7 +75,7 @@ async function writeLive(
   { frames, live }: Required<StreamSource>,
   write: Writer,
 ): Promise<void> {
-  const take = (frame: StreamFrame): boolean => write.now(toFrameBytes(frame));
+  const take = (batch: Batch): boolean => write.now(toBatchBytes(batch));
   const reader: LiveReader = { seq: live.since, signal, take };
   let isShared = true;
   const join = () => (isShared ? broadcasts.join(live, reader) : undefined);
@@ -111,6 +111,23 @@ function toFrameBytes(frame: StreamFrame): FrameBytes {
   if (known !== undefined) return known;
   const bytes = toBytes(toText(frame));
   bytesOf.set(frame, bytes);
+  return bytes;
+}
+
+/** The same batch goes to many clients, too. */
+const bytesOfBatch = new WeakMap<Batch, FrameBytes>();
+
+function toBatchBytes(batch: Batch): FrameBytes {
+  const [first] = batch;
+  if (first !== undefined && batch.length === 1) return toFrameBytes(first);
+  const known = bytesOfBatch.get(batch);
+  if (known !== undefined) return known;
+  const each = batch.map(toFrameBytes);
+  const bytes = {
+    plain: Buffer.concat(each.map(({ plain }) => plain)),
+    chunk: Buffer.concat(each.map(({ chunk }) => chunk)),
+  };
+  bytesOfBatch.set(batch, bytes);
   return bytes;
 }
 
@@ -154,17 +171,23 @@ function createWriter(stream: EventStream, isChunked: boolean): Writer {
   const { socket } = response;
   // None yet: an answer before this one is still being sent.
   const writable: Writable = socket ?? response;
+  // Not by the socket's high-water mark: below that, what the kernel refuses would pile up here.
+  const isTaken = (): boolean =>
+    socket === null ? !response.writableNeedDrain : socket.writableLength === 0;
   let isDraining = false;
-  const now = ({ plain, chunk }: FrameBytes): boolean => writable.write(isChunked ? chunk : plain);
+  const now = ({ plain, chunk }: FrameBytes): boolean => {
+    writable.write(isChunked ? chunk : plain);
+    return isTaken();
+  };
   const beat = (): void => {
     if (!isDraining) now(PING);
     timer = clock.setTimer(HEARTBEAT_MS, beat);
   };
   let timer = clock.setTimer(HEARTBEAT_MS, beat);
   const drained = async (): Promise<void> => {
-    if (signal.aborted || !writable.writableNeedDrain) return;
+    if (signal.aborted || isTaken()) return;
     isDraining = true;
-    await waitForDrain(stream, writable);
+    await waitForDrain(stream, socket);
     isDraining = false;
   };
   const write = async (bytes: FrameBytes): Promise<void> => {
@@ -177,13 +200,18 @@ function createWriter(stream: EventStream, isChunked: boolean): Writer {
   return Object.assign(write, { now, drained, end });
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Resolves when the connection takes more, the signal aborts, or the client has stalled too long,
  *  in which case its connection is cut. */
-function waitForDrain({ response, clock, signal }: EventStream, writable: Writable): Promise<void> {
+function waitForDrain(
+  { response, clock, signal }: EventStream,
+  socket: Writable | null,
+): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
       timer.cancel();
-      writable.removeListener('drain', done);
+      response.removeListener('drain', done);
       signal.removeEventListener('abort', done);
       resolve();
     };
@@ -191,7 +219,9 @@ function waitForDrain({ response, clock, signal }: EventStream, writable: Writab
       response.destroy();
       done();
     });
-    writable.once('drain', done);
+    if (socket === null) response.once('drain', done);
+    // Its turn comes when all before it has gone.
+    else socket.write(NOTHING, done);
     signal.addEventListener('abort', done, { once: true });
     if (signal.aborted || response.destroyed) done();
   });

@@ -18,16 +18,19 @@ import { type Section, toMarkdown, toText } from './report.ts';
 import { restarts } from './restarts.ts';
 import { revive } from './revive.ts';
 import { sseMany } from './sse-many.ts';
+import { sseMemory } from './sse-memory.ts';
 import { start } from './start.ts';
 import { storm } from './storm.ts';
 import { token } from './token.ts';
 import { tool } from './tool.ts';
 import { wake } from './wake.ts';
+import { websockets } from './websockets.ts';
 import { workerStart } from './worker-start.ts';
 
 const FIGURES: readonly Figure[] = [
   ...[workerStart, prompt, token, tool, call, start, memory, ps, load],
   ...[create, revive, wake, hibernate, approvals, boot, storm, restarts, sseMany, http, page],
+  ...[sseMemory, websockets],
 ];
 const FLAGS = ['--quick', '--markdown'];
 

@@ -13,10 +13,11 @@ export interface WatchedSession {
   readonly id: string;
   /** Everything so far, in order. */
   readonly seen: readonly Seen[];
-  /** Resolves when `count` events of this type were seen. @throws Error after a minute. */
-  reached(type: string, count: number): Promise<void>;
+  /** Resolves when `count` events of this type were seen.
+   *  @param longMs  what it takes when all goes well. @throws Error a minute after that. */
+  reached(type: string, count: number, longMs?: number): Promise<void>;
   /** Sends a prompt; resolves when its turn was seen to end. */
-  runTurn(text: string): Promise<void>;
+  runTurn(text: string, longMs?: number): Promise<void>;
   /** Ends the stream; the session stays. */
   unwatch(): void;
 }
@@ -44,14 +45,14 @@ export async function watchSession(home: Home, id: string, since = 0): Promise<W
     counts.set(event.type, (counts.get(event.type) ?? 0) + 1);
     waiters = waiters.filter((isDone) => !isDone());
   });
-  function reached(type: string, count: number): Promise<void> {
+  function reached(type: string, count: number, longMs = 0): Promise<void> {
     const has = (): boolean => (counts.get(type) ?? 0) >= count;
     if (has()) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const patience = setTimeout(() => {
         const tail = seen.slice(-5).map(({ event }) => JSON.stringify(event).slice(0, 300));
-        reject(new Error(`no ${type} number ${count} within a minute; last:\n${tail.join('\n')}`));
-      }, PATIENCE_MS);
+        reject(new Error(`${type} number ${count} does not come; last:\n${tail.join('\n')}`));
+      }, PATIENCE_MS + longMs);
       waiters.push(() => {
         if (!has()) return false;
         clearTimeout(patience);
@@ -64,10 +65,10 @@ export async function watchSession(home: Home, id: string, since = 0): Promise<W
     id,
     seen,
     reached,
-    async runTurn(text) {
+    async runTurn(text, longMs) {
       const ended = (counts.get('turn.completed') ?? 0) + 1;
       await home.client.sendInput(id, { text });
-      await reached('turn.completed', ended);
+      await reached('turn.completed', ended, longMs);
     },
     unwatch: () => void stream.destroy(),
   };

@@ -2,7 +2,7 @@
  *  once; by itself, and through the server with clients of all kinds. */
 import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { createBroadcasts, type LiveReader } from '../../api/broadcast.ts';
+import { type Batch, createBroadcasts, type LiveReader } from '../../api/broadcast.ts';
 import { createSseParser } from '../../api/client/sse-parser.ts';
 import type { LiveSource, StreamFrame } from '../../api/route.ts';
 import { open, openRig, type Rig, readUntil } from './harness.ts';
@@ -62,15 +62,17 @@ function createTap(lastSeq: number, chars = 0): Tap {
 function createReader(seq: number, takesUpTo = Number.POSITIVE_INFINITY) {
   const leaver = new AbortController();
   const got: number[] = [];
+  const batches: Batch[] = [];
   const reader: LiveReader = {
     seq,
     signal: leaver.signal,
-    take: ({ id }) => {
-      got.push(Number(id));
-      return Number(id) < takesUpTo;
+    take: (batch) => {
+      batches.push(batch);
+      got.push(...batch.map(({ id }) => Number(id)));
+      return Number(got.at(-1)) < takesUpTo;
     },
   };
-  return { reader, got, leave: () => leaver.abort() };
+  return { reader, got, batches, leave: () => leaver.abort() };
 }
 
 describe('a broadcast', () => {
@@ -118,13 +120,32 @@ describe('a broadcast', () => {
     expect([full.got, full.reader.seq]).toEqual([[oldest + 1], oldest + 1]);
   });
 
+  test.each([
+    ['what is there at once', 3, 1, [3]],
+    ['as many frames as it keeps', 64, 1, [64]],
+    ['one frame more', 65, 1, [64, 1]],
+    ['as many characters as a batch may have', 2, 32 * 1024, [2]],
+    ['one frame of them more', 3, 32 * 1024, [2, 1]],
+    ['a frame that is larger', 2, 65 * 1024, [1, 1]],
+  ])('gives together, and to all the same array: %s', async (_name, count, chars, sizes) => {
+    const { join } = createBroadcasts();
+    const tap = createTap(5, chars);
+    const [one, other, ahead] = [createReader(5), createReader(5), createReader(6)];
+    for (const { reader } of [one, other, ahead]) void join(tap.source, reader);
+    await tap.push(...Array.from({ length: count }, (_, at) => 6 + at));
+    expect(one.batches.map(({ length }) => length)).toEqual(sizes);
+    for (const [at, batch] of one.batches.entries()) expect(other.batches[at]).toBe(batch);
+    expect([one.got, ahead.got]).toEqual([other.got, one.got.slice(1)]);
+  });
+
   test('lets go who takes no more, and goes on with the others', async () => {
     const { join } = createBroadcasts();
     const tap = createTap(5);
     const [slow, fast] = [createReader(5, 6), createReader(5)];
     const left = join(tap.source, slow.reader);
     void join(tap.source, fast.reader);
-    await tap.push(6, 7);
+    await tap.push(6);
+    await tap.push(7);
     expect(await left).toBe('full');
     expect([slow.got, slow.reader.seq, fast.got]).toEqual([[6], 6, [6, 7]]);
   });

@@ -13,8 +13,9 @@ import {
   type SessionUpdate,
 } from '@agentclientprotocol/sdk';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { type Bench, createBench, type Running } from './harness.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import type { Bench, Running } from './harness.ts';
+import type { ScriptedProvider } from './scripted-provider.ts';
+import { createSupervisedBench } from './supervised.ts';
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -22,15 +23,7 @@ let running: Running;
 const programs: ChildProcess[] = [];
 
 beforeEach(async () => {
-  provider = await startScriptedProvider();
-  bench = createBench(`
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [security.tool_policy.tools]
-    shell = "supervised"
-  `);
+  ({ provider, bench } = await createSupervisedBench());
   running = await bench.start();
 });
 

@@ -4,23 +4,16 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { Client } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
-import { type Bench, createBench } from './harness.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import type { Bench } from './harness.ts';
+import type { ScriptedProvider } from './scripted-provider.ts';
+import { createSupervisedBench } from './supervised.ts';
 
 let provider: ScriptedProvider;
 let bench: Bench;
 let mcp: Client;
 
 beforeEach(async () => {
-  provider = await startScriptedProvider();
-  bench = createBench(`
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [security.tool_policy.tools]
-    shell = "supervised"
-  `);
+  ({ provider, bench } = await createSupervisedBench());
   await bench.start();
   mcp = new Client({ name: 'test', version: '1' });
   await mcp.connect(

@@ -6,6 +6,7 @@ import { machineMutations } from './machine.ts';
 import { invariantOf, type Mutation } from './mutation.ts';
 import { processMutations } from './processes.ts';
 import { refusalMutations } from './refusals.ts';
+import { streamMutations } from './streams.ts';
 
 export const mutations: readonly Mutation[] = [
   ...journalMutations,
@@ -14,4 +15,5 @@ export const mutations: readonly Mutation[] = [
   ...processMutations,
   ...refusalMutations,
   ...foreignMutations,
+  ...streamMutations,
 ].toSorted((one, other) => invariantOf(one) - invariantOf(other));

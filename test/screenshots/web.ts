@@ -13,6 +13,7 @@ interface PageDeps {
 
 const DESK = { width: 1100, height: 700 };
 const PHONE = { width: 390, height: 760 };
+const TO_THE_END = 'scrollTo(0, document.documentElement.scrollHeight)';
 
 /** @throws when the page says anything on the console. */
 export async function recordPage({ browser, url, token, save }: PageDeps): Promise<void> {
@@ -31,14 +32,18 @@ export async function recordPage({ browser, url, token, save }: PageDeps): Promi
   await page.getByRole('link', { name: 'Sessions' }).click();
   await page.getByRole('link', { name: 'demo' }).click();
   await page.getByRole('button', { name: 'Approve', exact: true }).click();
+  // What is said before the turn has ended stands above the turn's last words.
+  await page.locator('.said.text:not(.live)', { hasText: '(no output)' }).waitFor();
   await say(page, '~slow 400');
   await page.locator('.live', { hasText: 'word30' }).waitFor();
+  await page.evaluate(TO_THE_END);
   await shoot('web-live-dark');
   await page.setViewportSize(PHONE);
-  await page.evaluate('scrollTo(0, document.documentElement.scrollHeight)');
+  await page.evaluate(TO_THE_END);
   await shoot('phone-live-dark');
   await page.emulateMedia({ colorScheme: 'light' });
   await page.getByRole('button', { name: 'Interrupt' }).click();
+  await page.getByText('turn 4 ended').waitFor();
   await say(page, '@ask_user {"question":"Which database?","options":["SQLite","PostgreSQL"]}');
   await page.getByLabel('Question of the agent').scrollIntoViewIfNeeded();
   await shoot('phone-question');

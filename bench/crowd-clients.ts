@@ -1,13 +1,15 @@
-/** Many readers of one event stream, in a process of their own so that their work does not delay
- *  who stamps the tokens. When bytes come they are stamped and put aside; what they say is looked
- *  at when no more come, so that one reader's work is not the next one's latency. Each keeps a
- *  hash of all that it got, over every lost connection. */
+/** Many readers of one session's events, over either protocol, in a process of their own so that
+ *  their work does not delay who stamps the tokens. When bytes come they are stamped and put aside;
+ *  what they say is looked at when no more come, so that one reader's work is not the next one's
+ *  latency. Each keeps a hash of all that it got, over every lost connection. */
 import { createHash, type Hash } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { nowSharedMs } from './stats.ts';
 
 export interface CrowdOptions {
+  readonly protocol: 'sse' | 'websocket';
   readonly socketPath: string;
+  /** Of the session's events from the first on. */
   readonly path: string;
   readonly clients: number;
   /** The newest event: with it a reader is live. */
@@ -55,6 +57,9 @@ interface Arrival {
 const RECONNECT_MS = 20;
 /** Longer than a token takes to all of them, shorter than until the next one. */
 const LOOK_AFTER_MS = 50;
+/** Of all sockets, one after the other: a buffer of its own for each reading costs time, and a
+ *  thousand readings are what the last reader of a token waits for. */
+const READ_BUFFER = Buffer.allocUnsafe(64 * 1024);
 const HEAD_END = '\r\n\r\n';
 const options = JSON.parse(process.argv[2] ?? '') as CrowdOptions;
 const latenciesMs: number[] = [];
@@ -76,21 +81,20 @@ const readers: readonly Reader[] = Array.from({ length: options.clients }, (_, i
 }));
 
 function open(reader: Reader): void {
-  const socket = connect(options.socketPath);
+  const onread = {
+    buffer: READ_BUFFER,
+    callback(count: number): boolean {
+      const atMs = nowSharedMs();
+      if (arrivals.length === 0) setTimeout(look, LOOK_AFTER_MS);
+      arrivals.push({ reader, socket, bytes: Buffer.from(READ_BUFFER.subarray(0, count)), atMs });
+      return true;
+    },
+  };
+  const socket = connect({ path: options.socketPath, onread });
   reader.rest = Buffer.alloc(0);
   reader.socket = socket;
   reader.sinceMs = Number.POSITIVE_INFINITY;
-  const head = [
-    `GET ${options.path} HTTP/1.1`,
-    'host: localhost',
-    'accept: text/event-stream',
-    `last-event-id: ${reader.seq}`,
-  ];
-  socket.write(head.join('\r\n') + HEAD_END);
-  socket.on('data', (bytes: Buffer) => {
-    if (arrivals.length === 0) setTimeout(look, LOOK_AFTER_MS);
-    arrivals.push({ reader, socket, bytes, atMs: nowSharedMs() });
-  });
+  socket.write(toHead(reader.seq));
   socket.on('error', () => undefined); // What follows is its close.
   socket.on('close', () => {
     if (reader.socket !== socket || reader.seq >= lastSeq) return;
@@ -98,6 +102,18 @@ function open(reader: Reader): void {
     reconnects += 1;
     setTimeout(() => open(reader), RECONNECT_MS);
   });
+}
+
+function toHead(seq: number): string {
+  const isSse = options.protocol === 'sse';
+  const path = isSse ? options.path : `${options.path}?since=${seq}`;
+  const own = isSse
+    ? ['accept: text/event-stream', `last-event-id: ${seq}`]
+    : [
+        ...['connection: upgrade', 'upgrade: websocket', 'sec-websocket-version: 13'],
+        `sec-websocket-key: ${Buffer.alloc(16).toString('base64')}`,
+      ];
+  return [`GET ${path} HTTP/1.1`, 'host: localhost', ...own].join('\r\n') + HEAD_END;
 }
 
 function look(): void {
@@ -113,39 +129,71 @@ function look(): void {
 function take({ reader, socket, bytes, atMs }: Arrival): void {
   const isFirst = reader.sinceMs === Number.POSITIVE_INFINITY;
   if (isFirst) reader.sinceMs = atMs;
-  const [frames, rest] = readChunks(Buffer.concat([reader.rest, bytes]));
+  const [events, rest] = readEvents(Buffer.concat([reader.rest, bytes]));
   reader.rest = rest;
-  for (const frame of frames) {
-    if (!frame.startsWith('id: ')) continue;
-    const seq = Number(frame.slice(4, frame.indexOf('\n')));
+  for (const event of events) {
+    const seq = Number(/"seq":(\d+)/.exec(event)?.[1]);
     if (seq !== reader.seq + 1) misplaced += 1;
     reader.seq = seq;
-    reader.hash.update(frame);
+    reader.hash.update(event);
     // What was there before is no latency.
-    if (!reader.isSlow && losing !== undefined) noteTokens(frame, atMs, reader.sinceMs);
+    if (!reader.isSlow && losing !== undefined) noteTokens(event, atMs, reader.sinceMs);
   }
   if (reader.isSlow && reader.seq > 0 && lastSeq === Number.POSITIVE_INFINITY) socket.pause();
 }
 
-/** The whole chunks of an answer, each of which is a frame here, and what is left. */
-function readChunks(bytes: Buffer): readonly [readonly string[], Buffer] {
-  const frames: string[] = [];
+/** The whole events of an answer, and the bytes that are left. */
+function readEvents(bytes: Buffer): readonly [readonly string[], Buffer] {
+  const events: string[] = [];
   let at = bytes.indexOf('HTTP/') === 0 ? bytes.indexOf(HEAD_END) + HEAD_END.length : 0;
   if (at < HEAD_END.length && at > 0) return [[], bytes];
-  for (;;) {
-    const end = bytes.indexOf('\r\n', at);
-    if (end < 0) break;
-    const size = Number.parseInt(bytes.toString('latin1', at, end), 16);
-    if (bytes.length < end + size + 4) break;
-    frames.push(bytes.toString('latin1', end + 2, end + 2 + size));
-    at = end + size + 4;
+  const find = options.protocol === 'sse' ? findChunk : findFrame;
+  for (let part = find(bytes, at); part !== undefined; part = find(bytes, at)) {
+    events.push(...part.events);
+    at = part.end;
   }
-  return [frames, bytes.subarray(at)];
+  return [events, bytes.subarray(at)];
 }
 
-function noteTokens(frame: string, atMs: number, sinceMs: number): void {
-  if (!frame.includes('"model.delta"')) return;
-  for (const [, stamp] of frame.matchAll(/<(\d+\.\d+)>/g)) {
+interface Part {
+  readonly events: readonly string[];
+  readonly end: number;
+}
+
+/** A chunk of HTTP/1.1 that holds whole server-sent events. */
+function findChunk(bytes: Buffer, at: number): Part | undefined {
+  const lineEnd = bytes.indexOf('\r\n', at);
+  if (lineEnd < 0) return undefined;
+  const start = lineEnd + 2;
+  const end = start + Number.parseInt(bytes.toString('latin1', at, lineEnd), 16);
+  if (bytes.length < end + 2) return undefined;
+  const frames = bytes.toString('latin1', start, end).split('\n\n');
+  const data = frames.filter((frame) => frame.startsWith('id: '));
+  const events = data.map((frame) => frame.slice(frame.indexOf('\ndata: ') + 7));
+  return { events, end: end + 2 };
+}
+
+const TEXT_FRAME = 0x81;
+/** What stands for a length of two bytes, and of eight. */
+const [LENGTH_16, LENGTH_64] = [126, 127];
+
+/** A frame of a WebSocket. */
+function findFrame(bytes: Buffer, at: number): Part | undefined {
+  if (bytes.length < at + 10 && bytes.length < at + 2 + (bytes[at + 1] ?? 10)) return undefined;
+  const short = bytes[at + 1] ?? 0;
+  const start = at + (short === LENGTH_64 ? 10 : short === LENGTH_16 ? 4 : 2);
+  let length = short;
+  if (short === LENGTH_16) length = bytes.readUInt16BE(at + 2);
+  if (short === LENGTH_64) length = Number(bytes.readBigUInt64BE(at + 2));
+  const end = start + length;
+  if (bytes.length < end) return undefined;
+  const isText = bytes[at] === TEXT_FRAME;
+  return { events: isText ? [bytes.toString('latin1', start, end)] : [], end };
+}
+
+function noteTokens(event: string, atMs: number, sinceMs: number): void {
+  if (!event.includes('"model.delta"')) return;
+  for (const [, stamp] of event.matchAll(/<(\d+\.\d+)>/g)) {
     if (Number(stamp) > sinceMs) latenciesMs.push(atMs - Number(stamp));
     else caughtUp += 1;
   }

@@ -14,7 +14,7 @@ const readers = new Set<ServerResponse>();
 
 function emit(text: string): void {
   const seq = frames.length + 1;
-  const frame = `id: ${seq}\nevent: model.delta\ndata: {"type":"model.delta","text":"${text}"}\n\n`;
+  const frame = `id: ${seq}\nevent: model.delta\ndata: {"seq":${seq},"type":"model.delta","text":"${text}"}\n\n`;
   frames.push(frame);
   const bytes = Buffer.from(frame);
   for (const reader of readers) reader.write(bytes);
