@@ -5,7 +5,7 @@
 
 import type { ProcessIdentity } from '../base/process.ts';
 import type { SessionHistory, TurnOutcome, Usage } from '../protocol/content.ts';
-import type { EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
+import type { EventData, EventEnvelope, EventType, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { EffectId, InputId, SessionId } from '../protocol/ids.ts';
 import type { KeptRuleBody } from '../protocol/kept-rules.ts';
 import type { ProcessStart } from '../protocol/processes.ts';
@@ -64,7 +64,7 @@ export interface DeniedCall {
 
 export interface TurnDeath {
   readonly at: string;
-  readonly cause: string;
+  readonly cause: EventData<'worker.exited'>['cause'];
 }
 
 /** How long a turn has been executing: `ms`, and since then `since`. */

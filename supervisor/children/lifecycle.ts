@@ -25,6 +25,9 @@ export interface RestartBudget {
   onProgress(): void;
   /** As onProgress, and the back-off begins anew. */
   forgive(): void;
+  /** What the deaths in the open turn say by themselves: why its input is to be set aside. Whoever
+   *  heard the last one may have died before that was journaled, with effects cancelled already. */
+  findPoison(): string | undefined;
 }
 
 export interface RestartBudgetDeps {
@@ -37,7 +40,7 @@ export interface RestartBudgetDeps {
 
 interface Fruitless {
   readonly atMs: number;
-  readonly cause: string;
+  readonly cause: ExitCause;
 }
 
 /** Running out of memory this often at one place is no accident: a third worker would allocate the
@@ -73,11 +76,8 @@ export function createRestartBudget(deps: RestartBudgetDeps): RestartBudget {
       earlier.map(({ atMs }) => atMs),
     );
     if (decision.kind === 'fail') return { kind: 'poison', turn, reason: decision.reason };
-    const last = inTurn.slice(-MEMORY_DEATHS_MAX);
-    const isMemory = last.length === MEMORY_DEATHS_MAX && last.every(isOutOfMemory);
-    if (decision.kind !== 'restart' || !isMemory) return decision;
-    const reason = `the worker ran out of memory ${MEMORY_DEATHS_MAX} times at the same place`;
-    return { kind: 'poison', turn, reason };
+    if (decision.kind !== 'restart' || !isHungry(inTurn)) return decision;
+    return { kind: 'poison', turn, reason: HUNGRY };
   }
 
   return {
@@ -96,7 +96,30 @@ export function createRestartBudget(deps: RestartBudgetDeps): RestartBudget {
       outside = [];
       inTurn = [];
     },
+    findPoison() {
+      const last = inTurn.at(-1);
+      if (last === undefined) return undefined;
+      const counted = inTurn.slice(0, -1).map(({ atMs }) => atMs);
+      // As it was judged then, however long ago that is.
+      const then = { cause: last.cause, nowMs: last.atMs };
+      const decision = decideRestart({
+        ...then,
+        policy: policy(),
+        counted,
+        restarts: [],
+        random: 0,
+      });
+      if (decision.kind === 'fail') return decision.reason;
+      return decision.kind === 'restart' && isHungry(inTurn) ? HUNGRY : undefined;
+    },
   };
+}
+
+const HUNGRY = `the worker ran out of memory ${MEMORY_DEATHS_MAX} times at the same place`;
+
+function isHungry(deaths: readonly Fruitless[]): boolean {
+  const last = deaths.slice(-MEMORY_DEATHS_MAX);
+  return last.length === MEMORY_DEATHS_MAX && last.every(isOutOfMemory);
 }
 
 const isOutOfMemory = ({ cause }: Fruitless): boolean => cause === 'memory';

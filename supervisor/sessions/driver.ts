@@ -164,7 +164,10 @@ export function startDriver(deps: DriverDeps): Driver {
     const reason = await idleness.rest();
     const { open_turn: open, queued } = journal.record();
     const hasWork = isOpen() && (open !== undefined || queued.length > 0);
-    if (reason !== undefined && !hasWork && !isHalted()) await letGo(reason);
+    if (reason === undefined || hasWork || isHalted()) return;
+    // On a slow disk it may sleep before its last death is journaled; then nobody would know.
+    const exhausted = resident.exhausted();
+    await (exhausted === undefined ? letGo(reason) : fail(exhausted));
   }
 
   /** No process is left; the next touch starts one. */

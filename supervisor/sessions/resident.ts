@@ -10,8 +10,13 @@ import type { SessionHistory } from '../../protocol/content.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { Residency } from '../../protocol/states.ts';
 import type { AgentManifest } from '../../protocol/worker-methods.ts';
+import type { OpenTurn } from '../../store/contract.ts';
 import type { ChildExit } from '../children/child.ts';
-import { createRestartBudget, type DeathVerdict } from '../children/lifecycle.ts';
+import {
+  createRestartBudget,
+  type DeathVerdict,
+  type RestartBudget,
+} from '../children/lifecycle.ts';
 import { startHeartbeat } from '../children/lifecycle-heartbeat.ts';
 import type { MemoryOwner, MemoryWatch } from '../children/memory.ts';
 import type { RestartPolicy } from '../children/restart.ts';
@@ -54,6 +59,9 @@ export interface Resident {
   /** It holds a slot, with or without a live worker. */
   isHolding(): boolean;
   residency(): Residency;
+  /** Why no other worker will be started: restarts are used up. Known as soon as the last one is
+   *  dead, before its death is journaled. */
+  exhausted(): string | undefined;
   backoff(): { readonly attempt: number; readonly next_at: string } | undefined;
   /** Kills the worker and gives the slot back. */
   leave(reason: string): Promise<void>;
@@ -94,6 +102,11 @@ interface Held {
   loopLagMs: number | undefined;
 }
 
+interface Poison {
+  readonly turn: number;
+  readonly reason: string;
+}
+
 const MEMORY_LIMIT = 'agent.limits.max_memory_mb';
 const COLLECT_MS = 5000;
 /** A start that ends so says nothing about the worker: the journal, or who asked, is the cause. */
@@ -120,7 +133,7 @@ export function createResident(deps: ResidentDeps): Resident {
     earlier: journal.record().open_turn?.deaths ?? [],
   });
   const obituary = createObituary(deps);
-  let poison: { readonly turn: number; readonly reason: string } | undefined;
+  let poison = findPoison(journal.record().open_turn, budget);
   let pending: { delayMs: number; attempt: number; nextAtMs: number } | undefined;
   let exhausted: string | undefined;
   let leaving = false;
@@ -261,6 +274,7 @@ export function createResident(deps: ResidentDeps): Resident {
     loopLagMs: () => held?.loopLagMs,
     isHolding: () => slot !== undefined,
     residency: () => residency,
+    exhausted: () => exhausted,
     backoff: () =>
       residency === 'backoff' && pending !== undefined
         ? { attempt: pending.attempt, next_at: toTimestamp(pending.nextAtMs) }
@@ -361,4 +375,12 @@ export function createResident(deps: ResidentDeps): Resident {
 function withStderr(reason: string, exit: ChildExit): string {
   const lines = exit.stderrTail.trim().split('\n').slice(-REASON_LINES).join(' | ');
   return lines === '' ? reason : `${reason}; stderr: ${lines.slice(-REASON_CHARS)}`;
+}
+
+/** By the deaths that an earlier supervisor journaled. */
+function findPoison(open: OpenTurn | undefined, budget: RestartBudget): Poison | undefined {
+  const reason = budget.findPoison();
+  if (open === undefined || reason === undefined) return undefined;
+  budget.forgive();
+  return { turn: open.turn, reason };
 }

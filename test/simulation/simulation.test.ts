@@ -10,6 +10,8 @@ const regressions: readonly (readonly [string, string])[] = [
   ['h-271', 'a tombstone on its way to the disk made the driver spin, and the supervisor hang'],
   ['r-945', 'the same, another way'],
   ['ddb3b2ed-2714', 'an input steered a step whose request had failed for good, and was lost'],
+  ['658c8020-177', 'its last restart used up, a session hibernated and began to count anew'],
+  ['6c47d2fc-1857', 'an input whose setting aside a kill cut off ended as interrupted by nobody'],
   ['m-1369', 'a worker that died while it started was counted as two deaths'],
 ];
 

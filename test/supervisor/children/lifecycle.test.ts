@@ -72,6 +72,20 @@ describe('deaths in a turn', () => {
 });
 
 describe('deaths under an earlier supervisor', () => {
+  const diedOf = (...causes: ExitCause[]): TurnDeath[] =>
+    causes.map((cause) => ({ at: toTimestamp(0), cause }));
+
+  test.each<[string, TurnDeath[], string | undefined]>([
+    ['none', [], undefined],
+    ['as many as are allowed', diedOf('crashed', 'crashed'), undefined],
+    ['one more', diedOf('crashed', 'crashed', 'timeout'), 'the worker died 3 times within 60 s'],
+    ['memory, twice in a row', diedOf('memory', 'memory'), 'the worker ran out of memory 2 times'],
+    ['memory, and something else', diedOf('memory', 'crashed'), undefined],
+  ])('say by themselves whether the input is to be set aside: %s', (_, earlier, expected) => {
+    const reason = createBudget(2, earlier).budget.findPoison();
+    expect(reason?.slice(0, expected?.length)).toBe(expected);
+  });
+
   const diedAgo = (clock: SteppedClock, agoMs: number): TurnDeath => ({
     at: toTimestamp(clock.wallMs() - agoMs),
     cause: 'crashed',

@@ -181,3 +181,28 @@ describe('a worker that is told of its turn while the start of that is on its wa
     expect(started).toHaveLength(2);
   });
 });
+
+describe('a session whose last restart is used up', () => {
+  test('fails, although it would sleep before that death is journaled (regression)', async () => {
+    const written = createLatch();
+    const isAsleep = ({ type, data }: { type: string; data: unknown }): boolean =>
+      type === 'session.residency' && (data as { to: string }).to === 'hibernated';
+    const house: House = await createHouse({
+      toml: '[agent.worker]\nwarm_pool = 0\nmax_restart_attempts = 0\nidle_hibernate_secs = 0.05',
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            if (request.events.some(isAsleep)) written.open();
+            if (request.events.some(({ type }) => type === 'worker.exited')) await written.opened;
+            return store.append(request);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    house.machine.live('worker')[0]?.die();
+    const isFailed = ({ data }: EventEnvelope) => (data as { to?: string }).to === 'failed';
+    expect((await house.until(id, isFailed)).data).toMatchObject({ from: 'running' });
+  });
+});
