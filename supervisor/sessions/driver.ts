@@ -193,9 +193,11 @@ export function startDriver(deps: DriverDeps): Driver {
     }
   }
 
+  /** First what must not be forgotten: a session that slept, and could not write that it failed,
+   *  would count anew. */
   async function fail(message: string): Promise<void> {
-    await letGo('the session failed');
     if (isOpen()) await journal.append(toFailed(deps, message));
+    await letGo('the session failed');
   }
 
   async function runTurn(open: OpenTurn): Promise<void> {

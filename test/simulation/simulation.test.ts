@@ -12,6 +12,7 @@ const regressions: readonly (readonly [string, string])[] = [
   ['ddb3b2ed-2714', 'an input steered a step whose request had failed for good, and was lost'],
   ['658c8020-177', 'its last restart used up, a session hibernated and began to count anew'],
   ['6c47d2fc-1857', 'an input whose setting aside a kill cut off ended as interrupted by nobody'],
+  ['1605b5b5-5820', 'one that failed while the disk was full slept instead, and counted anew'],
   ['m-1369', 'a worker that died while it started was counted as two deaths'],
 ];
 
