@@ -193,8 +193,7 @@ export function startDriver(deps: DriverDeps): Driver {
     }
   }
 
-  /** First what must not be forgotten: a session that slept, and could not write that it failed,
-   *  would count anew. */
+  /** The journal first: a session that only sleeps, on a full disk, would count anew. */
   async function fail(message: string): Promise<void> {
     if (isOpen()) await journal.append(toFailed(deps, message));
     await letGo('the session failed');
