@@ -4,18 +4,12 @@
  *    - it lives in a pid namespace that was there
  *    - it carries the cookie of the call in its environment
  *    - it is in the control group of this run and below no supervisor */
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readlinkSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { realMarks } from '../base/marked-processes.ts';
 import { findIdentity, isAlive, listDescendants, type ProcessIdentity } from '../base/process.ts';
 import { findRunning, pause, readName } from '../test/integration/processes.ts';
+import { removeGroup } from './processor-group.ts';
 
 /** The variable by which a tool's processes are known. */
 export const COOKIE = 'PROVE_COOKIE';
@@ -128,11 +122,7 @@ export function createEnclosure(): Enclosure | undefined {
       return list().filter((pid) => !own.has(pid) && findIdentity(pid) !== undefined);
     },
     close() {
-      try {
-        rmdirSync(group);
-      } catch {
-        // Somebody is still in there, and was reported as a survivor.
-      }
+      removeGroup(group);
     },
   };
 }

@@ -30,14 +30,15 @@ export function createProcessorGroup(uid: number | undefined): ProcessorGroup | 
     folder,
     close() {
       const inner = readdirSync(folder, { withFileTypes: true }).filter((e) => e.isDirectory());
-      for (const path of [...inner.map(({ name }) => join(folder, name)), folder]) remove(path);
+      for (const path of [...inner.map(({ name }) => join(folder, name)), folder])
+        removeGroup(path);
     },
   };
 }
 
 /** Whoever was killed stays in it for a moment. Also called at the exit of this process, where
  *  nothing can be awaited. */
-function remove(folder: string): void {
+export function removeGroup(folder: string): void {
   for (let left = GONE_MS; left > 0; left -= LOOK_MS) {
     try {
       rmdirSync(folder);
