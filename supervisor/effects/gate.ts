@@ -22,6 +22,7 @@ import { effectOf } from './foreign-tools.ts';
 import { type GenerateAsk, runModelCall, settleModelCall } from './model-call.ts';
 import { type CallOrder, createCallOrder } from './order.ts';
 import type { GateDeps } from './ports.ts';
+import { mayGoOn, reserve } from './reserve.ts';
 import { altered, runToolCall, type ToolAsk } from './tool-call.ts';
 
 export interface Gate {
@@ -220,11 +221,12 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     // what came later waits.
     const hasBegun =
       asked?.has(effect) ?? (await deps.store.readEffect(deps.session, effect)).length > 0;
-    const verdict = await deps.permission();
+    const goesOn = await mayGoOn({ deps, signal: opened.abort.signal });
     const open = deps.journal.record().open_turn;
-    if (verdict === 'stop' || open === undefined) return { steer: [], interrupted: true };
+    if (!goesOn || open === undefined) return { steer: [], interrupted: true };
     const known = open.steered.filter((each) => each.step === step).map((each) => each.input_id);
-    const fresh = known.length > 0 || hasBegun ? [] : await assignSteering(step, turn);
+    const fresh = known.length > 0 || hasBegun ? [] : await assignSteering(step, opened);
+    if (fresh === undefined) return { steer: [], interrupted: true };
     const inputs = [...known, ...fresh];
     return { steer: await Promise.all(inputs.map(readInput)), interrupted: false };
   }
@@ -238,15 +240,22 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
   }
 
   /** Queued inputs with on_busy `steer` go to the step that asks first; durably, so that a
-   *  restarted worker gets the same ones at the same step. */
-  async function assignSteering(step: number, turn: number): Promise<readonly InputId[]> {
-    const { queued } = deps.journal.record();
-    const steering = queued.filter((each) => each.on_busy === 'steer').map((each) => each.input_id);
-    if (steering.length === 0) return [];
-    await deps.journal.append(
-      ...steering.map((input_id) => draft('input.steered', { input_id, step }, { turn })),
-    );
-    return steering;
+   *  restarted worker gets the same ones at the same step. Undefined: the turn was stopped. */
+  async function assignSteering(
+    step: number,
+    { turn, abort: { signal } }: Turn,
+  ): Promise<readonly InputId[] | undefined> {
+    const listQueued = (): readonly InputId[] => {
+      const { queued } = deps.journal.record();
+      return queued.filter((each) => each.on_busy === 'steer').map((each) => each.input_id);
+    };
+    if (listQueued().length === 0) return [];
+    let steering: readonly InputId[] = [];
+    const isGiven = await reserve({ deps, signal }, () => {
+      steering = listQueued();
+      return steering.map((input_id) => draft('input.steered', { input_id, step }, { turn }));
+    });
+    return isGiven ? steering : undefined;
   }
 
   async function readInput(input: InputId): Promise<z.infer<typeof acceptedInputSchema>> {

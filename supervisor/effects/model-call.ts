@@ -18,6 +18,7 @@ import { draft } from '../sessions/journal.ts';
 import { findOverrun } from './budget.ts';
 import { createLiveFeed, type LiveFeed } from './live-feed.ts';
 import type { GateDeps } from './ports.ts';
+import { mayGoOn, reserve } from './reserve.ts';
 import { tailSpool, toSpoolPath } from './spool.ts';
 
 export type GenerateAsk = z.infer<(typeof askRequests)['model/generate']['params']>;
@@ -102,10 +103,10 @@ function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
 
 /** The reserve stands, so that requests stay equal to attempts. */
 async function sendReserved(call: Call, known: Past): Promise<AttemptOutcome> {
-  const { deps, effect } = call;
-  if ((await deps.permission()) === 'stop' || call.signal.aborted) return notSent();
+  const { effect } = call;
   const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
-  await deps.journal.append(draft('effect.resolved', resolved, at(call)));
+  if (!(await reserve(call, () => [draft('effect.resolved', resolved, at(call))])))
+    return notSent();
   return requestAttempt(call, known.attempts, known.model ?? '');
 }
 
@@ -119,7 +120,7 @@ async function runAttempts(call: Call, digest: string, known: Past): Promise<Mod
     return { kind: 'failed', code, message };
   }
   for (let attempt = known.attempts + 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-    if ((await deps.permission()) === 'stop' || call.signal.aborted) return { kind: 'cancelled' };
+    if (!(await mayGoOn(call))) return { kind: 'cancelled' };
     const refusal = await refuseOverBudget(call);
     if (refusal !== undefined) return refusal;
     const started = {
@@ -129,7 +130,8 @@ async function runAttempts(call: Call, digest: string, known: Past): Promise<Mod
       request_digest: digest,
       ...(ask.purpose === 'compaction' ? { purpose: ask.purpose } : {}),
     };
-    await deps.journal.append(draft('model.started', started, at(call)));
+    const isReserved = await reserve(call, () => [draft('model.started', started, at(call))]);
+    if (!isReserved) return { kind: 'cancelled' };
     const outcome = await requestAttempt(call, attempt, model);
     const settled = await commitAttempt(call, attempt, outcome);
     if (settled !== undefined) return settled;

@@ -94,8 +94,9 @@ export interface SandboxStanding {
   readonly refusal: string | undefined;
 }
 
-/** May a new effect of the open turn start? `go`; or `stop`: the turn is interrupted or closing. */
-export type Permission = 'go' | 'stop';
+/** May a new effect of the open turn start? `wait`: the session is suspended; `stop`: the turn is
+ *  interrupted or closing. */
+export type Permission = 'go' | 'wait' | 'stop';
 
 export interface GateDeps {
   readonly session: SessionId;
@@ -112,8 +113,10 @@ export interface GateDeps {
   readonly hasOrphanWriter: (effect: EffectId) => boolean;
   /** Ends the effect in such a process; its outcome comes through its spool. */
   readonly cancelOrphan: (effect: EffectId) => void;
-  /** Waits while the session is suspended. */
-  readonly permission: () => Promise<Permission>;
+  /** As of this instant; what is on its way to the journal counts. See reserve.ts. */
+  readonly permission: () => Permission;
+  /** Resolves when it may be another one. */
+  readonly stateChanged: () => Promise<void>;
   readonly policy: () => Policy;
   /** Rules that people kept with an approval. */
   readonly kept: Pick<KeptRules, 'find' | 'keep'>;

@@ -23,6 +23,7 @@ import {
 import { runOwnTool } from './own-tools.ts';
 import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';
+import { mayGoOn, reserve } from './reserve.ts';
 import { toSpoolPath } from './spool.ts';
 import { readEnd, runInHost } from './tool-run.ts';
 
@@ -87,7 +88,7 @@ export function altered(effect: EffectId): PrxError {
 async function requestCall(call: Call): Promise<ToolOutcome> {
   const { deps, ask, effect, effectClass } = call;
   if (runsInSandbox(ask.name)) await deps.findSandbox(call.signal);
-  if ((await deps.permission()) === 'stop' || call.signal.aborted) return notRun('interrupted');
+  if (!(await mayGoOn(call))) return notRun('interrupted');
   const parsed = parseArguments(ask, deps.tools());
   const requested = draft(
     'tool.requested',
@@ -111,7 +112,12 @@ async function requestCall(call: Call): Promise<ToolOutcome> {
   if (decision === 'allow') return startCall(call, value, [requested, decided], 1);
   const unfit = await findCustomCallProblem(deps, ask.name, value);
   if (unfit !== undefined) return commit(call, plainOutcome('error', unfit), [requested, decided]);
-  await deps.journal.append(requested, decided, ...requestApproval(call, value, verdict));
+  const isAsked = await reserve(call, () => [
+    requested,
+    decided,
+    ...requestApproval(call, value, verdict),
+  ]);
+  if (!isAsked) return notRun('interrupted');
   return awaitApproval(call, { value, digest: verdict.digest }, undefined);
 }
 
@@ -194,25 +200,27 @@ async function startCall(
   before: readonly Draft[],
   attempt: number,
 ): Promise<ToolOutcome> {
-  const { deps, ask, effect } = call;
   if (call.signal.aborted) return commit(call, notRun('interrupted'), before);
   if (!runsInSandbox(call.ask.name)) return commit(call, runOwnTool(value), before);
   const unprepared = await prepareHost(call);
   if (unprepared !== undefined) return commit(call, unprepared, before);
-  if ((await deps.permission()) === 'stop' || call.signal.aborted) {
+  if (!(await reserve(call, () => [...before, toStart(call, attempt)]))) {
     return commit(call, notRun('interrupted'), before);
   }
+  // Interrupted while it was being reserved: it certainly did not run.
+  if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
+  return runReserved(call, value, attempt);
+}
+
+function toStart(call: Call, attempt: number): Draft {
+  const { deps, ask, effect } = call;
   const policy = deps.host.policyDigest(ask.name);
   const standing = {
     level: standingOf(deps, ask.name).level,
     limits: { ...deps.toolLimits() },
     ...(policy === undefined ? {} : { policy }),
   };
-  const started = draft('tool.started', { call_id: effect, ...standing, attempt }, at(call));
-  await deps.journal.append(...before, started);
-  // Interrupted while it was being reserved: it certainly did not run.
-  if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
-  return runReserved(call, value, attempt);
+  return draft('tool.started', { call_id: effect, ...standing, attempt }, at(call));
 }
 
 async function runReserved(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
@@ -230,14 +238,13 @@ function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
 }
 
 async function sendReserved(call: Call, known: Past): Promise<ToolOutcome> {
-  const { deps, effect } = call;
+  const { effect } = call;
   const unprepared = await prepareHost(call);
   if (unprepared !== undefined) return commit(call, unprepared, []);
-  if ((await deps.permission()) === 'stop' || call.signal.aborted) {
+  const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
+  if (!(await reserve(call, () => [draft('effect.resolved', resolved, at(call))]))) {
     return commit(call, notRun('interrupted'), []);
   }
-  const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
-  await deps.journal.append(draft('effect.resolved', resolved, at(call)));
   return runReserved(call, known.arguments, known.attempts);
 }
 

@@ -25,6 +25,7 @@ type GateSettings = Omit<
   | 'hasOrphanWriter'
   | 'cancelOrphan'
   | 'permission'
+  | 'stateChanged'
   | 'model'
   | 'tools'
   | 'mcp'

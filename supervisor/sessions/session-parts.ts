@@ -59,7 +59,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
       ...{ host: routeTools(current, mcp), mcp, custom },
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
       cancelOrphan: (effect) => deps.cancelOrphan(id, effect),
-      permission,
+      ...{ permission, stateChanged },
       model: () => deps.model(journal.record()),
       tools: () => [...agent().tools, ...mcp.names(agent()), ...custom.names(agent())],
       budget: () => deps.budget(limits),
@@ -94,10 +94,11 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   });
   background(processes.resume(), 'session.processes', logger);
 
-  const stateChanged = (): Promise<void> =>
-    new Promise((resolve) => {
+  function stateChanged(): Promise<void> {
+    return new Promise((resolve) => {
       stateWaiters.push(resolve);
     });
+  }
 
   function onNetwork(data: EventData<'network.request'>): Promise<unknown> {
     const { call_id: effect } = data;
@@ -134,15 +135,12 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     background(journal.append(changed), 'session.reconcile', logger);
   }
 
-  async function permission(): Promise<Permission> {
-    for (;;) {
-      // Also what is under way counts: nothing is reserved behind a tombstone.
-      if (journal.isStopped()) return 'stop';
-      const state = journal.state();
-      if (state === 'running' || state === 'awaiting') return 'go';
-      if (state === 'stopping' || state === 'stopped') return 'stop';
-      await stateChanged();
-    }
+  function permission(): Permission {
+    // Also what is under way counts: nothing is reserved behind a tombstone.
+    if (journal.isStopped()) return 'stop';
+    const state = journal.state();
+    if (state === 'running' || state === 'awaiting') return 'go';
+    return state === 'stopping' || state === 'stopped' ? 'stop' : 'wait';
   }
 
   return { journal, approvals, host, processes, gate, resident, driver, stateChanged };

@@ -67,9 +67,20 @@ export const effectMutations: readonly Mutation[] = [
     id: '4.reserved-before-it-runs',
     line: 'the reserve of a call is synced before it runs',
     file: 'supervisor/effects/tool-call.ts',
-    original: '  await deps.journal.append(...before, started);',
-    replacement: '  void deps.journal.append(...before, started);',
+    original: 'if (!(await reserve(call, () => [...before, toStart(call, attempt)]))) {',
+    replacement: 'if (!reserve(call, () => [...before, toStart(call, attempt)])) {',
     finder: bySimulation(100),
+  },
+  {
+    id: '4.not-behind-a-tombstone',
+    line: 'whether an effect may start is asked in the instant in which its reserve is written',
+    file: 'supervisor/effects/reserve.ts',
+    original: "    if (deps.permission() !== 'go' || signal.aborted) continue;\n",
+    replacement: '',
+    finder: byTest(
+      'supervisor/effects/reserve',
+      'is never behind a tombstone that comes %d steps later (regression)',
+    ),
   },
   {
     id: '4.host-joins',
@@ -125,8 +136,8 @@ export const effectMutations: readonly Mutation[] = [
     id: '5.reserved-before-it-is-sent',
     line: 'the reserve of an attempt is synced before the request',
     file: 'supervisor/effects/model-call.ts',
-    original: "    await deps.journal.append(draft('model.started', started, at(call)));",
-    replacement: "    void deps.journal.append(draft('model.started', started, at(call)));",
+    original: 'const isReserved = await reserve(call,',
+    replacement: 'const isReserved = reserve(call,',
     finder: bySimulation(100),
   },
   {

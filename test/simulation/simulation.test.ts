@@ -5,7 +5,8 @@ import { runSeed } from './run.ts';
 import type { World } from './world.ts';
 
 /** Seeds that showed a fault which is mended since: what it was. Each has a test of its own as
- *  well, which needs no luck: driver-regressions and inputs in test/supervisor/sessions. */
+ *  well, which needs no luck: driver-regressions and inputs in test/supervisor/sessions, reserve in
+ *  test/supervisor/effects. */
 const regressions: readonly (readonly [string, string])[] = [
   ['h-271', 'a tombstone on its way to the disk made the driver spin, and the supervisor hang'],
   ['r-945', 'the same, another way'],
@@ -13,6 +14,7 @@ const regressions: readonly (readonly [string, string])[] = [
   ['658c8020-177', 'its last restart used up, a session hibernated and began to count anew'],
   ['6c47d2fc-1857', 'an input whose setting aside a kill cut off ended as interrupted by nobody'],
   ['1605b5b5-5820', 'one that failed while the disk was full slept instead, and counted anew'],
+  ['3947690a-6286', 'a retry was reserved behind the tombstone that was written as its wait ended'],
   ['m-1369', 'a worker that died while it started was counted as two deaths'],
 ];
 
