@@ -94,8 +94,8 @@ export interface SandboxStanding {
   readonly refusal: string | undefined;
 }
 
-/** May a new effect of the open turn start? `wait`: the session is suspended; `stop`: the turn is
- *  interrupted or closing. */
+/** May a new effect of the open turn start? `wait`: the session is suspended, or what may stop the
+ *  turn is on its way to the journal; `stop`: the turn is interrupted or closing. */
 export type Permission = 'go' | 'wait' | 'stop';
 
 export interface GateDeps {
@@ -113,10 +113,10 @@ export interface GateDeps {
   readonly hasOrphanWriter: (effect: EffectId) => boolean;
   /** Ends the effect in such a process; its outcome comes through its spool. */
   readonly cancelOrphan: (effect: EffectId) => void;
-  /** As of this instant; what is on its way to the journal counts. See reserve.ts. */
+  /** As of this instant. See reserve.ts. */
   readonly permission: () => Permission;
   /** Resolves when it may be another one. */
-  readonly stateChanged: () => Promise<void>;
+  readonly permissionChanged: () => Promise<void>;
   readonly policy: () => Policy;
   /** Rules that people kept with an approval. */
   readonly kept: Pick<KeptRules, 'find' | 'keep'>;

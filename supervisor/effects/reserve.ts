@@ -6,18 +6,19 @@ import type { Draft } from '../sessions/journal.ts';
 import type { GateDeps } from './ports.ts';
 
 export interface Starting {
-  readonly deps: Pick<GateDeps, 'permission' | 'stateChanged' | 'journal'>;
+  readonly deps: Pick<GateDeps, 'permission' | 'permissionChanged' | 'journal'>;
   /** Aborted when the turn is interrupted. */
   readonly signal: AbortSignal;
 }
 
-/** Waits while the session is suspended. False: nothing of the turn starts any more. */
+/** Waits while it is not known, or the session is suspended. False: nothing of the turn starts any
+ *  more. */
 export async function mayGoOn({ deps, signal }: Starting): Promise<boolean> {
   for (;;) {
     const permission = deps.permission();
     if (permission === 'stop' || signal.aborted) return false;
     if (permission === 'go') return true;
-    await deps.stateChanged();
+    await deps.permissionChanged();
   }
 }
 

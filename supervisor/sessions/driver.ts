@@ -117,9 +117,11 @@ export function startDriver(deps: DriverDeps): Driver {
   }
 
   async function step(): Promise<void> {
-    const { open_turn: open, queued } = journal.record();
+    const { open_turn: open, queued, state: durable } = journal.record();
     const state = journal.state();
-    if (open !== undefined && mustEnd(open)) await endTurn(open);
+    // A close on its way to the disk: a turn that it ended would have ended without a reason.
+    if (state === 'stopping' && durable !== state) await journal.nextLanding();
+    else if (open !== undefined && mustEnd(open)) await endTurn(open);
     else if (open !== undefined && !resident.isHolding() && gate.isWaiting()) await rest();
     else if (open !== undefined && isOpen()) await runTurn(open);
     else if (isOpen() && queued.length > 0) await start.open();

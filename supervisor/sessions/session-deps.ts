@@ -25,7 +25,7 @@ type GateSettings = Omit<
   | 'hasOrphanWriter'
   | 'cancelOrphan'
   | 'permission'
-  | 'stateChanged'
+  | 'permissionChanged'
   | 'model'
   | 'tools'
   | 'mcp'

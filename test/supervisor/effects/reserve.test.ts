@@ -23,11 +23,11 @@ function createTurn(first: Permission) {
     ...{ append, appendUnique: unused, record: unused, state: unused, isStopped: unused },
     ...{ outstanding: unused, nextLanding: unused },
   };
-  const stateChanged = (): Promise<void> =>
+  const permissionChanged = (): Promise<void> =>
     new Promise((resolve) => {
       wake = resolve;
     });
-  const deps = { permission: () => permission, stateChanged, journal };
+  const deps = { permission: () => permission, permissionChanged, journal };
   return {
     starting: { deps, signal: abort.signal },
     written,

@@ -2,10 +2,11 @@
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { PrxError } from '../../../base/errors.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
+import type { SessionId } from '../../../protocol/ids.ts';
 import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
-import { answers, cancelled, createLatch, dataOf } from '../script.ts';
+import { answers, call, cancelled, createLatch, dataOf, say } from '../script.ts';
 
 afterEach(demolish);
 
@@ -58,6 +59,63 @@ describe('a tombstone that is on its way to the disk', () => {
     expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'interrupted' });
     expect(asks).toBeLessThan(ASKS_MAX);
   });
+});
+
+describe('what cannot be written', () => {
+  /** More than a worker needs to ask for what comes next, and to end its turn. */
+  const LOOPS = 60;
+
+  const interrupt = (house: House, id: SessionId) => house.supervisor.interrupt(id, 'test');
+  const close = (house: House, id: SessionId) => house.supervisor.close(id, 'test');
+
+  test.each([
+    ['an interrupt', 'asks on', interrupt],
+    ['a close', 'asks on', close],
+    ['an interrupt', 'dies', interrupt],
+    ['a close', 'dies', close],
+  ])(
+    '%s ends nothing: its turn goes on, also when its worker %s meanwhile (regression)',
+    async (...row) => {
+      const [, meanwhile, stop] = row;
+      const [answered, asked, failed] = [createLatch(), createLatch(), createLatch()];
+      const gateway = answers({
+        '1.1': async () => {
+          await answered.opened;
+          return say('look', [call('a', 'ls')]);
+        },
+      });
+      const house: House = await createHouse({
+        script: { gateway },
+        wrapStore: (store) =>
+          overStore(store, {
+            async append(request) {
+              if (!request.events.some(({ type }) => type === 'interrupt.accepted')) {
+                return store.append(request);
+              }
+              asked.open();
+              await failed.opened;
+              throw new PrxError('STORE_DEGRADED', 'the disk is full');
+            },
+          }),
+      });
+      const id = await house.create();
+      await house.send(id, 'hello');
+      await house.until(id, 'model.started');
+      const refused = expect(stop(house, id)).rejects.toMatchObject({ code: 'STORE_DEGRADED' });
+      await asked.opened;
+      if (meanwhile === 'dies') {
+        house.session(id).resident.worker()?.kill('crashed');
+        await house.until(id, 'worker.exited');
+      }
+      answered.open();
+      await house.until(id, 'model.completed');
+      for (let loop = 0; loop < LOOPS; loop += 1) await new Promise(setImmediate);
+      failed.open();
+      await refused;
+      expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed', steps: 2 });
+      expect(dataOf(await house.events(id), 'tool.completed')).toMatchObject([{ status: 'ok' }]);
+    },
+  );
 });
 
 describe('a worker that dies while it starts', () => {
