@@ -18,7 +18,7 @@ import { draft } from '../sessions/journal.ts';
 import { findOverrun } from './budget.ts';
 import { createLiveFeed, type LiveFeed } from './live-feed.ts';
 import type { GateDeps } from './ports.ts';
-import { mayGoOn, reserve } from './reserve.ts';
+import { isOver, mayGoOn, reserve } from './reserve.ts';
 import { tailSpool, toSpoolPath } from './spool.ts';
 
 export type GenerateAsk = z.infer<(typeof askRequests)['model/generate']['params']>;
@@ -190,7 +190,7 @@ async function sendAttempt(call: Call, { attempt, model, feed }: Sending): Promi
   const { deps, ask, effect } = call;
   const { session, gateway, stateDir } = deps;
   // Interrupted while it was being reserved: nothing is sent after the tombstone.
-  if (call.signal.aborted) return notSent();
+  if (isOver(call)) return notSent();
   const onAbort = (): void => gateway.cancel(session, effect);
   call.signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -279,7 +279,7 @@ async function commitAttempt(
     return { kind: 'completed', message, finish_reason, usage };
   }
   const { code, message } = outcome;
-  const stop = call.signal.aborted ? null : outcome.retry_in_ms;
+  const stop = isOver(call) ? null : outcome.retry_in_ms;
   const { next_model } = outcome;
   const failed = {
     ...{ step, attempt, error: { code, message }, retry_in_ms: stop },
@@ -288,7 +288,7 @@ async function commitAttempt(
   await deps.journal.append(draft('model.failed', failed, at(call)));
   if (stop !== null) return undefined;
   deps.spools.remove(deps.stateDir, deps.session, effect);
-  return call.signal.aborted ? { kind: 'cancelled' } : { kind: 'failed', code, message };
+  return isOver(call) ? { kind: 'cancelled' } : { kind: 'failed', code, message };
 }
 
 function readPast(events: readonly EventEnvelope[]): Past {

@@ -11,19 +11,25 @@ export interface Starting {
   readonly signal: AbortSignal;
 }
 
+/** Interrupted, as far as the journal shows: a tombstone that became durable together with a reserve
+ *  is known before anybody was told to stop. Nothing that was reserved is sent then. */
+export function isOver({ deps, signal }: Starting): boolean {
+  return signal.aborted || deps.permission() === 'stop';
+}
+
 /** Waits while it is not known, or the session is suspended. False: nothing of the turn starts any
  *  more. */
-export async function mayGoOn({ deps, signal }: Starting): Promise<boolean> {
+export async function mayGoOn(starting: Starting): Promise<boolean> {
+  const { deps } = starting;
   for (;;) {
-    const permission = deps.permission();
-    if (permission === 'stop' || signal.aborted) return false;
-    if (permission === 'go') return true;
+    if (isOver(starting)) return false;
+    if (deps.permission() === 'go') return true;
     await deps.permissionChanged();
   }
 }
 
-/** Appends what it is in the instant in which something may start. False: it was not written, and never will be.
- *  @throws what the journal throws. */
+/** Appends what it is in the instant in which something may start. False: it was not written, and
+ *  never will be. @throws what the journal throws. */
 export async function reserve(
   starting: Starting,
   toDrafts: () => readonly Draft[],

@@ -23,7 +23,7 @@ import {
 import { runOwnTool } from './own-tools.ts';
 import { notRun, plainOutcome, stale, toAnswered, toDenial } from './plain-outcomes.ts';
 import type { GateDeps } from './ports.ts';
-import { mayGoOn, reserve } from './reserve.ts';
+import { isOver, mayGoOn, reserve } from './reserve.ts';
 import { toSpoolPath } from './spool.ts';
 import { readEnd, runInHost } from './tool-run.ts';
 
@@ -207,8 +207,6 @@ async function startCall(
   if (!(await reserve(call, () => [...before, toStart(call, attempt)]))) {
     return commit(call, notRun('interrupted'), before);
   }
-  // Interrupted while it was being reserved: it certainly did not run.
-  if (call.signal.aborted) return commit(call, notRun('interrupted'), []);
   return runReserved(call, value, attempt);
 }
 
@@ -224,6 +222,8 @@ function toStart(call: Call, attempt: number): Draft {
 }
 
 async function runReserved(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
+  // Interrupted while it was being reserved: it certainly did not run.
+  if (isOver(call)) return commit(call, notRun('interrupted'), []);
   const outcome = await runInHost(call, value, attempt);
   if (outcome.status !== 'indeterminate') return commit(call, outcome, []);
   return resolveIndeterminate(call, value, attempt, outcome);
