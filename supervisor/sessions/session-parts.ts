@@ -47,6 +47,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const mcp = deps.mcp(id);
   const approvals = openApprovals({ ...deps, logger }, journal, mcp);
   const record = (): SessionRecord => journal.record();
+  const inputs = createInputReader(store, id);
   const processes = openProcesses({ ...deps, logger }, journal);
   const own = deps.createHost({ session: id, record, onNetwork, book: processes, logger });
   const host = withMcp(own, mcp);
@@ -87,7 +88,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   const driver: Driver = startDriver({
     session: id,
     ...{ clock, logger, journal, gate, resident, time },
-    inputs: createInputReader(store, id),
+    inputs,
     idleHibernateMs: deps.idleHibernateMs,
     isContended: deps.isContended,
     host,
@@ -108,6 +109,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
 
   function onRecord(record: SessionRecord, event: EventEnvelope): void {
     approvals.onEvent(event);
+    inputs.onEvent(event);
     if (isProgress(event)) resident.onProgress();
     if (/^(model|tool|context)\./.test(event.type)) time.onProgress();
     if (event.type.startsWith('approval.')) driver.onWaiting();
