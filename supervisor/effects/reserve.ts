@@ -11,8 +11,8 @@ export interface Starting {
   readonly signal: AbortSignal;
 }
 
-/** Interrupted, as far as the journal shows: a tombstone that became durable together with a reserve
- *  is known before anybody was told to stop. Nothing that was reserved is sent then. */
+/** Interrupted, as far as the journal shows: a tombstone that became durable together with a
+ *  reserve is known before anybody was told to stop. Nothing that was reserved is sent then. */
 export function isOver({ deps, signal }: Starting): boolean {
   return signal.aborted || deps.permission() === 'stop';
 }

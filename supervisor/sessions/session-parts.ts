@@ -60,7 +60,8 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
       ...{ host: routeTools(current, mcp), mcp, custom },
       hasOrphanWriter: (effect) => deps.hasOrphanWriter(id, effect),
       cancelOrphan: (effect) => deps.cancelOrphan(id, effect),
-      ...{ permission, permissionChanged },
+      permission: () => toPermission(journal),
+      permissionChanged,
       model: () => deps.model(journal.record()),
       tools: () => [...agent().tools, ...mcp.names(agent()), ...custom.names(agent())],
       budget: () => deps.budget(limits),
@@ -137,22 +138,20 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     background(journal.append(changed), 'session.reconcile', logger);
   }
 
-  /** What is on its way to the journal lets nothing start, and ends nothing either: a tombstone
-   *  that cannot be written never was, and its turn goes on. */
-  function permission(): Permission {
-    const { state, open_turn: open } = journal.record();
-    if (open?.interrupted === true || state === 'stopping' || state === 'stopped') return 'stop';
-    const isGoing = [state, journal.state()].every(
-      (its) => its === 'running' || its === 'awaiting',
-    );
-    return isGoing && !journal.isStopped() ? 'go' : 'wait';
-  }
-
   function permissionChanged(): Promise<void> {
     return journal.outstanding() > 0 ? journal.nextLanding() : stateChanged();
   }
 
   return { journal, approvals, host, processes, gate, resident, driver, stateChanged };
+}
+
+/** What is on its way to the journal lets nothing start, and ends nothing either: a tombstone
+ *  that cannot be written never was, and its turn goes on. */
+function toPermission(journal: SessionJournal): Permission {
+  const { state, open_turn: open } = journal.record();
+  if (open?.interrupted === true || state === 'stopping' || state === 'stopped') return 'stop';
+  const isGoing = [state, journal.state()].every((its) => its === 'running' || its === 'awaiting');
+  return isGoing && !journal.isStopped() ? 'go' : 'wait';
 }
 
 function openApprovals(
