@@ -110,14 +110,16 @@ async function runSocket(
   }
   const slot = takeSlot(deps, permit);
   upgrade.socket.once('close', slot.release);
-  const events = await openOrRelease(slot, () => answer.open(slot.signal));
+  const frames = await openOrRelease(slot, () => answer.open(slot.signal));
   reply.hijack();
   reply.raw.detachSocket(reply.raw.socket ?? upgrade.request.socket);
   const ws = await acceptUpgrade(upgrade);
   if (ws === undefined) return slot.release();
-  const { clock, toProblem } = deps;
-  const { onMessage } = answer;
-  await serveSocket(ws, { clock, signal: slot.signal, events, onMessage, toProblem });
+  const { clock, broadcasts, toProblem } = deps;
+  const { live, onMessage } = answer;
+  const { socket } = upgrade;
+  const reading = { clock, broadcasts, socket, signal: slot.signal };
+  await serveSocket(ws, { ...reading, source: { frames, live }, onMessage, toProblem });
   slot.release();
 }
 

@@ -4,7 +4,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import { PrxError } from '../base/errors.ts';
-import type { EventEnvelope } from '../protocol/events.ts';
 import type { Scope } from '../protocol/tokens.ts';
 import type { Supervisor, TokenBook } from '../supervisor/index.ts';
 import type { Page } from './page.ts';
@@ -57,7 +56,9 @@ export type Answer =
     }
   | {
       readonly kind: 'socket';
-      open(signal: AbortSignal): Promise<AsyncIterable<EventEnvelope>>;
+      /** Each frame's data is one text message. */
+      open(signal: AbortSignal): Promise<AsyncIterable<StreamFrame>>;
+      readonly live: LiveSource & { readonly since: number };
       /** Answers one message of the client's; a throw becomes a problem frame. */
       onMessage(message: unknown): Promise<unknown>;
     };

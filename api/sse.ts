@@ -1,12 +1,13 @@
 /** Server-sent events. The journal is read only as fast as the client reads: after a write that
  *  the kernel does not take at once, nothing more is pulled until it has, so a slow reader costs
  *  one frame of memory. One that takes nothing for minutes is dropped; its last id says
- *  where it goes on. Who has caught up is fed together with the others (broadcast.ts). */
+ *  where it goes on. Who has caught up is fed together with the others (live.ts). */
 import type { ServerResponse } from 'node:http';
 import type { Writable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import type { Batch, Broadcasts, LiveReader } from './broadcast.ts';
-import type { LiveSource, StreamFrame } from './route.ts';
+import type { Batch, Broadcasts } from './broadcast.ts';
+import { type StreamSource, writeFrames } from './live.ts';
+import type { StreamFrame } from './route.ts';
 
 /** Comment lines that keep proxies and clients from taking a quiet stream for a dead one. */
 export const HEARTBEAT_MS = 15_000;
@@ -21,13 +22,6 @@ export interface EventStream {
   readonly clock: Clock;
   /** Aborted when the client is gone or the server closes. */
   readonly signal: AbortSignal;
-}
-
-/** What is written: frames from one's own place on, and who feeds them once they are live. */
-export interface StreamSource {
-  readonly frames: AsyncIterable<StreamFrame>;
-  /** Absent: the frames are this client's alone. */
-  readonly live?: LiveSource & { readonly since: number };
 }
 
 /** Writes frames until they end or the signal aborts. `toProblemText` says in JSON what broke the
@@ -48,52 +42,16 @@ export async function writeEventStream(
   const write = createWriter(stream, takeOver(response));
   try {
     await write(toBytes(`retry: ${RETRY_MS}\n\n`));
-    if (source.live === undefined) await writeAll(source.frames, write, signal);
-    else await writeLive(stream, { frames: source.frames, live: source.live }, write);
+    await writeFrames(stream, source, {
+      write: (frame) => write(toFrameBytes(frame)),
+      now: (batch) => write.now(toBatchBytes(batch)),
+      drained: write.drained,
+    });
   } catch (error) {
     const text = `event: problem\ndata: ${toProblemText(error)}\n\n`;
     if (!signal.aborted) await write(toBytes(text));
   } finally {
     write.end();
-  }
-}
-
-async function writeAll(
-  frames: AsyncIterable<StreamFrame>,
-  write: Writer,
-  signal: AbortSignal,
-): Promise<void> {
-  for await (const frame of frames) {
-    if (signal.aborted) return;
-    await write(toFrameBytes(frame));
-  }
-}
-
-/** By itself while it is behind, with the others while it keeps up. */
-async function writeLive(
-  { signal, broadcasts }: EventStream & { readonly broadcasts: Broadcasts },
-  { frames, live }: Required<StreamSource>,
-  write: Writer,
-): Promise<void> {
-  const take = (batch: Batch): boolean => write.now(toBatchBytes(batch));
-  const reader: LiveReader = { seq: live.since, signal, take };
-  let isShared = true;
-  const join = () => (isShared ? broadcasts.join(live, reader) : undefined);
-  for (let own = frames; !signal.aborted; own = await live.open(reader.seq, signal)) {
-    let joined = join();
-    if (joined === undefined) {
-      for await (const frame of own) {
-        if (signal.aborted) return;
-        await write(toFrameBytes(frame));
-        reader.seq = Number(frame.id);
-        joined = join();
-        if (joined !== undefined) break;
-      }
-    }
-    const how = await joined;
-    if (how === undefined || how === 'over') return;
-    isShared = how !== 'failed';
-    await write.drained();
   }
 }
 

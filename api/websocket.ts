@@ -1,13 +1,15 @@
-/** One session over one WebSocket. Events go out one at a time, each when the socket has taken the
- *  one before; messages come in through a short queue. The library is loaded by the first client
- *  that asks for it, so that start-up does not pay for it. */
+/** One session over one WebSocket. Events go out as server-sent events do: to who takes
+ *  them, with the others; messages come in through a short queue. The library is loaded by the
+ *  first client that asks for it, so that start-up does not pay for it. */
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 import type { Clock } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
-import type { EventEnvelope } from '../protocol/events.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
+import type { Batch, Broadcasts } from './broadcast.ts';
+import { type FrameWriter, type StreamSource, writeFrames } from './live.ts';
+import type { StreamFrame } from './route.ts';
 import { HEARTBEAT_MS, STALL_MS_MAX } from './sse.ts';
 
 /** A request that asked to become another protocol. */
@@ -20,7 +22,10 @@ export interface Upgrade {
 export interface SocketSession {
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  readonly events: AsyncIterable<EventEnvelope>;
+  readonly broadcasts: Broadcasts;
+  /** Below the library: what the kernel has not taken yet is seen here. */
+  readonly socket: Duplex;
+  readonly source: StreamSource;
   onMessage(message: unknown): Promise<unknown>;
   /** What a client is told of a failure: a problem document. */
   toProblem(error: unknown): unknown;
@@ -53,19 +58,18 @@ export async function acceptUpgrade(upgrade: Upgrade): Promise<WebSocket | undef
 
 /** Serves until the events end, the client leaves or the signal aborts. Never rejects. */
 export async function serveSocket(ws: WebSocket, session: SocketSession): Promise<void> {
-  const { clock, signal } = session;
+  const { clock, signal, source } = session;
   let heardMs = clock.nowMs();
   const hear = (): void => {
     heardMs = clock.nowMs();
   };
-  const write = (text: string | Buffer): Promise<void> =>
+  const send = (value: unknown): Promise<void> =>
     new Promise((resolve) => {
-      ws.send(text, { binary: false }, () => {
+      ws.send(JSON.stringify(value), { binary: false }, () => {
         hear();
         resolve();
       });
     });
-  const send = (value: unknown): Promise<void> => write(JSON.stringify(value));
   const beat = (): void => {
     if (clock.nowMs() - heardMs > STALL_MS_MAX) ws.terminate();
     else if (ws.readyState === ws.OPEN) ws.ping();
@@ -77,10 +81,7 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
   ws.on('pong', hear);
   ws.on('message', createInbox(ws, session, send));
   try {
-    for await (const event of session.events) {
-      if (signal.aborted || ws.readyState !== ws.OPEN) break;
-      await write(toSharedBytes(event));
-    }
+    await writeFrames(session, source, createWriter(ws, session, hear));
     ws.close(signal.aborted ? CLOSE_GOING_AWAY : CLOSE_NORMAL);
   } catch (error) {
     await send({ type: 'problem', problem: session.toProblem(error) });
@@ -92,14 +93,49 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
   }
 }
 
-/** Sockets of one session are given the same events: each is encoded once. */
-const bytesOf = new WeakMap<EventEnvelope, Buffer>();
+const NOTHING = Buffer.alloc(0);
 
-function toSharedBytes(event: EventEnvelope): Buffer {
-  const known = bytesOf.get(event);
+/** @param hear  the client has taken something. */
+function createWriter(
+  ws: WebSocket,
+  { socket, signal }: SocketSession,
+  hear: () => void,
+): FrameWriter {
+  const isTaken = (): boolean => socket.writableLength === 0;
+  const now = (batch: Batch): boolean => {
+    // One write for all of them.
+    socket.cork();
+    for (const frame of batch) ws.send(toSharedBytes(frame), { binary: false });
+    socket.uncork();
+    if (isTaken()) hear();
+    return isTaken();
+  };
+  const drained = (): Promise<void> =>
+    new Promise((resolve) => {
+      if (signal.aborted || isTaken()) return resolve();
+      const done = (): void => {
+        signal.removeEventListener('abort', done);
+        hear();
+        resolve();
+      };
+      signal.addEventListener('abort', done, { once: true });
+      // Its turn comes when all before it has gone.
+      socket.write(NOTHING, done);
+    });
+  const write = async (frame: StreamFrame): Promise<void> => {
+    if (!signal.aborted && !now([frame])) await drained();
+  };
+  return { write, now, drained };
+}
+
+/** Sockets of one session are given the same frames: each is encoded once. */
+const bytesOf = new WeakMap<StreamFrame, Buffer>();
+
+function toSharedBytes(frame: StreamFrame): Buffer {
+  const known = bytesOf.get(frame);
   if (known !== undefined) return known;
-  const bytes = Buffer.from(JSON.stringify(event), 'utf8');
-  bytesOf.set(event, bytes);
+  const bytes = Buffer.from(frame.data, 'utf8');
+  bytesOf.set(frame, bytes);
   return bytes;
 }
 

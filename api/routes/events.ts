@@ -9,6 +9,7 @@ import {
   eventTable,
 } from '../../protocol/events.ts';
 import { defineRoute, parseInput, type Route, type StreamFrame, toJsonAnswer } from '../route.ts';
+import { toFrame, toSessionStream } from './frames.ts';
 import {
   flagSchema,
   limitSchema,
@@ -76,19 +77,15 @@ export const eventRoutes: readonly Route[] = [
           headers: { 'x-prx-next': `${page.next}`, 'x-prx-last-seq': `${page.last_seq}` },
         });
       }
-      const { id: session, last_seq: lastSeq } = await supervisor.getSession(params.id);
-      const { since } = position;
-      // The epoch was asked of where the client was; what it was given since stands.
-      const open = async (from: number, signal: AbortSignal) =>
-        toFrames(await supervisor.followEvents(session, { since: from, signal }));
-      return {
+      const session = await supervisor.getSession(params.id);
+      const { open, live } = toSessionStream(supervisor, session, position);
+      const all = {
         kind: 'stream',
-        headers: { 'x-prx-last-seq': `${lastSeq}` },
-        open: async (signal) =>
-          toFrames(await supervisor.followEvents(session, { ...position, signal })),
-        // A choice of types is a client's own.
-        ...(types === undefined ? { live: { session, since, lastSeq, open } } : {}),
-      };
+        headers: { 'x-prx-last-seq': `${live.lastSeq}` },
+        open,
+      } as const;
+      // A choice of types is a client's own.
+      return types === undefined ? { ...all, live } : all;
     },
   }),
   defineRoute({
@@ -130,28 +127,8 @@ function lastEventId<T>(headers: IncomingHttpHeaders, schema: z.ZodType<T>): T |
   return parseInput(schema, header, 'header.last-event-id');
 }
 
-async function* toFrames(events: AsyncIterable<EventEnvelope>): AsyncGenerator<StreamFrame> {
-  for await (const event of events) yield toSharedFrame(event);
-}
-
 async function* toCursorFrames(
   items: AsyncIterable<{ event: EventEnvelope; cursor: string }>,
 ): AsyncGenerator<StreamFrame> {
   for await (const { event, cursor } of items) yield toFrame(cursor, event);
-}
-
-/** Readers of one session are given the same events: each is made a frame once, however many
- *  read it, and the frame goes with the event. */
-const frameOf = new WeakMap<EventEnvelope, StreamFrame>();
-
-function toSharedFrame(event: EventEnvelope): StreamFrame {
-  const known = frameOf.get(event);
-  if (known !== undefined) return known;
-  const frame = toFrame(String(event.seq), event);
-  frameOf.set(event, frame);
-  return frame;
-}
-
-function toFrame(id: string, event: EventEnvelope): StreamFrame {
-  return { id, event: event.type, data: JSON.stringify(event) };
 }

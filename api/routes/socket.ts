@@ -6,6 +6,7 @@ import { effectIdSchema } from '../../protocol/ids.ts';
 import { resolveApprovalSchema, sendInputSchema } from '../../protocol/resources.ts';
 import { defineRoute, parseInput, type RawContext, type Route } from '../route.ts';
 import { checkDecision } from './approvals.ts';
+import { toSessionStream } from './frames.ts';
 import { naturalSchema, sessionParams } from './params.ts';
 
 const headSchema = z.looseObject({
@@ -33,13 +34,13 @@ export const socketRoutes: readonly Route[] = [
     query: socketQuery,
     handle: async (context) => {
       const { supervisor, params, query } = context;
-      const { id } = await supervisor.getSession(params.id);
+      const session = await supervisor.getSession(params.id);
       const { since = 0, epoch } = query;
       const position = { since, ...(epoch === undefined ? {} : { epoch }) };
       return {
         kind: 'socket',
-        open: (signal) => supervisor.followEvents(id, { ...position, signal }),
-        onMessage: (message) => answerMessage({ ...context, session: id }, message),
+        ...toSessionStream(supervisor, session, position),
+        onMessage: (message) => answerMessage({ ...context, session: session.id }, message),
       };
     },
   }),

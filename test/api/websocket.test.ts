@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { WebSocket } from 'ws';
 import { PrxError } from '../../base/errors.ts';
 import { createSteppedClock, type SteppedClock } from '../supervisor/stepped-clock.ts';
-import { ask, open, openRig, type Rig, tokens } from './harness.ts';
+import { ask, open, openRig, type Rig, readUntil, tokens } from './harness.ts';
 
 const url = '/api/v1/sessions/a/ws';
 
@@ -20,6 +20,7 @@ interface Peer {
   readonly ws: WebSocket;
   /** The next frame, parsed. */
   next(): Promise<Record<string, unknown>>;
+  opened: Promise<void>;
   closed: Promise<number>;
 }
 
@@ -33,10 +34,11 @@ function dial(address: string, headers: Record<string, string> = {}): Peer {
     if (resolve === undefined) frames.push(frame);
     else resolve(frame);
   });
+  const opened = new Promise<void>((resolve) => ws.on('open', resolve));
   const closed = new Promise<number>((resolve) => ws.on('close', resolve));
   ws.on('error', () => undefined);
   const next = async () => frames.shift() ?? new Promise((resolve) => waiting.push(resolve));
-  return { ws, next: next as Peer['next'], closed };
+  return { ws, next: next as Peer['next'], opened, closed };
 }
 
 const onSocket = (path = url): Peer => dial(`ws+unix:${rig.socketPath}:${path}`);
@@ -62,7 +64,7 @@ describe('the WebSocket of a session', () => {
 
   test('takes messages, and answers each with its ref', async () => {
     const peer = onSocket(`${url}?since=1`);
-    await new Promise((resolve) => peer.ws.once('open', resolve));
+    await peer.opened;
     say(peer, { type: 'ping', ref: 'p' });
     expect(await peer.next()).toEqual({ type: 'pong', ref: 'p' });
     say(peer, { type: 'interrupt' });
@@ -97,7 +99,7 @@ describe('the WebSocket of a session', () => {
     ['an interrupt with more', '{"type":"interrupt","now":true}', undefined],
   ])('tells what is wrong with a message: %s', async (_name, text, ref) => {
     const peer = onSocket(`${url}?since=1`);
-    await new Promise((resolve) => peer.ws.once('open', resolve));
+    await peer.opened;
     peer.ws.send(text);
     const frame = await peer.next();
     expect(frame).toMatchObject({ type: 'problem', problem: { code: 'INVALID_REQUEST' } });
@@ -109,7 +111,7 @@ describe('the WebSocket of a session', () => {
 
   test('refuses binary messages', async () => {
     const peer = onSocket(`${url}?since=1`);
-    await new Promise((resolve) => peer.ws.once('open', resolve));
+    await peer.opened;
     peer.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
     expect(await peer.next()).toMatchObject({ type: 'problem' });
     peer.ws.close();
@@ -117,7 +119,7 @@ describe('the WebSocket of a session', () => {
 
   test('hangs up on a client that floods it', async () => {
     const peer = onSocket(`${url}?since=1`);
-    await new Promise((resolve) => peer.ws.once('open', resolve));
+    await peer.opened;
     rig.supervisor.interrupt = () => new Promise(() => undefined);
     for (let n = 0; n < 40; n += 1) say(peer, { type: 'interrupt' });
     expect(await peer.closed).toBe(1008);
@@ -160,6 +162,55 @@ describe('the WebSocket of a session', () => {
 async function* breakAtOnce() {
   throw new PrxError('STORE_CORRUPT', 'record 1 is damaged');
 }
+
+describe('many WebSockets of one session', () => {
+  const upTo = (count: number): number[] => Array.from({ length: count }, (_, at) => at + 1);
+
+  async function followers(count: number): Promise<void> {
+    while (rig.supervisor.followerCount !== count) await new Promise(setImmediate);
+  }
+
+  async function readSeqs(peer: Peer, count: number): Promise<unknown[]> {
+    const seqs: unknown[] = [];
+    while (seqs.length < count) seqs.push((await peer.next())['seq']);
+    return seqs;
+  }
+
+  test('share one follower, with clients of SSE as well, and each has every event once', async () => {
+    const peers = Array.from({ length: 10 }, () => onSocket());
+    const read = peers.map((peer) => readSeqs(peer, 40));
+    const stream = await open(rig, { path: '/api/v1/sessions/a/events?follow=true' });
+    await Promise.all(peers.map(({ opened }) => opened));
+    await followers(1);
+    for (let n = 2; n <= 40; n += 1) rig.supervisor.append('a', 'turn.started', { n });
+    expect(await Promise.all(read)).toEqual(peers.map(() => upTo(40)));
+    expect(await readUntil(stream, 'id: 40\n')).toContain('id: 39\n');
+    expect(rig.supervisor.followerCount).toBe(1);
+    stream.destroy();
+    for (const { ws } of peers) ws.close();
+    await rig.supervisor.unfollowed();
+  });
+
+  test('one that stops reading holds little, and has the rest later, each once', async () => {
+    const COUNT = 2000;
+    const [slow, fast] = [onSocket(), onSocket()];
+    await slow.next();
+    slow.ws.pause();
+    const all = readSeqs(fast, COUNT);
+    const text = 'x'.repeat(20_000);
+    for (let n = 2; n <= COUNT; n += 1) {
+      rig.supervisor.append('a', 'tool.output', { text });
+      await new Promise(setImmediate);
+    }
+    expect(await all).toEqual(upTo(COUNT));
+    // One follower feeds who keeps up; the slow one reads by itself, as far as it takes.
+    expect(rig.supervisor.pulledCount).toBeLessThan(COUNT * 1.5);
+    slow.ws.resume();
+    expect(await readSeqs(slow, COUNT - 1)).toEqual(upTo(COUNT).slice(1));
+    for (const { ws } of [slow, fast]) ws.close();
+    await rig.supervisor.unfollowed();
+  });
+});
 
 describe('a handshake', () => {
   const refusedStatus = (peer: Peer): Promise<number> =>
