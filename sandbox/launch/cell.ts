@@ -28,6 +28,7 @@ import {
   toPreludeCommand,
 } from './prelude.ts';
 import {
+  killGroup,
   killProcess,
   listChildren,
   listProcesses,
@@ -142,7 +143,8 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
   const fault = isUp ? tryWriteStage(stagePath, spec) : '';
   if (!isUp || fault !== undefined) {
     door?.close();
-    quick.child.kill('SIGKILL');
+    if (initPid !== undefined) killProcess(initPid);
+    killGroup(quick.pid);
     quick.child.stdin?.destroy();
     await quick.exited;
     killMarked(mark);
@@ -152,8 +154,8 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
   return createCell({ quick, initPid, stagePath, identity, report, output, clock });
 }
 
-/** A bubblewrap killed in its first millisecond leaves a child that waits for it for ever; it has
- *  its starter's command line, and so the mark of this cell. */
+/** A bubblewrap killed in its first millisecond leaves a child that waits for it for ever. One that
+ *  has left its group by then has its starter's command line, and so the mark of this cell. */
 function killMarked(mark: string): void {
   for (const pid of listProcesses()) if (readCommandLine(pid).includes(mark)) killProcess(pid);
 }

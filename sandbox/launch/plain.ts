@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
-import { PrxError, systemCode } from '../../base/errors.ts';
+import { PrxError } from '../../base/errors.ts';
 import { listDescendants, type QuickProcess, spawnQuick } from '../../base/process.ts';
 import type { Random } from '../../base/random.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
@@ -18,7 +18,13 @@ import { decideIdentity, type Identity } from './identity.ts';
 import type { Keeping } from './keeping.ts';
 import { decideRlimits } from './limits.ts';
 import { createPipeSource } from './pipes.ts';
-import { countTasks, killProcess, listProcesses, signalProcess } from './process-tree.ts';
+import {
+  countTasks,
+  killGroup,
+  killProcess,
+  listProcesses,
+  signalProcess,
+} from './process-tree.ts';
 import { PROOF_SCRIPT, proveCommand } from './prove.ts';
 import type { RuntimeFiles } from './runtime-files.ts';
 import { findPath, findProgram, isWritable, readHardLimits, type SurveyedPath } from './survey.ts';
@@ -245,15 +251,6 @@ function keep(quick: QuickProcess, mark: string): Pick<RunningCommand, 'ended' |
     return { kind: 'lost', detail: 'its keeper was killed, or could not start it' };
   });
   return { ended, kill };
-}
-
-function killGroup(pid: number): void {
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch (error) {
-    // The whole group is gone already.
-    if (systemCode(error) !== 'ESRCH') throw error;
-  }
 }
 
 /** Who was being forked during one look is found by the next. */

@@ -1,6 +1,7 @@
 /** Finds and kills what a process started, through /proc. The killing that matters is one signal:
  *  SIGKILL of a sandbox's first process ends its whole pid namespace at once. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { systemCode } from '../../base/errors.ts';
 import { findIdentity, signalIdentity } from '../../base/process.ts';
 
 /** Children of a live process, by the kernel's own list; by a scan where it has none. */
@@ -75,6 +76,17 @@ export function readInnerPid(pid: number): number | undefined {
 
 export function killProcess(pid: number): void {
   signalProcess(pid, 'SIGKILL');
+}
+
+/** Ends a process with all of its group in one step of the kernel: nobody escapes it by a fork, or
+ *  by having no command line for the moment in which it becomes another program. */
+export function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    // The whole group is gone already.
+    if (systemCode(error) !== 'ESRCH') throw error;
+  }
 }
 
 /** Nothing happens when it is gone. */
