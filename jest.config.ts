@@ -16,7 +16,8 @@ const config: Config = {
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/coverage/'],
   cacheDirectory: '<rootDir>/node_modules/.cache/jest',
   maxWorkers: 2,
-  testTimeout: 15_000,
+  // A guard against a test that hangs, for all of them: how long one takes is no statement.
+  testTimeout: 180_000,
 };
 
 export default config;

@@ -56,7 +56,7 @@ test('its declarations are made from the source, and are where the package says'
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 60_000);
+});
 
 test('a tool file is checked against its own schema', () => {
   const folder = mkdtempSync(join(tmpdir(), 'prx-tool-types-'));
@@ -89,4 +89,4 @@ test('a tool file is checked against its own schema', () => {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}, 60_000);
+});

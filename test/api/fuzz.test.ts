@@ -164,4 +164,4 @@ test('any request has an answer that is not our failure, and leaves nothing behi
   expect(seen.size).toBe(operations.length);
   await rig.supervisor.unfollowed();
   expect((await rig.client.getHealth()).status).toBe('ok');
-}, 120_000);
+});

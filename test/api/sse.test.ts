@@ -66,4 +66,4 @@ test('a live client that reads nothing holds one frame, and has all when it read
     if (text.includes(`id: ${COUNT}\n`)) break;
   }
   expect(written).toBe(COUNT);
-}, 60_000);
+});

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { afterEach, expect, test } from '@jest/globals';
 import { realMarks } from '../../base/marked-processes.ts';
 import { findIdentity, isAlive, type ProcessIdentity } from '../../base/process.ts';
+import { eventually } from '../integration/processes.ts';
 
 const MARK = 'PRX_TEST_MARK';
 const started: ChildProcess[] = [];
@@ -29,19 +30,17 @@ async function start(script: string, env: Readonly<Record<string, string>>): Pro
 const toIdentity = (pid: number): ProcessIdentity =>
   findIdentity(pid) ?? { pid, startTicks: 0, bootId: '' };
 
-async function untilGone(identity: ProcessIdentity): Promise<void> {
-  for (let looks = 0; looks < 20_000 && isAlive(identity); looks += 1) {
-    await new Promise(setImmediate);
-  }
-  expect(isAlive(identity)).toBe(false);
-}
-
 test('a mark is found with its value, inherited or not; what has none is not', async () => {
   const value = `v${process.pid}`;
-  const marked = await start('sleep 30 & wait', { [MARK]: value });
-  const plain = await start('sleep 30 & wait', {});
-  const found = realMarks.find(MARK).filter(({ mark }) => mark === value);
-  const pids = found.map(({ identity }) => identity.pid);
+  const marked = await start('sleep 3000 & wait', { [MARK]: value });
+  const plain = await start('sleep 3000 & wait', {});
+  const find = (): number[] => {
+    const found = realMarks.find(MARK).filter(({ mark }) => mark === value);
+    return found.map(({ identity }) => identity.pid);
+  };
+  // The second is being started when the first says that it is up.
+  await eventually(() => find().length > 1);
+  const pids = find();
   expect(pids).toContain(marked);
   expect(pids).not.toContain(plain);
   expect(pids).toHaveLength(2);
@@ -54,14 +53,14 @@ test('a mark is found with its value, inherited or not; what has none is not', a
 });
 
 test('a kill takes the group with it, and spares whoever has the pid now (FAULTS 28)', async () => {
-  const pid = await start('sleep 30 & wait', { [MARK]: 'group' });
+  const pid = await start('sleep 3000 & wait', { [MARK]: 'group' });
   const identity = toIdentity(pid);
   const other = { ...identity, startTicks: identity.startTicks + 1 };
   expect(realMarks.kill(other)).toBe(false);
   expect(isAlive(identity)).toBe(true);
   const family = realMarks.find(MARK).filter(({ mark }) => mark === 'group');
   expect(realMarks.kill(identity)).toBe(true);
-  for (const each of family) await untilGone(each.identity);
+  for (const each of family) await eventually(() => !isAlive(each.identity));
   expect(realMarks.kill(identity)).toBe(false);
 });
 

@@ -126,14 +126,14 @@ describe('with our own programs', () => {
     const argv = ['config', 'check', '--config', file];
     const bad = await runCli({ stateDir: folder }, argv, options());
     expect([bad.exit, bad.err]).toEqual([78, expect.stringContaining('max_turn')]);
-  }, 30_000);
+  });
 
   test('[command:config] show: every value and its source', async () => {
     const { exit, out } = await runCli({ stateDir: folder }, ['config', 'show'], options());
     expect(exit).toBe(0);
     expect(out).toMatch(/^agent\.max_turns +50 +default$/m);
     expect(out).toMatch(/^store\.path +.* environment$/m);
-  }, 30_000);
+  });
 
   test('[command:doctor] --json: schemaVersion, overallStatus, checks', async () => {
     const { out } = await runCli({ stateDir: folder }, ['doctor', '--json'], options());
@@ -142,11 +142,11 @@ describe('with our own programs', () => {
     expect(Object.keys(report.checks)).toEqual(
       expect.arrayContaining(['node', 'state_dir', 'disk', 'config', 'provider', 'sandbox']),
     );
-  }, 30_000);
+  });
 
   test('[command:doctor] --fix without a supervisor: says who would mend it', async () => {
     const { out } = await runCli({ stateDir: folder }, ['doctor', '--fix', '--json'], options());
     const { leftovers } = JSON.parse(out).checks;
     expect(leftovers).toMatchObject({ status: 'warn', mend: expect.stringContaining('start') });
-  }, 30_000);
+  });
 });

@@ -58,7 +58,7 @@ function sandbox(words: readonly string[], options: Options = {}): Ran {
     input: 'what stands on our own standard input',
     env: { PATH: '/usr/bin:/bin', HOME: home, PRX_CONFIG: config, ...env },
     ...(uid === undefined ? {} : { uid, gid: uid }),
-    timeout: 30_000,
+    timeout: 120_000,
   });
   return { status, stdout, stderr };
 }
@@ -71,7 +71,7 @@ async function sandboxAside(words: readonly string[], toml: string): Promise<Ran
     cwd: workspace,
     env: { PATH: '/usr/bin:/bin', HOME: home, PRX_CONFIG: config },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 30_000,
+    timeout: 120_000,
   });
   const [stdout, stderr, [status]] = await Promise.all([
     text(child.stdout),

@@ -78,32 +78,23 @@ onTerminal(
     expect(terminal.text()).toContain('\u001b[?2004l');
     await terminal.process.exited;
   },
-  30_000,
 );
 
-onTerminal(
-  '[command:attach] --plain on a pty: lines only, Ctrl-D leaves',
-  async () => {
-    const terminal = await open(`attach ${SESSION} --plain`);
-    await terminal.until('status: attached');
-    await terminal.until('input>');
-    expect(terminal.text()).toContain('agent: past');
-    terminal.process.stdin.write('typed\r');
-    await terminal.until('you: typed');
-    terminal.process.stdin.write('\u0004');
-    await terminal.until('left with 0');
-    await terminal.process.exited;
-  },
-  30_000,
-);
+onTerminal('[command:attach] --plain on a pty: lines only, Ctrl-D leaves', async () => {
+  const terminal = await open(`attach ${SESSION} --plain`);
+  await terminal.until('status: attached');
+  await terminal.until('input>');
+  expect(terminal.text()).toContain('agent: past');
+  terminal.process.stdin.write('typed\r');
+  await terminal.until('you: typed');
+  terminal.process.stdin.write('\u0004');
+  await terminal.until('left with 0');
+  await terminal.process.exited;
+});
 
-onTerminal(
-  '[command:ps] ends quietly when nobody reads its output',
-  async () => {
-    const terminal = await open(`events ${SESSION} | head -n 1`);
-    await terminal.until('left with 0');
-    expect(terminal.text()).not.toContain('EPIPE');
-    await terminal.process.exited;
-  },
-  30_000,
-);
+onTerminal('[command:ps] ends quietly when nobody reads its output', async () => {
+  const terminal = await open(`events ${SESSION} | head -n 1`);
+  await terminal.until('left with 0');
+  expect(terminal.text()).not.toContain('EPIPE');
+  await terminal.process.exited;
+});

@@ -13,14 +13,13 @@ import { roots, startReceiver } from '../supervisor/telemetry/receiver.ts';
 import { findBlocks, readText } from './markdown.ts';
 import { type Clone, type CommandResult, createClone } from './shell.ts';
 
-const EXAMPLE_MS = 180_000;
 const onPath = 'export PATH="$PWD/bin:$PATH"';
 
 let clone: Clone;
 
 beforeEach(async () => {
   clone = await createClone();
-}, EXAMPLE_MS);
+});
 
 afterEach(() => {
   clone.remove();
@@ -54,81 +53,65 @@ function change(path: string, from: string, to: string): void {
 }
 
 describe('examples/', () => {
-  test(
-    'acp-client.mjs has a turn with a tool in the session of an editor',
-    async () => {
-      const [, talk = '', list = ''] = await run(
-        'prx-supervisor start --detach',
-        `node examples/acp-client.mjs '!echo "from acp"'`,
-        'prx-supervisor ps --all',
+  test('acp-client.mjs has a turn with a tool in the session of an editor', async () => {
+    const [, talk = '', list = ''] = await run(
+      'prx-supervisor start --detach',
+      `node examples/acp-client.mjs '!echo "from acp"'`,
+      'prx-supervisor ps --all',
+      'prx-supervisor stop',
+    );
+    expect(talk).toContain('from acp');
+    const id = /^s_([0-9a-f]{16}) ended its turn: end_turn$/m.exec(talk)?.[1];
+    expect(list).toContain(id?.slice(0, 8) ?? 'a session');
+  });
+
+  test('mcp-client.mjs hands a task to a session and reads its answer', async () => {
+    const [, talk] = await run(
+      'prx-supervisor start --detach',
+      `node examples/mcp-client.mjs '!echo "from mcp"'`,
+      'prx-supervisor stop',
+    );
+    expect(talk).toMatch(/^session s_[0-9a-f]{16}: .*idle, turn 1$/m);
+    expect(talk).toContain('from mcp');
+  });
+
+  test('prometheus.yml scrapes with the token that its first lines make', async () => {
+    const yaml = readText('examples/prometheus.yml');
+    const path = /metrics_path: (\S+)/.exec(yaml)?.[1];
+    const target = /targets: \["([^"]+)"\]/.exec(yaml)?.[1] ?? '';
+    const create = /prx-supervisor token create --name prometheus/.exec(yaml)?.[0];
+    const port = await findFreePort();
+    const url = `http://${target.replace(/\d+$/, String(port))}${path}`;
+    const [, , , text = ''] = await run(
+      `prx-supervisor start --detach --listen 127.0.0.1:${port}`,
+      `${create} > token`,
+      'prx-supervisor run --approve never "!true" < /dev/null',
+      `curl -sS --fail -H "Authorization: Bearer $(cat token)" ${url}`,
+      'prx-supervisor stop',
+    );
+    const names = (parsePrometheus(text) as { name: string }[]).map(({ name }) => name);
+    const dropped = /regex: (\w+)/.exec(yaml)?.[1];
+    expect(names).toEqual(expect.arrayContaining(['prx_up', 'prx_turns_total', dropped]));
+  });
+
+  test('the configuration of docs/observability.md sends a trace to where otel-collector.yaml listens', async () => {
+    const blocks = findBlocks(readText('docs/observability.md'));
+    const toml = blocks.find(({ info }) => info === 'toml')?.lines.join('\n') ?? '';
+    const endpoint = /otlp_endpoint = "http:\/\/([^"]+)"/.exec(toml)?.[1];
+    expect(readText('examples/otel-collector.yaml')).toContain(`endpoint: ${endpoint}\n`);
+    const receiver = await startReceiver();
+    writeFileSync(join(clone.dir, 'prx.toml'), toml.replace(`http://${endpoint}`, receiver.url));
+    try {
+      await run(
+        'prx-supervisor start --detach --config prx.toml',
+        'prx-supervisor run "hello" < /dev/null',
         'prx-supervisor stop',
       );
-      expect(talk).toContain('from acp');
-      const id = /^s_([0-9a-f]{16}) ended its turn: end_turn$/m.exec(talk)?.[1];
-      expect(list).toContain(id?.slice(0, 8) ?? 'a session');
-    },
-    EXAMPLE_MS,
-  );
-
-  test(
-    'mcp-client.mjs hands a task to a session and reads its answer',
-    async () => {
-      const [, talk] = await run(
-        'prx-supervisor start --detach',
-        `node examples/mcp-client.mjs '!echo "from mcp"'`,
-        'prx-supervisor stop',
-      );
-      expect(talk).toMatch(/^session s_[0-9a-f]{16}: .*idle, turn 1$/m);
-      expect(talk).toContain('from mcp');
-    },
-    EXAMPLE_MS,
-  );
-
-  test(
-    'prometheus.yml scrapes with the token that its first lines make',
-    async () => {
-      const yaml = readText('examples/prometheus.yml');
-      const path = /metrics_path: (\S+)/.exec(yaml)?.[1];
-      const target = /targets: \["([^"]+)"\]/.exec(yaml)?.[1] ?? '';
-      const create = /prx-supervisor token create --name prometheus/.exec(yaml)?.[0];
-      const port = await findFreePort();
-      const url = `http://${target.replace(/\d+$/, String(port))}${path}`;
-      const [, , , text = ''] = await run(
-        `prx-supervisor start --detach --listen 127.0.0.1:${port}`,
-        `${create} > token`,
-        'prx-supervisor run --approve never "!true" < /dev/null',
-        `curl -sS --fail -H "Authorization: Bearer $(cat token)" ${url}`,
-        'prx-supervisor stop',
-      );
-      const names = (parsePrometheus(text) as { name: string }[]).map(({ name }) => name);
-      const dropped = /regex: (\w+)/.exec(yaml)?.[1];
-      expect(names).toEqual(expect.arrayContaining(['prx_up', 'prx_turns_total', dropped]));
-    },
-    EXAMPLE_MS,
-  );
-
-  test(
-    'the configuration of docs/observability.md sends a trace to where otel-collector.yaml listens',
-    async () => {
-      const blocks = findBlocks(readText('docs/observability.md'));
-      const toml = blocks.find(({ info }) => info === 'toml')?.lines.join('\n') ?? '';
-      const endpoint = /otlp_endpoint = "http:\/\/([^"]+)"/.exec(toml)?.[1];
-      expect(readText('examples/otel-collector.yaml')).toContain(`endpoint: ${endpoint}\n`);
-      const receiver = await startReceiver();
-      writeFileSync(join(clone.dir, 'prx.toml'), toml.replace(`http://${endpoint}`, receiver.url));
-      try {
-        await run(
-          'prx-supervisor start --detach --config prx.toml',
-          'prx-supervisor run "hello" < /dev/null',
-          'prx-supervisor stop',
-        );
-        expect(roots(receiver.spans).map(({ name }) => name)).toEqual(['invoke_agent default']);
-      } finally {
-        await receiver.close();
-      }
-    },
-    EXAMPLE_MS,
-  );
+      expect(roots(receiver.spans).map(({ name }) => name)).toEqual(['invoke_agent default']);
+    } finally {
+      await receiver.close();
+    }
+  });
 });
 
 /** What a package has below /usr/sbin is not on every user's path. */
@@ -186,6 +169,5 @@ describe('examples/nginx.conf (needs nginx and openssl)', () => {
       expect(origin).toContain('"id":"s_');
       expect(socket).toContain('101');
     },
-    EXAMPLE_MS,
   );
 });

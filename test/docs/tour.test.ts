@@ -9,8 +9,6 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { findBlocks, readText, root } from './markdown.ts';
 import { type Clone, type CommandResult, createClone } from './shell.ts';
 
-const TOUR_MS = 90_000;
-
 interface Step {
   readonly command: string;
   /** Lines that the output must have; empty: any output. */
@@ -23,7 +21,7 @@ let clone: Clone;
 
 beforeAll(async () => {
   clone = await createClone();
-}, TOUR_MS);
+});
 
 afterAll(() => {
   clone.remove();
@@ -35,44 +33,36 @@ describe('README.md', () => {
     expect(steps.filter((step) => step.shown.length > 0).length).toBeGreaterThan(3);
   });
 
-  test(
-    'each command of the tour does what is shown',
-    async () => {
-      const results = await clone.run(steps.map((step) => step.command));
-      expect(results.map(toFailure)).toEqual(results.map(() => undefined));
-      expect(results.map((result, index) => toDifference(result, steps[index]?.shown))).toEqual(
-        results.map(() => undefined),
-      );
-      const journal = results.find(({ command }) => command.includes('--type model.started'));
-      expect(journal?.output.match(/"model\.\w+"/g)).toEqual([
-        '"model.started"',
-        '"model.completed"',
-      ]);
-      await untilNothingRuns();
-      expect(clone.leftovers()).toEqual([]);
-    },
-    TOUR_MS,
-  );
+  test('each command of the tour does what is shown', async () => {
+    const results = await clone.run(steps.map((step) => step.command));
+    expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+    expect(results.map((result, index) => toDifference(result, steps[index]?.shown))).toEqual(
+      results.map(() => undefined),
+    );
+    const journal = results.find(({ command }) => command.includes('--type model.started'));
+    expect(journal?.output.match(/"model\.\w+"/g)).toEqual([
+      '"model.started"',
+      '"model.completed"',
+    ]);
+    await untilNothingRuns();
+    expect(clone.leftovers()).toEqual([]);
+  });
 });
 
 describe('docs/tour.md', () => {
-  test(
-    'each command of the ten minutes does what is shown',
-    async () => {
-      // A home of its own: both tours call their session demo.
-      const own = await createClone();
-      try {
-        const results = await own.run(longSteps.map((step) => step.command));
-        expect(results.map(toFailure)).toEqual(results.map(() => undefined));
-        expect(results.map((result, at) => toDifference(result, longSteps[at]?.shown))).toEqual(
-          results.map(() => undefined),
-        );
-      } finally {
-        own.remove();
-      }
-    },
-    TOUR_MS,
-  );
+  test('each command of the ten minutes does what is shown', async () => {
+    // A home of its own: both tours call their session demo.
+    const own = await createClone();
+    try {
+      const results = await own.run(longSteps.map((step) => step.command));
+      expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+      expect(results.map((result, at) => toDifference(result, longSteps[at]?.shown))).toEqual(
+        results.map(() => undefined),
+      );
+    } finally {
+      own.remove();
+    }
+  });
 
   test('its pictures are there, light enough, and none is left over', () => {
     const folder = join(root, 'docs', 'images');
@@ -88,73 +78,61 @@ describe('docs/tour.md', () => {
 });
 
 describe('examples/', () => {
-  test(
-    'curl.sh talks to a session from its creation to its removal',
-    async () => {
+  test('curl.sh talks to a session from its creation to its removal', async () => {
+    const results = await clone.run([
+      'export PATH="$PWD/bin:$PATH"',
+      'prx-supervisor start --detach',
+      `examples/curl.sh '!echo "from curl"'`,
+      'prx-supervisor ps --all',
+      'prx-supervisor stop',
+    ]);
+    expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+    const [, , talk, sessions] = results;
+    expect(talk?.output).toContain('from curl\\n');
+    expect(talk?.output).toMatch(/^removed s_[0-9a-f]{16}$/m);
+    expect(sessions?.output).not.toContain('curl-example');
+  });
+
+  test('openai-compatible.toml connects to a server of that API', async () => {
+    const mock = await LLMock.create({ port: 0 });
+    mock.on({ userMessage: 'hello' }, { content: 'Hello from the model server.' });
+    const file = join(clone.dir, 'with-port.toml');
+    const { port } = new URL(mock.url);
+    copyFileSync(join(clone.dir, 'examples', 'openai-compatible.toml'), file);
+    writeFileSync(file, readFileSync(file, 'utf8').replace(':8080/', `:${port}/`));
+    try {
       const results = await clone.run([
         'export PATH="$PWD/bin:$PATH"',
-        'prx-supervisor start --detach',
-        `examples/curl.sh '!echo "from curl"'`,
-        'prx-supervisor ps --all',
+        'prx-supervisor config check --config examples/openai-compatible.toml',
+        'prx-supervisor start --detach --config with-port.toml',
+        'mkdir work && cd work && prx-supervisor run hello',
         'prx-supervisor stop',
       ]);
       expect(results.map(toFailure)).toEqual(results.map(() => undefined));
-      const [, , talk, sessions] = results;
-      expect(talk?.output).toContain('from curl\\n');
-      expect(talk?.output).toMatch(/^removed s_[0-9a-f]{16}$/m);
-      expect(sessions?.output).not.toContain('curl-example');
-    },
-    TOUR_MS,
-  );
-
-  test(
-    'openai-compatible.toml connects to a server of that API',
-    async () => {
-      const mock = await LLMock.create({ port: 0 });
-      mock.on({ userMessage: 'hello' }, { content: 'Hello from the model server.' });
-      const file = join(clone.dir, 'with-port.toml');
-      const { port } = new URL(mock.url);
-      copyFileSync(join(clone.dir, 'examples', 'openai-compatible.toml'), file);
-      writeFileSync(file, readFileSync(file, 'utf8').replace(':8080/', `:${port}/`));
-      try {
-        const results = await clone.run([
-          'export PATH="$PWD/bin:$PATH"',
-          'prx-supervisor config check --config examples/openai-compatible.toml',
-          'prx-supervisor start --detach --config with-port.toml',
-          'mkdir work && cd work && prx-supervisor run hello',
-          'prx-supervisor stop',
-        ]);
-        expect(results.map(toFailure)).toEqual(results.map(() => undefined));
-        expect(results[2]?.output).toContain('model local-model');
-        expect(results[3]?.output).toContain('Hello from the model server.');
-      } finally {
-        await mock.stop();
-      }
-    },
-    TOUR_MS,
-  );
+      expect(results[2]?.output).toContain('model local-model');
+      expect(results[3]?.output).toContain('Hello from the model server.');
+    } finally {
+      await mock.stop();
+    }
+  });
 });
 
 describe('examples/custom-tools.toml', () => {
-  test(
-    'has a tool of its own, called without a network or a key',
-    async () => {
-      const results = await clone.run([
-        'export PATH="$PWD/bin:$PATH"',
-        'prx-supervisor start --detach --config examples/custom-tools.toml',
-        'prx-supervisor status',
-        'mkdir -p counted && cd counted && echo "one two three" > a.txt',
-        `prx-supervisor run '@custom__word_count {"path":"a.txt","longest":true}'`,
-        `prx-supervisor run '@custom__word_count {"file":"a.txt"}'`,
-        'prx-supervisor stop',
-      ]);
-      expect(results.map(toFailure)).toEqual(results.map(() => undefined));
-      expect(results[2]?.output).toMatch(/^tool file: +custom__word_count \(read\) from /m);
-      expect(results[4]?.output).toContain('{"lines":1,"words":3,"longest":"three"}');
-      expect(results[5]?.output).toContain('Unrecognized key: "file"');
-    },
-    TOUR_MS,
-  );
+  test('has a tool of its own, called without a network or a key', async () => {
+    const results = await clone.run([
+      'export PATH="$PWD/bin:$PATH"',
+      'prx-supervisor start --detach --config examples/custom-tools.toml',
+      'prx-supervisor status',
+      'mkdir -p counted && cd counted && echo "one two three" > a.txt',
+      `prx-supervisor run '@custom__word_count {"path":"a.txt","longest":true}'`,
+      `prx-supervisor run '@custom__word_count {"file":"a.txt"}'`,
+      'prx-supervisor stop',
+    ]);
+    expect(results.map(toFailure)).toEqual(results.map(() => undefined));
+    expect(results[2]?.output).toMatch(/^tool file: +custom__word_count \(read\) from /m);
+    expect(results[4]?.output).toContain('{"lines":1,"words":3,"longest":"three"}');
+    expect(results[5]?.output).toContain('Unrecognized key: "file"');
+  });
 });
 
 /** The programs outlive `stop` by a moment: a look at the outside world is polled, with a bound. */

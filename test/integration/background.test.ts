@@ -1,6 +1,6 @@
 /** Background processes under a real supervisor: they outlive their turn and their worker, never
  *  their session, their host or their supervisor; and the journal has exactly one end for each. */
-import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { hasBubblewrap } from '../sandbox/harness.ts';
@@ -15,9 +15,6 @@ import {
 } from './harness.ts';
 import { eventually, findHosts, findRunning, readName } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
-
-// On a loaded machine each start of a process takes seconds.
-jest.setTimeout(120_000);
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -99,7 +96,7 @@ const toExits = (events: readonly EventEnvelope[]): readonly Exit[] =>
 
 /** The ends that the journal has, once each start has one. */
 async function awaitExits(session: string): Promise<readonly Exit[]> {
-  await eventually(async () => (await listProcesses(session)).length === 0, 15_000);
+  await eventually(async () => (await listProcesses(session)).length === 0);
   const events = await bench.events(session);
   expect(isGapless(events)).toBe(true);
   expect(countType(events, 'process.exited')).toBe(countType(events, 'process.started'));
@@ -122,8 +119,8 @@ on.each(users)(`a background process (uid %s)${why}`, (uid) => {
     await eventually(async () => {
       const { residency } = await bench.client.getSession(session);
       return residency === 'hibernated';
-    }, 15_000);
-    await eventually(() => findRunning('node server.cjs').length === 1, 15_000);
+    });
+    await eventually(() => findRunning('node server.cjs').length === 1);
     expect(await listProcesses(session)).toEqual([server.slice(0, 200)]);
     const [ready, asked] = await turn(
       session,
@@ -191,7 +188,7 @@ on(`background processes and their session${why}`, () => {
     await bench.follow(session, ({ type }) => type === 'tool.output');
     await bench.client.interrupt(session);
     expect(await listProcesses(session)).toEqual(['exec sleep 4824']);
-    await eventually(() => findRunning('sleep 4824').length === 1, 15_000);
+    await eventually(() => findRunning('sleep 4824').length === 1);
   });
 
   test('a reload ends those whose sandbox it changes, and no others', async () => {
@@ -248,7 +245,7 @@ describe('a background process without a sandbox', () => {
     const session = await start(undefined, config);
     await turn(session, begin('setsid sleep 4827 & exec sleep 4828'));
     for (const pid of findHosts(bench)) killQuietly(pid);
-    await eventually(() => findRunning('sleep 482').length === 0, 15_000);
+    await eventually(() => findRunning('sleep 482').length === 0);
     expect(await awaitExits(session)).toMatchObject([{ reason: 'lost' }]);
   });
 
@@ -256,7 +253,7 @@ describe('a background process without a sandbox', () => {
     const session = await start(undefined, config);
     await turn(session, begin('setsid sleep 4829 & exec sleep 4830'));
     await restart();
-    await eventually(() => findRunning('sleep 48').length === 0, 15_000);
+    await eventually(() => findRunning('sleep 48').length === 0);
     expect(await awaitExits(session)).toMatchObject([{ reason: 'orphaned' }]);
   });
 });
@@ -271,7 +268,7 @@ const hasPerl = findProgram('perl') !== undefined;
     const keepers = findRunning('sleep 4832').filter((pid) => readName(pid) === 'perl');
     expect(keepers).toHaveLength(1);
     for (const pid of [...findHosts(bench), ...keepers]) killQuietly(pid);
-    await eventually(() => findRunning('sleep 4831').length === 0, 15_000);
+    await eventually(() => findRunning('sleep 4831').length === 0);
     expect(await awaitExits(session)).toMatchObject([{ reason: 'lost' }]);
   },
 );

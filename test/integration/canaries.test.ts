@@ -16,7 +16,7 @@ import { findRunning } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 // Gigabytes are read, and on a loaded machine each start of a process takes seconds.
-jest.setTimeout(240_000);
+jest.setTimeout(600_000);
 
 // Nobody else may read another process.
 const on = isRoot && hasBubblewrap ? describe : describe.skip;

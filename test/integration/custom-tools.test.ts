@@ -10,7 +10,6 @@ import { findRunning } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 const withBubblewrap = findProgram('bwrap') === undefined ? describe.skip : describe;
-const TEST_MS = 60_000;
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -119,74 +118,60 @@ const offered = (): readonly string[] =>
   provider.offered().filter((name) => name.startsWith('custom__'));
 
 withBubblewrap('[config:custom_tools.paths] custom tools of a session', () => {
-  test(
-    '[config:custom_tools.memory_limit_mb] are called, and a bad file costs nobody anything',
-    async () => {
-      await start();
-      const session = await create();
-      expect(
-        await results(
-          session,
-          call('custom__echo', { text: 'hello' }),
-          call('custom__echo', { words: 1 }),
-          call('custom__fill'),
-        ),
-      ).toMatchObject([
-        { status: 'ok', output: 'one: hello', level: 'bubblewrap' },
-        {
-          status: 'error',
-          output:
-            'The arguments do not fit: arguments: Unrecognized key: "words". Correct them and call again.',
-        },
-        {
-          status: 'memory',
-          exceeded: { limit: 'custom_tools.memory_limit_mb', value: 48, max: 48 },
-        },
-      ]);
-      expect(offered()).toEqual(['again', 'die', 'echo', 'fill'].map((name) => `custom__${name}`));
-      const { custom_tools: told } = await bench.client.getStatus();
-      expect(told?.map(({ file, tool: name, problem }) => [file, name, problem])).toEqual([
-        [toolPath('again.ts'), 'custom__again', undefined],
-        [toolPath('broken.ts'), undefined, 'no tool today'],
-        [toolPath('die.ts'), 'custom__die', undefined],
-        [toolPath('echo.ts'), 'custom__echo', undefined],
-        [toolPath('fill.ts'), 'custom__fill', undefined],
-      ]);
-      expect(supervisor.stderr()).toMatch(/broken\.ts.*no tool today.*custom_tools\.refused/);
-    },
-    TEST_MS,
-  );
+  test('[config:custom_tools.memory_limit_mb] are called, and a bad file costs nobody anything', async () => {
+    await start();
+    const session = await create();
+    expect(
+      await results(
+        session,
+        call('custom__echo', { text: 'hello' }),
+        call('custom__echo', { words: 1 }),
+        call('custom__fill'),
+      ),
+    ).toMatchObject([
+      { status: 'ok', output: 'one: hello', level: 'bubblewrap' },
+      {
+        status: 'error',
+        output:
+          'The arguments do not fit: arguments: Unrecognized key: "words". Correct them and call again.',
+      },
+      {
+        status: 'memory',
+        exceeded: { limit: 'custom_tools.memory_limit_mb', value: 48, max: 48 },
+      },
+    ]);
+    expect(offered()).toEqual(['again', 'die', 'echo', 'fill'].map((name) => `custom__${name}`));
+    const { custom_tools: told } = await bench.client.getStatus();
+    expect(told?.map(({ file, tool: name, problem }) => [file, name, problem])).toEqual([
+      [toolPath('again.ts'), 'custom__again', undefined],
+      [toolPath('broken.ts'), undefined, 'no tool today'],
+      [toolPath('die.ts'), 'custom__die', undefined],
+      [toolPath('echo.ts'), 'custom__echo', undefined],
+      [toolPath('fill.ts'), 'custom__fill', undefined],
+    ]);
+    expect(supervisor.stderr()).toMatch(/broken\.ts.*no tool today.*custom_tools\.refused/);
+  });
 
-  test(
-    'whose process dies under them: what writes is reported, what does not runs again',
-    async () => {
-      await start();
-      const session = await create();
-      const events = await run(session, call('custom__die'));
-      expect(dataOf(events, 'tool.completed')).toMatchObject([{ status: 'indeterminate' }]);
-      expect(dataOf(events, 'effect.resolved')).toMatchObject([{ how: 'reported (write)' }]);
-      expect(readFileSync(join(bench.workspace, 'marker'), 'utf8')).toBe('x');
-      const other = await create();
-      writeFileSync(join(bench.workspace, 'marker'), '');
-      const again = await run(
-        other,
-        call('shell', { command: 'rm marker' }),
-        call('custom__again'),
-      );
-      expect(dataOf(again, 'tool.completed')[1]).toMatchObject({
-        status: 'ok',
-        output: 'the second time',
-      });
-      expect(dataOf(again, 'effect.resolved')).toMatchObject([{ how: 're-run (idempotent)' }]);
-      expect(readFileSync(join(bench.workspace, 'marker'), 'utf8')).toBe('xx');
-    },
-    TEST_MS,
-  );
+  test('whose process dies under them: what writes is reported, what does not runs again', async () => {
+    await start();
+    const session = await create();
+    const events = await run(session, call('custom__die'));
+    expect(dataOf(events, 'tool.completed')).toMatchObject([{ status: 'indeterminate' }]);
+    expect(dataOf(events, 'effect.resolved')).toMatchObject([{ how: 'reported (write)' }]);
+    expect(readFileSync(join(bench.workspace, 'marker'), 'utf8')).toBe('x');
+    const other = await create();
+    writeFileSync(join(bench.workspace, 'marker'), '');
+    const again = await run(other, call('shell', { command: 'rm marker' }), call('custom__again'));
+    expect(dataOf(again, 'tool.completed')[1]).toMatchObject({
+      status: 'ok',
+      output: 'the second time',
+    });
+    expect(dataOf(again, 'effect.resolved')).toMatchObject([{ how: 're-run (idempotent)' }]);
+    expect(readFileSync(join(bench.workspace, 'marker'), 'utf8')).toBe('xx');
+  });
 
-  test(
-    'are who may have them, and whoever the policy lets',
-    async () => {
-      await start(`
+  test('are who may have them, and whoever the policy lets', async () => {
+    await start(`
         [agents.one]
         tools = ["custom__echo", "read_file"]
         [agents.all]
@@ -196,87 +181,69 @@ withBubblewrap('[config:custom_tools.paths] custom tools of a session', () => {
         [security.tool_policy.tools]
         custom__die = "deny"
       `);
-      const hello = call('custom__echo', { text: 'x' });
-      expect(await results(await create('one'), hello)).toMatchObject([{ status: 'ok' }]);
-      expect(offered()).toEqual(['custom__echo']);
-      expect(await results(await create('all'), hello)).toMatchObject([{ status: 'ok' }]);
-      expect(offered()).toEqual(['custom__again', 'custom__echo', 'custom__fill']);
-      const [refused] = await results(await create('none'), hello);
-      expect(offered()).toEqual([]);
-      expect(refused?.output).toBe("there is no tool 'custom__echo'; the tools are: read_file");
-      const [denied] = await results(await create(), call('custom__die'));
-      expect(denied?.output).toContain("there is no tool 'custom__die'");
-    },
-    TEST_MS,
-  );
+    const hello = call('custom__echo', { text: 'x' });
+    expect(await results(await create('one'), hello)).toMatchObject([{ status: 'ok' }]);
+    expect(offered()).toEqual(['custom__echo']);
+    expect(await results(await create('all'), hello)).toMatchObject([{ status: 'ok' }]);
+    expect(offered()).toEqual(['custom__again', 'custom__echo', 'custom__fill']);
+    const [refused] = await results(await create('none'), hello);
+    expect(offered()).toEqual([]);
+    expect(refused?.output).toBe("there is no tool 'custom__echo'; the tools are: read_file");
+    const [denied] = await results(await create(), call('custom__die'));
+    expect(denied?.output).toContain("there is no tool 'custom__die'");
+  });
 
-  test(
-    'that were changed: not run until a reload, and what was approved of the old one is stale',
-    async () => {
-      await start('[security.tool_policy.groups]\ncustom = "supervised"');
-      const session = await create();
-      // Nobody is asked about what could not run.
-      const [unfit] = await results(session, call('custom__echo', { words: 1 }));
-      expect(unfit).toMatchObject({ status: 'error', output: expect.stringContaining('words') });
-      turns.set(session, 2);
-      await prompt(session, call('custom__echo', { text: 'x' }));
-      const [asked] = dataOf(await follow(session, 'approval.requested'), 'approval.requested');
-      writeFileSync(toolPath('echo.ts'), files['echo.ts'].replace('one:', 'two:'));
-      await bench.client.reload();
-      await bench.client.resolveApproval(session, `${asked?.call_id}`, { decision: 'approve' });
-      const ended = dataOf(await follow(session, 'turn.completed'), 'tool.completed');
-      expect(ended).toMatchObject([
-        { status: 'denied', output: expect.stringMatching(/^APPROVAL_STALE/) },
-      ]);
-    },
-    TEST_MS,
-  );
+  test('that were changed: not run until a reload, and what was approved of the old one is stale', async () => {
+    await start('[security.tool_policy.groups]\ncustom = "supervised"');
+    const session = await create();
+    // Nobody is asked about what could not run.
+    const [unfit] = await results(session, call('custom__echo', { words: 1 }));
+    expect(unfit).toMatchObject({ status: 'error', output: expect.stringContaining('words') });
+    turns.set(session, 2);
+    await prompt(session, call('custom__echo', { text: 'x' }));
+    const [asked] = dataOf(await follow(session, 'approval.requested'), 'approval.requested');
+    writeFileSync(toolPath('echo.ts'), files['echo.ts'].replace('one:', 'two:'));
+    await bench.client.reload();
+    await bench.client.resolveApproval(session, `${asked?.call_id}`, { decision: 'approve' });
+    const ended = dataOf(await follow(session, 'turn.completed'), 'tool.completed');
+    expect(ended).toMatchObject([
+      { status: 'denied', output: expect.stringMatching(/^APPROVAL_STALE/) },
+    ]);
+  });
 });
 
 withBubblewrap('custom tools, as time goes on', () => {
-  test(
-    'a reload takes what is new, and a session that is open has it',
-    async () => {
-      await start();
-      const session = await create();
-      const hello = call('custom__echo', { text: 'x' });
-      expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
-      writeFileSync(toolPath('echo.ts'), files['echo.ts'].replace('one:', 'two:'));
-      writeFileSync(toolPath('later.ts'), tool('later', `return 'here';`));
-      const [old] = await results(session, hello);
-      expect(old?.output).toContain('was changed; nothing ran');
-      await bench.client.reload();
-      const after = await results(session, hello, call('custom__later'));
-      expect(after).toMatchObject([{ output: 'two: x' }, { output: 'here' }]);
-    },
-    TEST_MS,
-  );
+  test('a reload takes what is new, and a session that is open has it', async () => {
+    await start();
+    const session = await create();
+    const hello = call('custom__echo', { text: 'x' });
+    expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
+    writeFileSync(toolPath('echo.ts'), files['echo.ts'].replace('one:', 'two:'));
+    writeFileSync(toolPath('later.ts'), tool('later', `return 'here';`));
+    const [old] = await results(session, hello);
+    expect(old?.output).toContain('was changed; nothing ran');
+    await bench.client.reload();
+    const after = await results(session, hello, call('custom__later'));
+    expect(after).toMatchObject([{ output: 'two: x' }, { output: 'here' }]);
+  });
 
-  test(
-    'nothing of them outlives the supervisor, and the next one has them',
-    async () => {
-      await start();
-      const session = await create();
-      const hello = call('custom__echo', { text: 'x' });
-      expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
-      supervisor.kill('SIGKILL');
-      await supervisor.exited;
-      supervisor = await bench.start();
-      expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
-      const reader = `${join(bench.dir, 'dist/sandbox.js')} --describe`;
-      expect(findRunning(reader)).toEqual([]);
-    },
-    TEST_MS,
-  );
+  test('nothing of them outlives the supervisor, and the next one has them', async () => {
+    await start();
+    const session = await create();
+    const hello = call('custom__echo', { text: 'x' });
+    expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
+    supervisor.kill('SIGKILL');
+    await supervisor.exited;
+    supervisor = await bench.start();
+    expect(await results(session, hello)).toMatchObject([{ output: 'one: x' }]);
+    const reader = `${join(bench.dir, 'dist/sandbox.js')} --describe`;
+    expect(findRunning(reader)).toEqual([]);
+  });
 
   const asRoot = process.getuid?.() === 0 ? test : test.skip;
-  asRoot(
-    'an ordinary user has them too',
-    async () => {
-      await start('', OTHER_UID);
-      const [said] = await results(await create(), call('custom__echo', { text: 'x' }));
-      expect(said).toMatchObject({ status: 'ok', output: 'one: x', level: 'bubblewrap' });
-    },
-    TEST_MS,
-  );
+  asRoot('an ordinary user has them too', async () => {
+    await start('', OTHER_UID);
+    const [said] = await results(await create(), call('custom__echo', { text: 'x' }));
+    expect(said).toMatchObject({ status: 'ok', output: 'one: x', level: 'bubblewrap' });
+  });
 });

@@ -72,35 +72,31 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     ['dark', 'a desk', DESK],
     ['light', 'a phone', PHONE],
     ['dark', 'a phone', PHONE],
-  ] as const)(
-    'has no fault that axe finds, %s and on %s',
-    async (colorScheme, _name, size) => {
-      await page.emulateMedia({ colorScheme });
-      await page.setViewportSize(size);
-      const asked = { question: 'Which one?', options: ['SQLite', 'PostgreSQL'] };
-      const id = await begin(shell('echo one'), { say: 'thanks' });
-      await begin({ tool: 'ask_user', arguments: asked });
-      await page.getByText('awaiting (1 to answer)').nth(1).waitFor();
-      await page.getByText('New session').click();
-      const found: Record<string, readonly string[]> = { sessions: await findViolations() };
-      await page.getByRole('link', { name: /Approvals/ }).click();
-      await page.getByLabel('Approval of shell').waitFor();
-      await page.getByLabel('Question of the agent').waitFor();
-      found['approvals'] = await findViolations();
-      await page.getByRole('link', { name: 'System' }).click();
-      await page.getByText('whole: 2 sessions').waitFor();
-      found['system'] = await findViolations();
-      await page.evaluate(`location.hash = '#/sessions/${id}'`);
-      for (const name of tabs) {
-        await page.getByRole('tab', { name }).click();
-        await page.getByRole('tabpanel', { name }).locator('*').first().waitFor();
-        found[name] = await findViolations();
-      }
-      const clean = ['sessions', 'approvals', 'system', ...tabs].map((name) => [name, []]);
-      expect(found).toEqual(Object.fromEntries(clean));
-    },
-    60_000,
-  );
+  ] as const)('has no fault that axe finds, %s and on %s', async (colorScheme, _name, size) => {
+    await page.emulateMedia({ colorScheme });
+    await page.setViewportSize(size);
+    const asked = { question: 'Which one?', options: ['SQLite', 'PostgreSQL'] };
+    const id = await begin(shell('echo one'), { say: 'thanks' });
+    await begin({ tool: 'ask_user', arguments: asked });
+    await page.getByText('awaiting (1 to answer)').nth(1).waitFor();
+    await page.getByText('New session').click();
+    const found: Record<string, readonly string[]> = { sessions: await findViolations() };
+    await page.getByRole('link', { name: /Approvals/ }).click();
+    await page.getByLabel('Approval of shell').waitFor();
+    await page.getByLabel('Question of the agent').waitFor();
+    found['approvals'] = await findViolations();
+    await page.getByRole('link', { name: 'System' }).click();
+    await page.getByText('whole: 2 sessions').waitFor();
+    found['system'] = await findViolations();
+    await page.evaluate(`location.hash = '#/sessions/${id}'`);
+    for (const name of tabs) {
+      await page.getByRole('tab', { name }).click();
+      await page.getByRole('tabpanel', { name }).locator('*').first().waitFor();
+      found[name] = await findViolations();
+    }
+    const clean = ['sessions', 'approvals', 'system', ...tabs].map((name) => [name, []]);
+    expect(found).toEqual(Object.fromEntries(clean));
+  });
 
   /** Presses Tab until the wanted element has the focus. */
   async function tabTo(wanted: Locator): Promise<void> {

@@ -8,7 +8,6 @@ import { type Bench, createBench, type Running } from './harness.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 /** Several real processes, on a machine that is busy. */
-const TEST_MS = 60_000;
 
 let provider: ScriptedProvider;
 let bench: Bench;
@@ -53,87 +52,69 @@ async function stop(supervisor: Running): Promise<void> {
 }
 
 describe('[config:log.format] lines', () => {
-  test(
-    'are text where that is written: time, level, event, key=value',
-    async () => {
-      open('format = "text"');
-      const supervisor = await bench.start();
-      const id = await runTurn();
-      await stop(supervisor);
-      const lines = supervisor.stderr().trimEnd().split('\n');
-      const odd = lines.filter(
-        (line) => !/^\S+Z (ERROR|WARN |INFO |DEBUG) [\w.]+ room=/.test(line),
-      );
-      expect(odd).toEqual([]);
-      expect(supervisor.stderr()).toMatch(
-        new RegExp(`INFO {2}worker\\.started room=supervisor session=${id} turn=0 generation=1`),
-      );
-    },
-    TEST_MS,
-  );
+  test('are text where that is written: time, level, event, key=value', async () => {
+    open('format = "text"');
+    const supervisor = await bench.start();
+    const id = await runTurn();
+    await stop(supervisor);
+    const lines = supervisor.stderr().trimEnd().split('\n');
+    const odd = lines.filter((line) => !/^\S+Z (ERROR|WARN |INFO |DEBUG) [\w.]+ room=/.test(line));
+    expect(odd).toEqual([]);
+    expect(supervisor.stderr()).toMatch(
+      new RegExp(`INFO {2}worker\\.started room=supervisor session=${id} turn=0 generation=1`),
+    );
+  });
 
-  test(
-    'of a host are lines of our log, with its session and turn',
-    async () => {
-      open('level = "info"');
-      const supervisor = await bench.start();
-      const id = await runTurn();
-      await stop(supervisor);
-      const lines = toLines(supervisor.stderr());
-      expect(lines.find(({ event }) => event === 'sandbox.initialized')).toMatchObject({
-        ...{ level: 'info', room: 'supervisor', session: id, turn: 1, child: 'sandbox' },
+  test('of a host are lines of our log, with its session and turn', async () => {
+    open('level = "info"');
+    const supervisor = await bench.start();
+    const id = await runTurn();
+    await stop(supervisor);
+    const lines = toLines(supervisor.stderr());
+    expect(lines.find(({ event }) => event === 'sandbox.initialized')).toMatchObject({
+      ...{ level: 'info', room: 'supervisor', session: id, turn: 1, child: 'sandbox' },
+    });
+    const own = toLines(readState('logs', id, 'worker.log'));
+    expect(own.map(({ event }) => event)).toEqual(
+      expect.arrayContaining(['worker.started', 'sandbox.initialized', 'worker.exited']),
+    );
+    for (const line of [...lines.filter(({ session }) => session !== undefined), ...own]) {
+      expect({ line, session: line['session'], turn: typeof line['turn'] }).toEqual({
+        ...{ line, session: id, turn: 'number' },
       });
-      const own = toLines(readState('logs', id, 'worker.log'));
-      expect(own.map(({ event }) => event)).toEqual(
-        expect.arrayContaining(['worker.started', 'sandbox.initialized', 'worker.exited']),
-      );
-      for (const line of [...lines.filter(({ session }) => session !== undefined), ...own]) {
-        expect({ line, session: line['session'], turn: typeof line['turn'] }).toEqual({
-          ...{ line, session: id, turn: 'number' },
-        });
-      }
-    },
-    TEST_MS,
-  );
+    }
+  });
 });
 
 describe('a secret [promise:no-secret-leaves]', () => {
   // What is said of every worker, as if it were a key: whoever writes it writes a secret.
-  test(
-    'of the environment, or of the vault, is taken out of every line and file',
-    async () => {
-      open('level = "debug"');
-      await runCli(bench, ['secret', 'set', 'VAULTED'], 'sandbox.initialized');
-      const supervisor = await bench.start({ OPENAI_API_KEY: 'worker.started' });
-      const id = await runTurn();
-      await stop(supervisor);
-      for (const text of [supervisor.stderr(), readState('logs', id, 'worker.log')]) {
-        expect(text).toContain('"event":"[secret OPENAI_API_KEY]"');
-        expect(text).toContain('"event":"[secret VAULTED]"');
-        expect(text).not.toContain('worker.started');
-        expect(text).not.toContain('sandbox.initialized');
-      }
-    },
-    TEST_MS,
-  );
+  test('of the environment, or of the vault, is taken out of every line and file', async () => {
+    open('level = "debug"');
+    await runCli(bench, ['secret', 'set', 'VAULTED'], 'sandbox.initialized');
+    const supervisor = await bench.start({ OPENAI_API_KEY: 'worker.started' });
+    const id = await runTurn();
+    await stop(supervisor);
+    for (const text of [supervisor.stderr(), readState('logs', id, 'worker.log')]) {
+      expect(text).toContain('"event":"[secret OPENAI_API_KEY]"');
+      expect(text).toContain('"event":"[secret VAULTED]"');
+      expect(text).not.toContain('worker.started');
+      expect(text).not.toContain('sandbox.initialized');
+    }
+  });
 });
 
 describe('the audit log', () => {
-  test(
-    'of a supervisor lies in its state directory, and says what was asked of it',
-    async () => {
-      open('level = "warn"');
-      const supervisor = await bench.start();
-      const id = await runTurn();
-      await bench.client.close(id);
-      await stop(supervisor);
-      expect(toLines(readState('audit.log'))).toMatchObject([
-        { by: 'socket', route: 'createSession', created: id, status: 201 },
-        { by: 'socket', route: 'sendInput', on: { id }, status: 202 },
-        { by: 'socket', route: 'close', on: { id }, status: 200 },
-      ]);
-      expect(readdirSync(join(bench.stateDir, 'logs'))).toEqual([id]);
-    },
-    TEST_MS,
-  );
+  test('of a supervisor lies in its state directory, and says what was asked of it', async () => {
+    open('level = "warn"');
+    const supervisor = await bench.start();
+    const id = await runTurn();
+    await bench.client.close(id);
+    await stop(supervisor);
+    expect(toLines(readState('audit.log'))).toMatchObject([
+      { by: 'socket', route: 'createSession', created: id, status: 201 },
+      { by: 'socket', route: 'sendInput', on: { id }, status: 202 },
+      { by: 'socket', route: 'close', on: { id }, status: 200 },
+    ]);
+    expect(readdirSync(join(bench.stateDir, 'logs'))).toEqual([id]);
+  });
 });

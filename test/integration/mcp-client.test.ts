@@ -110,7 +110,7 @@ withBubblewrap(
       ]);
       const changes = dataOf(await systemEvents('mcp.changed'), 'mcp.changed');
       expect(changes).toEqual([{ server: 'one', state: 'started', tools: 14, reason: '' }]);
-    }, 60_000);
+    });
 
     test('[config:mcp.servers.<name>.shared] false: each session has its own, and it goes with it', async () => {
       await start(server('own', 'good', 'shared = false'));

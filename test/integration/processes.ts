@@ -8,7 +8,7 @@ import type { Bench } from './harness.ts';
 /** A look at the outside world has no event to await: it is polled, with a bound. */
 export async function eventually(
   holds: () => boolean | Promise<boolean>,
-  boundMs = 5000,
+  boundMs = 30_000,
 ): Promise<void> {
   const untilMs = realClock.nowMs() + boundMs;
   while (!(await holds())) {

@@ -9,7 +9,7 @@ import type { Outcome, Proof } from '../../prove/proof.ts';
 import { stop } from '../../prove/stop.ts';
 import { supervisorKills } from '../../prove/supervisor-kills.ts';
 
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 600_000;
 const isRoot = process.getuid?.() === 0;
 
 async function prove(proof: Proof, runs: number, asUser = false): Promise<Outcome> {

@@ -53,103 +53,95 @@ describe('kills at random instants', () => {
   test.each([
     ['mid-stream', toStreams],
     ['mid-tool', toTools],
-  ])(
-    '[promise:supervisor-dies] of the supervisor, in %s (FAULTS 23, 24)',
-    async (name, toTurn) => {
-      const random = createSeededRandom(`${seed}/${name}`);
-      const { workspace } = bench;
-      const views = [1, 2].map(() => bench.client.createSession({ workspace }));
-      const sessions = (await Promise.all(views)).map(({ view }) => view.id);
-      const stop = new AbortController();
-      const followed = sessions.map((session) => collect(session, stop.signal));
-      let sent = 0;
-      const seqs = new Map<string, number>();
-      for (let kill = 0; kill < KILLS; kill += 1) {
-        for (const session of sessions) {
-          const { activity, last_seq: seq } = await bench.client.getSession(session);
-          seqs.set(session, seq);
-          if (activity !== 'idle') continue;
-          sent += 1;
-          await bench.client.sendInput(session, { text: JSON.stringify(toTurn(sent)) });
-        }
-        await eventually(() => hasBegun(seqs), 3000);
-        await pause(random.next() * 200);
-        supervisor.kill('SIGKILL');
-        await supervisor.exited;
-        supervisor = await bench.start();
+  ])('[promise:supervisor-dies] of the supervisor, in %s (FAULTS 23, 24)', async (name, toTurn) => {
+    const random = createSeededRandom(`${seed}/${name}`);
+    const { workspace } = bench;
+    const views = [1, 2].map(() => bench.client.createSession({ workspace }));
+    const sessions = (await Promise.all(views)).map(({ view }) => view.id);
+    const stop = new AbortController();
+    const followed = sessions.map((session) => collect(session, stop.signal));
+    let sent = 0;
+    const seqs = new Map<string, number>();
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      for (const session of sessions) {
+        const { activity, last_seq: seq } = await bench.client.getSession(session);
+        seqs.set(session, seq);
+        if (activity !== 'idle') continue;
+        sent += 1;
+        await bench.client.sendInput(session, { text: JSON.stringify(toTurn(sent)) });
       }
-      const countEnds = async (): Promise<number> => {
-        const all = await Promise.all(sessions.map((session) => bench.events(session)));
-        return all.reduce((sum, events) => sum + countType(events, 'turn.completed'), 0);
-      };
-      await eventually(async () => (await countEnds()) === sent, 10_000);
-      const journals = await Promise.all(sessions.map((session) => bench.events(session)));
-      const facts = sum(journals);
-      const counted = readLines();
-      const expected = {
-        seed,
-        problems: [],
-        requests: facts.models,
-        twice: [],
-        counted: facts.tools,
-      };
-      const problems = journals.flatMap(checkJournal);
-      const twice = findTwice(counted);
-      const requests = provider.requests.length;
-      expect({ seed, problems, requests, twice, counted: counted.length }).toEqual(expected);
-      await eventually(() =>
-        followed.every(({ events }, at) => events.length >= (journals[at]?.length ?? 0)),
-      );
-      stop.abort();
-      expect(followed.map(({ events }) => events)).toEqual(journals);
-      expect(facts.adopted).toBeGreaterThanOrEqual(KILLS / 4);
-      await eventually(
-        () => findGateways(bench).length === 1 && findHosts(bench).length <= sessions.length,
-      );
-      await eventually(() => findStrangers(bench, supervisor.pid).length === 0);
-    },
-    30_000,
-  );
+      await eventually(() => hasBegun(seqs));
+      await pause(random.next() * 200);
+      supervisor.kill('SIGKILL');
+      await supervisor.exited;
+      supervisor = await bench.start();
+    }
+    const countEnds = async (): Promise<number> => {
+      const all = await Promise.all(sessions.map((session) => bench.events(session)));
+      return all.reduce((sum, events) => sum + countType(events, 'turn.completed'), 0);
+    };
+    await eventually(async () => (await countEnds()) === sent);
+    const journals = await Promise.all(sessions.map((session) => bench.events(session)));
+    const facts = sum(journals);
+    const counted = readLines();
+    const expected = {
+      seed,
+      problems: [],
+      requests: facts.models,
+      twice: [],
+      counted: facts.tools,
+    };
+    const problems = journals.flatMap(checkJournal);
+    const twice = findTwice(counted);
+    const requests = provider.requests.length;
+    expect({ seed, problems, requests, twice, counted: counted.length }).toEqual(expected);
+    await eventually(() =>
+      followed.every(({ events }, at) => events.length >= (journals[at]?.length ?? 0)),
+    );
+    stop.abort();
+    expect(followed.map(({ events }) => events)).toEqual(journals);
+    expect(facts.adopted).toBeGreaterThanOrEqual(KILLS / 4);
+    await eventually(
+      () => findGateways(bench).length === 1 && findHosts(bench).length <= sessions.length,
+    );
+    await eventually(() => findStrangers(bench, supervisor.pid).length === 0);
+  });
 
   test.each([
     ['the host', 1],
     ['anything below it', 0],
-  ])(
-    '[promise:sandbox-dies] of %s: nothing survives',
-    async (name, hostShare) => {
-      const random = createSeededRandom(`${seed}/${name}`);
-      const { view } = await bench.client.createSession({ workspace: bench.workspace });
-      for (let trial = 1; trial <= KILLS; trial += 1) {
-        const mark = `sleep 7${trial}.5`;
-        const command = `${mark} & (setsid ${mark} &) ; ${mark}`;
-        const text = JSON.stringify([shell(command), { say: WORDS }]);
-        await bench.client.sendInput(view.id, { text });
-        // Mostly in mid-call, now and then while the sandbox is being set up.
-        if (random.next() < 0.8) await eventually(() => findRunning(mark).length >= 3);
-        else await eventually(() => findHosts(bench).length > 0);
-        await pause(random.next() * 20);
-        const [host = 0] = findHosts(bench);
-        const below = random.next() < hostShare ? [] : listDescendants(host);
-        const victim = below[Math.floor(random.next() * below.length)] ?? host;
-        const victimName = readName(victim);
-        process.kill(victim, 'SIGKILL');
-        if (victim === host) {
-          await eventually(() => findRunning(mark).length === 0, 1000).catch((error: unknown) => {
-            throw new Error(`SEED=${seed}: the host died, ${mark} did not: ${error}`);
-          });
-        }
-        // Before its turn is open there is nothing to interrupt.
-        await followTo(view.id, 'turn.started', trial);
-        await bench.client.interrupt(view.id);
-        await followTo(view.id, 'turn.completed', trial);
-        await eventually(() => findRunning(mark).length === 0, 1000).catch((error: unknown) => {
-          throw new Error(`SEED=${seed}: ${victimName} died, ${mark} did not: ${error}`);
+  ])('[promise:sandbox-dies] of %s: nothing survives', async (name, hostShare) => {
+    const random = createSeededRandom(`${seed}/${name}`);
+    const { view } = await bench.client.createSession({ workspace: bench.workspace });
+    for (let trial = 1; trial <= KILLS; trial += 1) {
+      const mark = `sleep 7${trial}.5`;
+      const command = `${mark} & (setsid ${mark} &) ; ${mark}`;
+      const text = JSON.stringify([shell(command), { say: WORDS }]);
+      await bench.client.sendInput(view.id, { text });
+      // Mostly in mid-call, now and then while the sandbox is being set up.
+      if (random.next() < 0.8) await eventually(() => findRunning(mark).length >= 3);
+      else await eventually(() => findHosts(bench).length > 0);
+      await pause(random.next() * 20);
+      const [host = 0] = findHosts(bench);
+      const below = random.next() < hostShare ? [] : listDescendants(host);
+      const victim = below[Math.floor(random.next() * below.length)] ?? host;
+      const victimName = readName(victim);
+      process.kill(victim, 'SIGKILL');
+      if (victim === host) {
+        await eventually(() => findRunning(mark).length === 0).catch((error: unknown) => {
+          throw new Error(`SEED=${seed}: the host died, ${mark} did not: ${error}`);
         });
       }
-      expect(isGapless(await bench.events(view.id))).toBe(true);
-    },
-    30_000,
-  );
+      // Before its turn is open there is nothing to interrupt.
+      await followTo(view.id, 'turn.started', trial);
+      await bench.client.interrupt(view.id);
+      await followTo(view.id, 'turn.completed', trial);
+      await eventually(() => findRunning(mark).length === 0).catch((error: unknown) => {
+        throw new Error(`SEED=${seed}: ${victimName} died, ${mark} did not: ${error}`);
+      });
+    }
+    expect(isGapless(await bench.events(view.id))).toBe(true);
+  });
 });
 
 /** Resolves at the n-th event of this type. */

@@ -23,7 +23,7 @@ async function runPrompt(text: string): Promise<readonly EventEnvelope[]> {
 function startAndFail(options: Record<string, unknown>): { code: number | null; said: string } {
   const args = [join(bench.dir, 'dist/supervisor.js'), JSON.stringify(options)];
   const env = { PATH: process.env['PATH'], HOME: bench.dir };
-  const result = spawnSync(process.execPath, args, { env, encoding: 'utf8', timeout: 10_000 });
+  const result = spawnSync(process.execPath, args, { env, encoding: 'utf8', timeout: 120_000 });
   return { code: result.status, said: result.stderr };
 }
 
@@ -135,7 +135,7 @@ describe('bad or large input', () => {
     expect(data?.truncated).toBe(true);
     expect(data?.output.length).toBeLessThan(1_100_000);
     expect((await bench.client.getStatus()).pid).toBe(supervisor.pid);
-  }, 60_000);
+  });
 
   test('workspaces that are the system, a home, the state dir or an ancestor are refused', async () => {
     bench = createBench('');

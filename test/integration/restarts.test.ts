@@ -54,4 +54,4 @@ test('after twenty deaths of its worker the supervisor holds what it held before
   } finally {
     await bench.close();
   }
-}, 60_000);
+});

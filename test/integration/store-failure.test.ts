@@ -83,5 +83,5 @@ const why = hasCompiler ? '' : ' (skipped: there is no C compiler)';
     expect(events.at(-1)?.data).toMatchObject({ turn: 1, outcome: 'completed' });
     expect(readFileSync(join(workspace, 'count'), 'utf8')).toBe('ran\n');
     await eventually(() => findGateways(bench).length === 1);
-  }, 30_000);
+  });
 });

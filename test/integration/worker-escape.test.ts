@@ -10,7 +10,6 @@ import { type Bench, createBench, OTHER_UID } from './harness.ts';
 
 const SECRET = 'the-secret-beside-the-workspace';
 /** Two starts of everything, on a machine that may be busy. */
-const DEADLINE_MS = 60_000;
 const isRoot = process.getuid?.() === 0;
 const users = isRoot ? [undefined, OTHER_UID] : [undefined];
 
@@ -43,25 +42,21 @@ async function makeTargets() {
   return { port, abstract, pid, socket, secret, stateDir: bench.stateDir };
 }
 
-test.each(users)(
-  'a worker that tries to get out fails at everything (uid %s)',
-  async (uid) => {
-    const toml = '[agent]\nmodel = "scripted"\n[agent.worker]\nwarm_pool = 0\n';
-    bench = createBench(toml, uid);
-    const fixture = join(import.meta.dirname, 'fixtures', 'escaping-worker.cjs');
-    copyFileSync(fixture, join(bench.dir, 'dist', 'worker.js'));
-    await bench.start();
-    const { view } = await bench.client.createSession({ workspace: bench.workspace });
-    await bench.client.sendInput(view.id, { text: JSON.stringify(await makeTargets()) });
-    const events = await bench.follow(view.id, (event) => event.type === 'worker.exited');
-    const said = JSON.stringify(events.at(-1)?.data).replaceAll('\\', '');
-    const ends: Record<string, string> = JSON.parse(/ATTEMPTS (\{.*?\})/.exec(said)?.[1] ?? '{}');
-    expect(Object.keys(ends).length).toBe(20);
-    expect(Object.entries(ends).filter(([, end]) => end !== 'refused')).toEqual([]);
-    expect(said).not.toContain(SECRET);
-  },
-  DEADLINE_MS,
-);
+test.each(users)('a worker that tries to get out fails at everything (uid %s)', async (uid) => {
+  const toml = '[agent]\nmodel = "scripted"\n[agent.worker]\nwarm_pool = 0\n';
+  bench = createBench(toml, uid);
+  const fixture = join(import.meta.dirname, 'fixtures', 'escaping-worker.cjs');
+  copyFileSync(fixture, join(bench.dir, 'dist', 'worker.js'));
+  await bench.start();
+  const { view } = await bench.client.createSession({ workspace: bench.workspace });
+  await bench.client.sendInput(view.id, { text: JSON.stringify(await makeTargets()) });
+  const events = await bench.follow(view.id, (event) => event.type === 'worker.exited');
+  const said = JSON.stringify(events.at(-1)?.data).replaceAll('\\', '');
+  const ends: Record<string, string> = JSON.parse(/ATTEMPTS (\{.*?\})/.exec(said)?.[1] ?? '{}');
+  expect(Object.keys(ends).length).toBe(20);
+  expect(Object.entries(ends).filter(([, end]) => end !== 'refused')).toEqual([]);
+  expect(said).not.toContain(SECRET);
+});
 
 /** Prints the names of what succeeded. */
 const PYTHON = `
@@ -97,25 +92,21 @@ print(json.dumps(reached))
 const on = findProgram('python3') !== undefined && findProgram('bwrap') !== undefined;
 
 (on ? describe : describe.skip)('the namespaces of a worker alone', () => {
-  test.each(users)(
-    'hold a program that no runtime holds back (uid %s)',
-    async (uid) => {
-      bench = createBench('[agent]\nmodel = "scripted"\n', uid);
-      await bench.start();
-      const targets = await makeTargets();
-      const who = uid === undefined ? {} : { uid, gid: uid };
-      const env = { PATH: '/usr/bin:/bin' };
-      const sandbox = join(bench.dir, 'dist', 'sandbox.js');
-      const probe = spawnSync(process.execPath, [sandbox, '--probe', '--worker'], {
-        ...{ ...who, env, cwd: '/', encoding: 'utf8' },
-      });
-      const prefix: string[] = JSON.parse(probe.stdout).worker.prefix;
-      const [command = '', ...args] = [...prefix, '/usr/bin/python3', '-c', PYTHON];
-      const ran = spawnSync(command, [...args, JSON.stringify(targets)], {
-        ...{ ...who, env: {}, cwd: '/', encoding: 'utf8' },
-      });
-      expect([ran.stderr, ran.stdout]).toEqual(['', '[]\n']);
-    },
-    DEADLINE_MS,
-  );
+  test.each(users)('hold a program that no runtime holds back (uid %s)', async (uid) => {
+    bench = createBench('[agent]\nmodel = "scripted"\n', uid);
+    await bench.start();
+    const targets = await makeTargets();
+    const who = uid === undefined ? {} : { uid, gid: uid };
+    const env = { PATH: '/usr/bin:/bin' };
+    const sandbox = join(bench.dir, 'dist', 'sandbox.js');
+    const probe = spawnSync(process.execPath, [sandbox, '--probe', '--worker'], {
+      ...{ ...who, env, cwd: '/', encoding: 'utf8' },
+    });
+    const prefix: string[] = JSON.parse(probe.stdout).worker.prefix;
+    const [command = '', ...args] = [...prefix, '/usr/bin/python3', '-c', PYTHON];
+    const ran = spawnSync(command, [...args, JSON.stringify(targets)], {
+      ...{ ...who, env: {}, cwd: '/', encoding: 'utf8' },
+    });
+    expect([ran.stderr, ran.stdout]).toEqual(['', '[]\n']);
+  });
 });

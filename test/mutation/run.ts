@@ -35,6 +35,8 @@ export interface Bench {
 /** A finder that takes longer is ended: of a mutant it then counts as found, because a test that
  *  hangs is no pass. */
 const DEADLINE_MS = 120_000;
+/** Sooner than in a run of the tests: that a mutant hangs is found by the test's name. */
+const TEST_MS = 60_000;
 /** Of the output of a finder, for whoever wants to know why. */
 const TEXT_CHARS_MAX = 8000;
 const NOT_COPIED = ['node_modules', '.git', 'coverage'];
@@ -138,6 +140,7 @@ async function runTest(
     file,
     '-w',
     '1',
+    `--testTimeout=${TEST_MS}`,
     '--forceExit',
     '-t',
     toPattern(name),

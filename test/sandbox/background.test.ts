@@ -222,7 +222,7 @@ on(`background processes of one session${why}`, () => {
   test('end together, for a reason that is said', async () => {
     const host = await startReady();
     await begin(host, 'echo begun; exec sleep 4716');
-    await host.connection.request('process/end_all', { reason: 'closed' }, { timeoutMs: 5000 });
+    await host.connection.request('process/end_all', { reason: 'closed' }, { timeoutMs: 60_000 });
     expect(findProcesses(/^sleep 4716$/)).toEqual([]);
     expect(host.processes.at(-1)).toMatchObject({ call: '1.1.1', end: { reason: 'closed' } });
   });

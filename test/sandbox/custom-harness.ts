@@ -31,7 +31,7 @@ export async function openToolFolder(
   texts: Readonly<Record<string, string>>,
   options: { readonly uid?: number; readonly heapMib?: number; readonly timeoutMs?: number } = {},
 ): Promise<ToolFolder> {
-  const { uid, heapMib = 64, timeoutMs = 5000 } = options;
+  const { uid, heapMib = 64, timeoutMs = 60_000 } = options;
   const base = mkdtempSync(join(tmpdir(), 'prx-tools-'));
   // As in a home: nobody else can come here.
   const folder = join(base, 'tools');
@@ -52,7 +52,7 @@ export async function openToolFolder(
       processes: realProcesses,
       clock: realClock,
     },
-    { policy, files: [...files], heapBytes, timeoutMs, totalMs: 60_000 },
+    { policy, files: [...files], heapBytes, timeoutMs, totalMs: 120_000 },
   );
   const named = files.map((file, index) => ({ file, description: said[index] }));
   return {
@@ -86,7 +86,7 @@ function toPolicy(custom: CustomTools): SandboxPolicy {
     protectedPaths: [],
     envAllowlist: [],
     env: {},
-    timeoutMs: 5000,
+    timeoutMs: 60_000,
     memoryLimitBytes: 0,
     cpuMs: 0,
     diskBytes: 0,

@@ -2,14 +2,13 @@
  *  is given, and that one that misbehaves costs nobody else anything. */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { openToolFolder, type ToolFolder, toTool } from './custom-harness.ts';
 import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
 
 // Threads are started and filled while other work runs beside.
-jest.setTimeout(60_000);
 
 const OTHER_UID = 61_001;
 const MIB = 2 ** 20;
@@ -124,7 +123,7 @@ on.each(users)('the file of a custom tool (uid %s)', (uid) => {
     const texts = Object.fromEntries(bad.map(([name, text]) => [name, text]));
     const last = toTool('zz', `return 'fine'`);
     tools = await openToolFolder({ ...texts, 'zz.ts': last }, { ...own, timeoutMs: 6000 });
-  }, 60_000);
+  });
   afterAll(() => tools.close());
 
   test.each(bad)('%s is refused with the reason', (name, _, problem) => {
@@ -155,7 +154,7 @@ on.each(users)('a call of a custom tool (uid %s)', (uid) => {
   const own = uid === undefined ? {} : { uid };
   beforeAll(async () => {
     tools = await openToolFolder(good, own);
-  }, 60_000);
+  });
   afterAll(() => tools.close());
   afterEach(() => host.close());
 

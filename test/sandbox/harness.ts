@@ -3,7 +3,6 @@
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { jest } from '@jest/globals';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
 import { realClock } from '../../base/clock.ts';
 import {
@@ -35,7 +34,8 @@ export const hasBubblewrap = findProgram('bwrap') !== undefined;
 
 /** To start a real host may take so long on a loaded machine; then the test itself has begun. */
 const INITIALIZE_MS_MAX = 60_000;
-jest.setTimeout(2 * INITIALIZE_MS_MAX);
+/** Longer than any call that a test makes; no statement of how long one takes. */
+const CALL_MS_MAX = 120_000;
 
 const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
 
@@ -151,7 +151,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
         arguments: args,
         spoolPath: spoolPath(effect),
       };
-      return connection.request('tool/run', params, { timeoutMs: 30_000 });
+      return connection.request('tool/run', params, { timeoutMs: CALL_MS_MAX });
     },
     shell: (command, effect) => host.run('shell', { command }, effect),
     cancel: (effect) => connection.notify('tool/cancel', { effect: effectIdSchema.parse(effect) }),
@@ -199,7 +199,7 @@ function defaultPolicy(workspace: string): SandboxPolicy {
     protectedPaths: [],
     envAllowlist: [],
     env: {},
-    timeoutMs: 10_000,
+    timeoutMs: 60_000,
     memoryLimitBytes: 0,
     cpuMs: 0,
     diskBytes: 0,

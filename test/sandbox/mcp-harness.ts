@@ -44,7 +44,7 @@ export type McpTestHost = Awaited<ReturnType<typeof startMcpHost>>;
 
 /** @param behaviour see the fixture. */
 export async function startMcpHost(behaviour: string, options: HostOptions = {}) {
-  const { uid, timeoutMs = 10_000, maxOutputBytes = 65_536, fingerprints } = options;
+  const { uid, timeoutMs = 60_000, maxOutputBytes = 65_536, fingerprints } = options;
   const base = mkdtempSync(join(tmpdir(), 'prx-mcp-test-'));
   if (uid !== undefined) chownSync(base, uid, uid);
   const child = await startProcess({
@@ -89,13 +89,13 @@ export async function startMcpHost(behaviour: string, options: HostOptions = {})
       connection.request(
         'mcp/initialize',
         { server: 'srv', reach, timeoutMs, maxOutputBytes, artifactsDir: join(base, 'artifacts') },
-        { timeoutMs: 40_000 },
+        { timeoutMs: 120_000 },
       ),
     check: (tool: string, value: unknown) =>
       connection.request(
         'mcp/check',
         { tool: `mcp__srv__${tool}`, arguments: value },
-        { timeoutMs: 5000 },
+        { timeoutMs: 60_000 },
       ),
     call(tool: string, args: unknown = {}, of: SessionId = session): Promise<ToolOutcome> {
       count += 1;
@@ -104,7 +104,7 @@ export async function startMcpHost(behaviour: string, options: HostOptions = {})
       const spool = spoolPath(`${of === session ? '' : `${of}-`}${effect}`);
       const params = { session: of, effect, tool: name, arguments: args, spoolPath: spool };
       const prints = fingerprints === undefined ? {} : { fingerprints };
-      return connection.request('mcp/call', { ...params, ...prints }, { timeoutMs: 30_000 });
+      return connection.request('mcp/call', { ...params, ...prints }, { timeoutMs: 120_000 });
     },
     cancel: (effect: string) =>
       connection.notify('mcp/cancel', { session, effect: effectIdSchema.parse(effect) }),
@@ -132,7 +132,7 @@ function toReach(behaviour: string, policy: Partial<SandboxPolicy> = {}): McpRea
       protectedPaths: [],
       envAllowlist: ['TOKEN'],
       env: { TOKEN: 'for the server' },
-      timeoutMs: 10_000,
+      timeoutMs: 60_000,
       memoryLimitBytes: 0,
       cpuMs: 0,
       diskBytes: 0,

@@ -259,7 +259,6 @@ withBubblewrap('a server that does harm', () => {
       await host.process.exited;
       await waitUntilGone(() => findProcesses(/const held = Buffer\.alloc\(120 /));
     },
-    30_000,
   );
 
   test('with another list than before: the host tells, and knows the new tools', async () => {

@@ -27,9 +27,9 @@ function readStatus(pid: number): string {
   }
 }
 
-const THERE_MS = 10_000;
+const THERE_MS = 60_000;
 
-/** Resolves when `find` finds as many; throws after ten seconds. */
+/** Resolves when `find` finds as many. */
 export async function waitUntilThere(find: () => number[], count: number): Promise<void> {
   const deadlineMs = realClock.nowMs() + THERE_MS;
   while (find().length < count) {
@@ -38,9 +38,9 @@ export async function waitUntilThere(find: () => number[], count: number): Promi
   }
 }
 
-const GONE_MS = 3000;
+const GONE_MS = 30_000;
 
-/** Resolves when `find` finds nothing; throws with what is left after three seconds. */
+/** Resolves when `find` finds nothing; throws with what is left when that lasts. */
 export async function waitUntilGone(find: () => number[]): Promise<void> {
   const deadlineMs = realClock.nowMs() + GONE_MS;
   for (let left = find(); left.length > 0; left = find()) {

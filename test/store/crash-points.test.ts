@@ -136,6 +136,5 @@ async function goOn(image: string): Promise<readonly string[]> {
         expect([image, await goOn(image)]).toEqual([image, []]);
       }
     },
-    120_000,
   );
 });

@@ -56,7 +56,7 @@ describe('a killed process', () => {
     } finally {
       folder.remove();
     }
-  }, 30_000);
+  });
 
   it('leaves a log whose cut tail is dropped: a whole prefix stays', async () => {
     const folder = makeFolder();
@@ -78,7 +78,7 @@ describe('a killed process', () => {
     } finally {
       folder.remove();
     }
-  }, 30_000);
+  });
 });
 
 describe('after an end that was not clean', () => {
@@ -97,7 +97,7 @@ describe('after an end that was not clean', () => {
     } finally {
       folder.remove();
     }
-  }, 30_000);
+  });
 });
 
 describe('a log that was cut off', () => {
@@ -138,7 +138,7 @@ describe('a log that was cut off', () => {
     // Transactions go as a whole, the newest first.
     expect(counts.slice(0, 3)).toEqual([25, 23, 21]);
     folder.remove();
-  }, 60_000);
+  });
 });
 
 describe('the epoch', () => {

@@ -44,7 +44,7 @@ describe('one state directory', () => {
     expect((await store.verify()).problems).toEqual([]);
     await store.close();
     folder.remove();
-  }, 60_000);
+  });
 
   it('is held against a second opener in the same process, by whatever name', async () => {
     const folder = makeFolder();

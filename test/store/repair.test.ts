@@ -131,7 +131,7 @@ describe('a file of which', () => {
       expectMended(stateDir);
     }
     expect(counts.noticed).toBeGreaterThan(100);
-  }, 120_000);
+  });
 
   it('any page was zeroed keeps every other page, and itself aside (FAULTS 54)', () => {
     const size = readFileSync(join(folder.path, 'whole', 'journal.db')).length;
@@ -159,7 +159,7 @@ describe('a file of which', () => {
     }
     expect(mended).toBeGreaterThan(10);
     expect(costly).toBeLessThanOrEqual(2);
-  }, 120_000);
+  });
 });
 
 describe('a damaged session', () => {

@@ -108,4 +108,4 @@ test('[promise:client-dies] a crowd that comes, goes and stands still has one hi
   expect(crowd.some(({ connections }) => connections > 1)).toBe(true);
   expect(new Set(crowd.map((reader) => reader.leave())).size).toBe(1);
   await api.close();
-}, 60_000);
+});

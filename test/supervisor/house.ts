@@ -200,9 +200,12 @@ export async function demolish(): Promise<void> {
   folders.clear();
 }
 
+/** Each of five milliseconds: a guard against a hang, no statement of how long it takes. */
+const LOOKS_MAX = 6000;
+
 /** Resolves when the warm pool has so many spares. */
 export async function filled(house: House, warm: number): Promise<void> {
-  for (let looks = 0; looks < 1000; looks += 1) {
+  for (let looks = 0; looks < LOOKS_MAX; looks += 1) {
     if ((await house.supervisor.status(false)).capacity.warm === warm) return;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

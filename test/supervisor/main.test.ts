@@ -93,7 +93,7 @@ describe('the TCP door', () => {
     const events = await (await ask('read-token', 'GET', `/sessions/${id}/events`)).text();
     expect(events).toContain('n-operate');
     expect(stderr()).toContain('"event":"supervisor.ready"');
-  }, 30_000);
+  });
 
   test('[config:api.allow_insecure] off-loopback: refused (exit 78) unless written', async () => {
     const refused = await start('closed', '[api]\nlisten = "0.0.0.0:0"\n');
@@ -106,7 +106,7 @@ describe('the TCP door', () => {
     );
     expect(opened.url).toMatch(/^http:/);
     expect(opened.stderr()).toBe('');
-  }, 60_000);
+  });
 });
 
 describe('the token we make', () => {

@@ -58,4 +58,4 @@ test('a hundred workers die at once: a hundred exits, a hundred replacements (FA
     expect(dataOf(events, 'worker.started')).toHaveLength(2);
   }
   expect(house.machine.of('worker')).toHaveLength(2 * COUNT);
-}, 60_000);
+});

@@ -105,7 +105,7 @@ describe('[promise:worker-dies] a worker that is killed', () => {
         await house.supervisor.close(run.id, 'test');
       }
     }
-  }, 60_000);
+  });
 
   test('[promise:one-worker-per-session] [event:worker.exited] [event:worker.restarting] is followed by the next, one at a time', async () => {
     let writes = 0;
