@@ -194,23 +194,9 @@ describe('SIGKILL of the supervisor', () => {
     await finish(session);
     supervisor.kill('SIGTERM');
     expect(await supervisor.exited).toBe(0);
-    await waitForNone();
-    expect(bench.leftovers()).toEqual([]);
+    await eventually(() => bench.leftovers().length === 0);
   });
 });
 
 /** The command has begun to act: its counter is there. */
-async function waitForCount(): Promise<void> {
-  for (let left = 500; left > 0 && readCount() === ''; left -= 1) await pause();
-}
-
-async function waitForNone(): Promise<void> {
-  for (let left = 300; left > 0 && bench.leftovers().length > 0; left -= 1) await pause();
-}
-
-/** A look at the outside world has no event to await: it is polled, with a bound. */
-function pause(): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, 10);
-  });
-}
+const waitForCount = (): Promise<void> => eventually(() => readCount() !== '');

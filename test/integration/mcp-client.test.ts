@@ -198,17 +198,6 @@ withBubblewrap('a supervisor of an ordinary user', () => {
   });
 });
 
-withBubblewrap('a server that never answers', () => {
-  // Shorter than what a start waits for servers: a close that waited would not be in time.
-  test('does not hold the close of a session that waits for it', async () => {
-    await start(server('mute', 'silent'));
-    const session = await create();
-    await bench.client.sendInput(session, { text: script() });
-    await eventually(() => findServers('mute').length > 0);
-    expect(await bench.client.close(session)).toMatchObject({ state: 'stopped' });
-  }, 9000);
-});
-
 withBubblewrap('[config:mcp.servers.<name>.policy] who decides about them', () => {
   test('agents have the ones that are listed; what policy denies is not offered', async () => {
     await start(`

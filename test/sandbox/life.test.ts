@@ -14,7 +14,7 @@ import {
   startTestHost,
   type TestHost,
 } from './harness.ts';
-import { findProcesses, findProcessesOf, waitUntilGone } from './processes.ts';
+import { findProcesses, findProcessesOf, waitUntilGone, waitUntilThere } from './processes.ts';
 
 const withBubblewrap = hasBubblewrap ? describe : describe.skip;
 const why = hasBubblewrap ? '' : ' (skipped: bubblewrap is not installed)';
@@ -39,9 +39,7 @@ async function startReady(options: HostOptions = {}): Promise<TestHost> {
 }
 
 /** Resolves when a process with this command line runs. */
-async function waitFor(pattern: RegExp): Promise<void> {
-  for (let i = 0; i < 300 && findProcesses(pattern).length === 0; i += 1) await realClock.sleep(10);
-}
+const waitFor = (pattern: RegExp): Promise<void> => waitUntilThere(() => findProcesses(pattern), 1);
 
 function readMark(pid: number): string {
   const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');

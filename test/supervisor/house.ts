@@ -68,7 +68,6 @@ export type Match = string | ((event: EventEnvelope) => boolean);
 const programs: Programs = {
   node: 'node',
   ...programNames,
-  mcp: 'mcp.js',
   workerReadable: ['/installation/'],
   isSource: true,
   threads: { writer: 'writer.js', reader: 'reader.js' },

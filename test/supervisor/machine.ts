@@ -1,6 +1,6 @@
 /** A machine without processes: what the supervisor starts as worker, gateway or sandbox host runs
  *  in memory behind real pipes. Workers are the real worker; gateway and host do what the test's
- *  script says. Each can be killed at any instant. */
+ *  script says; an MCP host never says a word. Each can be killed at any instant. */
 import { PassThrough } from 'node:stream';
 import { realClock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
@@ -23,6 +23,7 @@ export const programNames: Readonly<Record<Room, string>> = {
   worker: 'worker.js',
   gateway: 'gateway.js',
   sandbox: 'sandbox.js',
+  mcp: 'mcp.js',
 };
 
 export interface MachineScript {
@@ -61,7 +62,8 @@ export function createMachine(script: MachineScript): Machine {
       started.push(own);
       if (room === 'worker') serveFakeWorker(machine, own, transport);
       else if (room === 'gateway') serveGateway(own, transport, () => machine.script.gateway);
-      else serveHost(own, transport, () => machine.script.host);
+      else if (room === 'sandbox') serveHost(own, transport, () => machine.script.host);
+      else transport.reader.listen(() => undefined);
       return running;
     },
   };

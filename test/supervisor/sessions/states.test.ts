@@ -16,6 +16,7 @@ import {
   say,
   typesOf,
 } from '../script.ts';
+import { createSteppedClock } from '../stepped-clock.ts';
 
 afterEach(demolish);
 
@@ -205,6 +206,17 @@ describe('close', () => {
     const events = await house.events(id);
     expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'interrupted' }]);
     checkTransitions(events);
+  });
+
+  test('does not wait for an MCP server that never answers, as the start does that it ends', async () => {
+    const clock = createSteppedClock();
+    const house = await createHouse({ clock, toml: '[mcp.servers.mute]\ncommand = "x"' });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    // What a start waits for servers; this clock stands still.
+    await clock.armed(10_000);
+    expect(await house.supervisor.close(id, 'test')).toMatchObject({ state: 'stopped' });
+    expect(house.machine.live('mcp')).toHaveLength(1);
   });
 });
 
