@@ -15,7 +15,8 @@ export interface Feed {
   close(): void;
 }
 
-const PATIENCE_MS = 30_000;
+/** A guard against an event that never comes, no statement of how long one takes. */
+const PATIENCE_MS = 120_000;
 
 interface Waiter {
   readonly from: number;

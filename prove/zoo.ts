@@ -49,7 +49,8 @@ export const modelBeasts: readonly Beast[] = [
   { name: 'falls silent', kind: 'model', toStep: () => ({ say: 'a b c', holdAfter: 2 }) },
 ];
 
-const BEGIN_MS = 20_000;
+/** Of a call on a machine that has something else to do. */
+const BEGIN_MS = 120_000;
 
 /** The newest call behind place `from` runs, or is over: a flood ends before it was seen. */
 export async function untilCallBegun(
