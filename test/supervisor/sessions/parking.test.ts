@@ -142,7 +142,7 @@ describe('a session that waits for an approval', () => {
       expect(dataOf(events, 'worker.exited').filter(({ cause }) => cause !== 'stopped')).toEqual(
         [],
       );
-      expect(house.session(id).record().restarts).toBe(0);
+      expect((await house.supervisor.getSession(id)).restarts).toBe(0);
     }
   });
 
