@@ -8,6 +8,7 @@ import type { ToolOutcome } from '../../protocol/content.ts';
 import { type NetworkPolicy, noNetwork } from '../../protocol/network.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { listProcessRecords } from '../../sandbox/processes/record.ts';
+import { eventually } from '../integration/processes.ts';
 import { openToolFolder, type ToolFolder, toTool } from './custom-harness.ts';
 import {
   type HostOptions,
@@ -116,12 +117,13 @@ const leave =
 
   test('runs within the limits of a call: memory, and where temporary files are on disk, disk', async () => {
     const host = await start(level, { memoryLimitBytes: 200 * 2 ** 20, diskBytes: 4 * 2 ** 20 });
-    await begin(host, `perl -e 'my $x = "x" x (400 * 1024 * 1024); sleep 20'; sleep 20`);
+    await begin(host, `perl -e 'my $x = "x" x (400 * 1024 * 1024); sleep 600'; sleep 600`);
     await pollFor(host, 'security.sandbox');
     if (level === 'landlock' || level === 'limits-only') {
       const fill = 'for i in 1 2 3 4 5 6; do head -c 1000000 /dev/zero > $TMPDIR/$i; done';
-      await host.run('process_start', { command: `${fill}; sleep 20` }, '1.1.2');
+      await host.run('process_start', { command: `${fill}; sleep 600` }, '1.1.2');
       await host.run('process_poll', { process: '1.1.2', offset: 0, wait_secs: 10 });
+      await eventually(() => host.processes.filter(({ kind }) => kind === 'exited').length > 1);
     }
     expect(
       host.processes.flatMap((each) => (each.kind === 'exited' ? [each.end.exceeded?.limit] : [])),

@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import { toFingerprints } from '../../protocol/fingerprints.ts';
 import { listProcessRecords } from '../../sandbox/processes/record.ts';
+import { eventually } from '../integration/processes.ts';
 import {
   type HostOptions,
   hasBubblewrap,
@@ -68,8 +69,9 @@ on.each(users)(`a background process (uid %s)${why}`, (uid) => {
     writeFileSync(join(host.workspace, 'server.js'), SERVER);
     const begun = await begin(host, 'node server.js');
     expect(begun).toMatchObject({ status: 'ok' });
-    const ready = begun.output.includes('listening') ? begun : await poll(host, { wait_secs: 10 });
-    expect(ready.output).toContain('listening\n[process 1.1.1 runs since');
+    await eventually(async () =>
+      (await poll(host, { offset: 0 })).output.startsWith('listening\n[process 1.1.1 runs since'),
+    );
     for (const count of [1, 2]) {
       const asked = await host.run('run_code', { language: 'javascript', code: ASK });
       expect(asked).toMatchObject({ status: 'ok', output: `hello ${count}\n` });
@@ -133,7 +135,7 @@ on.each(users)(`a background process (uid %s)${why}`, (uid) => {
   test('runs within the memory limit of a call, and its end names it', async () => {
     const policy = { memoryLimitBytes: 96 * MIB, tmpBytes: 256 * MIB };
     const host = await startReady({ ...user, policy });
-    await begin(host, 'echo begun; head -c 200000000 /dev/zero > /tmp/a; sleep 20');
+    await begin(host, 'echo begun; head -c 200000000 /dev/zero > /tmp/a; sleep 600');
     expect((await pollToEnd(host)).output).toMatch(
       /it was killed with all it started: security\.sandbox\.memory_limit_mb is 96, it came to/,
     );

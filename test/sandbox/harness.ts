@@ -35,7 +35,7 @@ export const hasBubblewrap = findProgram('bwrap') !== undefined;
 /** To start a real host may take so long on a loaded machine; then the test itself has begun. */
 const INITIALIZE_MS_MAX = 60_000;
 /** Longer than any call that a test makes; no statement of how long one takes. */
-const CALL_MS_MAX = 120_000;
+const CALL_MS_MAX = 150_000;
 
 const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
 
@@ -199,7 +199,7 @@ function defaultPolicy(workspace: string): SandboxPolicy {
     protectedPaths: [],
     envAllowlist: [],
     env: {},
-    timeoutMs: 60_000,
+    timeoutMs: 120_000,
     memoryLimitBytes: 0,
     cpuMs: 0,
     diskBytes: 0,

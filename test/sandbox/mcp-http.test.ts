@@ -51,7 +51,7 @@ const reachOf = (own: Partial<UrlReach> = {}): UrlReach => ({
 });
 
 async function start(options: HostOptions = {}): Promise<McpTestHost> {
-  host = await startMcpHost('', { reach: reachOf(), timeoutMs: 3000, ...options });
+  host = await startMcpHost('', { reach: reachOf(), ...options });
   return host;
 }
 
@@ -121,7 +121,7 @@ describe('[config:mcp.servers.<name>.url] a server behind a URL', () => {
   });
 
   test('that does not answer is given up at the limit', async () => {
-    await start();
+    await start({ timeoutMs: 3000 });
     await host.initialize();
     expect(await host.call('hang')).toMatchObject({ status: 'timeout' });
     expect(await host.call('echo')).toMatchObject({ status: 'ok' });

@@ -166,7 +166,7 @@ withBubblewrap('an MCP server in its sandbox', () => {
   });
 
   test('one session has its share of the calls that run, the others theirs', async () => {
-    const host = await open('good', { timeoutMs: 1500 });
+    const host = await open('good', { timeoutMs: 5000 });
     const calls = Array.from({ length: 20 }, () => host.call('never'));
     const other = await host.call('echo', { text: 'mine' }, 's_00000000000000ff' as SessionId);
     expect(other).toMatchObject({ status: 'ok' });
@@ -288,7 +288,7 @@ withBubblewrap('[promise:nothing-outlives] of an MCP host', () => {
   });
 
   test('when its supervisor is gone it finishes what runs, writes it down, and ends', async () => {
-    const host = await open('good', { timeoutMs: 1500 });
+    const host = await open('good', { timeoutMs: 5000 });
     void host.call('never').catch(() => undefined);
     await host.call('echo', { text: 'x' });
     host.connection.close();

@@ -144,8 +144,7 @@ if __name__ == "__main__":
 on.each(users)('inside works, as uid %s', (uid) => {
   let session: TestHost;
   beforeAll(async () => {
-    const policy = { timeoutMs: 28_000 };
-    session = await startTestHost({ policy, ...(uid === undefined ? {} : { uid }) });
+    session = await startTestHost(uid === undefined ? {} : { uid });
     writeFileSync(join(session.workspace, 'registry.js'), REGISTRY);
     writeFileSync(join(session.workspace, 'works.py'), PYTHON);
     await session.initialize();
