@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { type Bench, createBench, OTHER_UID, type Running } from './harness.ts';
-import { findRunning } from './processes.ts';
+import { eventually, findRunning } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
 const withBubblewrap = findProgram('bwrap') === undefined ? describe.skip : describe;
@@ -149,7 +149,8 @@ withBubblewrap('[config:custom_tools.paths] custom tools of a session', () => {
       [toolPath('echo.ts'), 'custom__echo', undefined],
       [toolPath('fill.ts'), 'custom__fill', undefined],
     ]);
-    expect(supervisor.stderr()).toMatch(/broken\.ts.*no tool today.*custom_tools\.refused/);
+    const refusal = /broken\.ts.*no tool today.*custom_tools\.refused/;
+    await eventually(() => refusal.test(supervisor.stderr()));
   });
 
   test('whose process dies under them: what writes is reported, what does not runs again', async () => {

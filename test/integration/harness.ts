@@ -145,8 +145,9 @@ function startSupervisor(start: Start): Promise<Running> {
     ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   children.push(child);
+  // Not at its exit: its last words may still be in the pipe.
   const exited = new Promise<number>((resolve) => {
-    child.once('exit', (code) => resolve(code ?? -1));
+    child.once('close', (code) => resolve(code ?? -1));
   });
   let stderr = '';
   child.stderr.on('data', (chunk: Buffer) => {
