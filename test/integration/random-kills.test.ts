@@ -62,15 +62,22 @@ describe('kills at random instants', () => {
     const followed = sessions.map((session) => collect(session, stop.signal));
     let sent = 0;
     const seqs = new Map<string, number>();
-    for (let kill = 0; kill < KILLS; kill += 1) {
+    // Also while an effect is waited for: what a session does may be the last of its turn.
+    const keepBusy = async (): Promise<void> => {
       for (const session of sessions) {
-        const { activity, last_seq: seq } = await bench.client.getSession(session);
-        seqs.set(session, seq);
-        if (activity !== 'idle') continue;
+        const view = await bench.client.getSession(session);
+        if (!seqs.has(session)) seqs.set(session, view.last_seq);
+        if (view.activity !== 'idle' || view.queued_inputs > 0) continue;
         sent += 1;
         await bench.client.sendInput(session, { text: JSON.stringify(toTurn(sent)) });
       }
-      await eventually(() => hasBegun(seqs));
+    };
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      seqs.clear();
+      await eventually(async () => {
+        await keepBusy();
+        return hasBegun(seqs);
+      });
       await pause(random.next() * 200);
       supervisor.kill('SIGKILL');
       await supervisor.exited;
