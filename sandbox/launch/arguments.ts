@@ -5,6 +5,7 @@
 import { sep } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
+import type { StageItem } from './prelude.ts';
 
 export type PathKind = 'folder' | 'file';
 
@@ -93,19 +94,22 @@ export function toSandboxArguments(view: View, options: { readonly parked: boole
 
 /** The system, read-only, and the places every sandbox has anew. */
 function baseMounts(view: View): string[] {
-  const system = view.system.flatMap((entry) =>
-    entry.kind === 'link'
-      ? ['--symlink', entry.target, entry.path]
-      : ['--ro-bind-try', entry.path, entry.path],
-  );
   return [
-    ...system,
+    ...mountSystem(view.system),
     ...['--proc', '/proc', '--dev', '/dev'],
     ...['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
     ...['--perms', '1777', '--size', String(view.tmpBytes), '--tmpfs', '/tmp'],
     ...['--size', String(HOME_BYTES), '--tmpfs', SANDBOX_HOME],
     ...view.runtime.flatMap(({ source, target }) => ['--ro-bind', source, target]),
   ];
+}
+
+function mountSystem(system: readonly SystemEntry[]): string[] {
+  return system.flatMap((entry) =>
+    entry.kind === 'link'
+      ? ['--symlink', entry.target, entry.path]
+      : ['--ro-bind-try', entry.path, entry.path],
+  );
 }
 
 function planMounts(view: View): Mount[] {
@@ -231,7 +235,9 @@ export function toLimitCommand(limits: Rlimits): string[] {
   return ['/bin/sh', '-c', `${toLimitScript(limits)}; exec "$@"`, 'sh'];
 }
 
-/** The outer pid namespace of a session: no policy of its own, only a common death. */
+/** The outer pid namespace of a session: no policy of its own, only a common death. Its root holds
+ *  the system, the stage and nothing else, because bubblewrap reads the whole table of mounts once
+ *  for each mount of a sandbox. */
 export function toCellArguments(options: {
   readonly stage: string;
   /** True: the stage is there already. */
@@ -239,12 +245,15 @@ export function toCellArguments(options: {
   /** Makes the command line of this cell unlike any other. */
   readonly mark: string;
   readonly network: NetworkPolicy['mode'];
-  /** Mounted on the stage, read-only. */
-  readonly items: readonly { readonly source: string; readonly name: string }[];
+  readonly system: readonly SystemEntry[];
+  /** Mounted on the stage. */
+  readonly items: readonly StageItem[];
 }): string[] {
-  const { stage, staged, mark, network, items } = options;
+  const { stage, staged, mark, network, system, items } = options;
   const folders = stageFolders.flatMap((name) => ['--dir', `${stage}/${name}`]);
-  const mounts = items.flatMap(({ source, name }) => ['--ro-bind-try', source, `${stage}/${name}`]);
+  const mounts = items.flatMap(({ kind, source, name }) => [
+    ...[kind === 'write' ? '--bind-try' : '--ro-bind-try', source, `${stage}/${name}`],
+  ]);
   return [
     // No --die-with-parent and no --json-status-fd: our death, or the broken pipe after it, would
     // kill bubblewrap in the middle of its two processes' handshake, and the second then waits for
@@ -252,9 +261,15 @@ export function toCellArguments(options: {
     ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--new-session'],
     // One loopback for the session, on which its proxy and its background processes listen.
     ...(network === 'full' ? [] : ['--unshare-net']),
-    ...['--dev-bind', '/', '/', '--proc', '/proc'],
+    // The builders' own first mount is on /tmp; their loader finds its cache in /etc.
+    ...mountSystem(system),
+    ...['--symlink', `${stage.slice(1)}/etc`, '/etc', '--dir', '/tmp'],
+    ...['--proc', '/proc', '--dev', '/dev'],
     // A staged cell was given its stage by the prelude, before the user was dropped.
-    ...(staged ? [] : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders, ...mounts]),
+    ...(staged
+      ? ['--bind', stage, stage]
+      : ['--size', String(STAGE_BYTES), '--tmpfs', stage, ...folders, ...mounts]),
+    ...['--remount-ro', '/'],
     // The spawner itself is the first process: its end, at the end of our pipe, is everyone's.
     ...['--as-pid-1', '--setenv', 'PRX_CELL', mark],
   ];

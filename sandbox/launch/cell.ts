@@ -17,7 +17,7 @@ import type { Random } from '../../base/random.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
 import { receiveDoor, toDoorEnvironment } from '../network/door.ts';
 import { toAdvice } from './advice.ts';
-import { SCRIPT_FOLDER, STAGE_BYTES, toCellArguments } from './arguments.ts';
+import { SCRIPT_FOLDER, STAGE_BYTES, type SystemEntry, toCellArguments } from './arguments.ts';
 import { type EtcPlan, fillEtc } from './etc.ts';
 import type { Identity } from './identity.ts';
 import {
@@ -83,6 +83,7 @@ export interface Cell {
 export interface CellSpec {
   readonly programs: Programs;
   readonly identity: Identity;
+  readonly system: readonly SystemEntry[];
   readonly items: readonly StageItem[];
   readonly etc: EtcPlan;
   /** What its shell does before the script of a call. */
@@ -169,11 +170,12 @@ function toEnvironment({ door, owner }: CellSpec): Record<string, string> {
 }
 
 function toCellCommand(spec: CellSpec, mark: string): string[] {
-  const { identity, programs, etc, network, limitScript } = spec;
-  const stage = { stage: STAGE, staged: identity.drops, items: etc.items };
+  const { identity, programs, etc, system, network, limitScript } = spec;
+  const items = [...spec.items, ...etc.items];
+  const stage = { stage: STAGE, staged: identity.drops, items };
   const cell = [
     ...programs.builder,
-    ...toCellArguments({ ...stage, mark, network }),
+    ...toCellArguments({ ...stage, mark, network, system }),
     '--',
     ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.mkfifo],
     ...[...programs.builder, '--args', '3', '--'],
@@ -186,7 +188,7 @@ function toCellCommand(spec: CellSpec, mark: string): string[] {
     arch: process.arch,
     identity,
     stageBytes: STAGE_BYTES,
-    items: [...spec.items, ...etc.items],
+    items,
     command: cell,
   });
 }

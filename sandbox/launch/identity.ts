@@ -38,9 +38,9 @@ export type StageKind = 'map' | 'map-read-only' | 'write' | 'read-only';
  *  is only to be read keeps its owner, so that root's secrets stay unreadable. Pure. */
 export function decideStageKind(
   ownerUid: number,
-  access: 'write' | 'read-only' | 'tool' | 'file-host' | 'custom',
+  access: 'write' | 'read-only' | 'resolver' | 'tool' | 'file-host' | 'custom',
 ): StageKind {
-  if (access === 'read-only') return 'read-only';
+  if (access === 'read-only' || access === 'resolver') return 'read-only';
   if (access !== 'write') return 'map-read-only';
   return ownerUid === 0 ? 'map' : 'write';
 }

@@ -169,14 +169,15 @@ interface Bridge {
 async function openRoom(bridge: Bridge): Promise<Room> {
   const { spec, programs, plan, limitScript } = bridge;
   const { clock, random } = spec;
-  const { identity, items, etc } = plan;
+  const { identity, system, items, etc } = plan;
   const filter = findFilter();
   const ports = { clock, random };
   const network = spec.policy.network.mode;
   const { accept: onConnection } = spec.callers;
   const door = hasProxy(spec) ? { runtime: plan.runtime, onConnection } : undefined;
   const { mark: owner } = spec;
-  const parts = { programs, identity, items, etc, limitScript, filter, network, door, owner };
+  const shown = { system, items, etc };
+  const parts = { programs, identity, ...shown, limitScript, filter, network, door, owner };
   const cell = await startCell({ ...parts, ...ports });
   const parked = park(cell, bridge, stampGuarded(plan.workspace, clock.wallMs()));
   try {

@@ -18,7 +18,8 @@ const PROGRAM_FOLDERS = ['/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/b
 const NIX_PROGRAMS = '/run/current-system/sw/bin';
 
 export function findProgram(name: string): string | undefined {
-  return [...PROGRAM_FOLDERS, NIX_PROGRAMS]
+  // As it really is, because in a cell there is only the store.
+  return [...PROGRAM_FOLDERS, findPath(NIX_PROGRAMS)?.realPath ?? NIX_PROGRAMS]
     .map((folder) => `${folder}/${name}`)
     .find((path) => isExecutable(path));
 }

@@ -1,5 +1,6 @@
 /** What the policy's paths are on this machine, who the tools are, and what must be staged for
  *  them. Reads the disk once, at the start of a session. */
+import { basename, dirname } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { toForeignNotice, toReadOnlyNotice } from './advice.ts';
@@ -9,6 +10,7 @@ import {
   type PathFact,
   type RuntimeMount,
   SANDBOX_HOME,
+  type SystemEntry,
   toEnvironment,
   type View,
 } from './arguments.ts';
@@ -25,7 +27,8 @@ export interface ViewPlan {
   /** False: the name above exists inside only. */
   readonly hasWorkspace: boolean;
   readonly identity: Identity;
-  /** What the prelude stages; empty when nothing is to be staged. */
+  readonly system: readonly SystemEntry[];
+  /** What stands on the stage. */
   readonly items: readonly StageItem[];
   readonly etc: EtcPlan;
   readonly searchProgram: string | undefined;
@@ -54,7 +57,7 @@ export interface ViewInput {
 
 interface Shown {
   readonly surveyed: SurveyedPath;
-  readonly access: 'write' | 'read-only' | 'tool' | 'file-host' | 'custom';
+  readonly access: 'write' | 'read-only' | 'resolver' | 'tool' | 'file-host' | 'custom';
   readonly name: string;
   readonly target: string;
 }
@@ -78,20 +81,22 @@ export function planView(input: ViewInput): ViewPlan {
   if (identity.drops && !canStage) throw noStage();
   const listed = surveyListed(policy);
   const settings = surveySettings();
+  const system = surveyRoots();
   const shown: Shown[] = [
     ...(policy.workspace === '' ? [] : [toShownWorkspace(workspace)]),
     ...listed.writable.map((fact, i) => toShown(fact, 'write', `writable-${i}`)),
     ...listed.readOnly.map((fact, i) => toShown(fact, 'read-only', `read-only-${i}`)),
     ...surveyRuntime(files),
     ...surveyCustom(policy),
+    ...(policy.network.mode === 'full' ? surveyResolver() : []),
   ];
-  const sourceOf = (item: Shown): string =>
-    identity.drops ? `${STAGE}/${item.name}` : item.surveyed.realPath;
+  const { items, sourceOf } = identity.drops ? stageThem(shown) : stageTheirFolders(shown);
   return {
     workspace: workspace.realPath,
     hasWorkspace: workspace !== NOWHERE,
     identity,
-    items: identity.drops ? shown.map(toStageItem) : [],
+    system,
+    items,
     etc: planEtc(settings, listEtcPlaces(policy, listed)),
     searchProgram: files.search?.target,
     nodeProgram: files.interpreter.target,
@@ -99,7 +104,7 @@ export function planView(input: ViewInput): ViewPlan {
     toViews: (report, isFiltered) => {
       const refusal = findRefusal(report, identity, workspace);
       const paths = settings.map(({ path }) => path);
-      const facts = { policy, workspace, shown, settings: paths, report, refusal };
+      const facts = { policy, workspace, shown, system, settings: paths, report, refusal };
       return toViews({ ...facts, isFiltered, sourceOf });
     },
     toNotices: (report) => {
@@ -200,10 +205,41 @@ function toStageItem(item: Shown): StageItem {
   return { kind, source: item.surveyed.realPath, name: item.name };
 }
 
+interface Staging {
+  readonly items: readonly StageItem[];
+  /** Where the cell finds it. */
+  readonly sourceOf: (item: Shown) => string;
+}
+
+function stageThem(shown: readonly Shown[]): Staging {
+  return { items: shown.map(toStageItem), sourceOf: ({ name }) => `${STAGE}/${name}` };
+}
+
+/** Who is not root needs no mapping, and so the folders that hold them will do: what was replaced
+ *  since (a workspace that was cloned anew) is found by its name. */
+function stageTheirFolders(shown: readonly Shown[]): Staging {
+  const folders = [...new Set(shown.map(toHolder))];
+  return {
+    items: folders.map((source, index) => ({ kind: 'write', source, name: `folder-${index}` })),
+    sourceOf: (item) => {
+      const folder = toHolder(item);
+      const below = item.surveyed.realPath.slice(folder.length);
+      return `${STAGE}/folder-${folders.indexOf(folder)}${below}`;
+    },
+  };
+}
+
+/** Of what stands in the root folder itself: the root has all mounts of the machine below it. */
+function toHolder({ surveyed: { realPath } }: Shown): string {
+  const folder = dirname(realPath);
+  return folder === '/' ? realPath : folder;
+}
+
 interface ViewParts {
   readonly policy: SandboxPolicy;
   readonly workspace: SurveyedPath;
   readonly shown: readonly Shown[];
+  readonly system: readonly SystemEntry[];
   readonly settings: readonly string[];
   readonly report: PreludeReport;
   /** Why the workspace is read-only; undefined: it is not. */
@@ -213,7 +249,8 @@ interface ViewParts {
 }
 
 function toViews(parts: ViewParts): Views {
-  const { policy, workspace, shown, settings, report, refusal, isFiltered, sourceOf } = parts;
+  const { policy, workspace, shown, system, settings } = parts;
+  const { report, refusal, isFiltered, sourceOf } = parts;
   const facts = (access: Shown['access']): PathFact[] =>
     shown
       .filter((item) => item.access === access && item.name !== WORKSPACE)
@@ -231,7 +268,10 @@ function toViews(parts: ViewParts): Views {
         source: `${source}/${path}`,
         kind,
       }));
-  const resolver = policy.network.mode === 'full' ? findResolver() : [];
+  const resolver = facts('resolver').map(({ source, path }) => ({
+    source: `${source}/${basename(findResolver()?.realPath ?? path)}`,
+    target: path,
+  }));
   const tools = [etcMount, ...facts('tool').map(toRuntimeMount), ...resolver];
   const view: View = {
     workspace: { path: workspace.realPath, source, kind: 'folder' },
@@ -241,7 +281,7 @@ function toViews(parts: ViewParts): Views {
     hidden: surveyHidden(policy),
     protected: [...surveyProtected(policy, workspace.realPath, source), ...guarded('read-only')],
     pinned: guarded('pinned'),
-    system: surveyRoots(),
+    system,
     settings,
     runtime: tools,
     env: toEnvironment({ allowlist: policy.envAllowlist, env: policy.env }),
@@ -267,20 +307,26 @@ function toRuntimeMount(fact: PathFact): RuntimeMount {
   return { source: fact.source, target: fact.path };
 }
 
+const RESOLVER = '/etc/resolv.conf';
+
 /** Who uses the machine's network asks the machine's name servers. */
-function findResolver(): RuntimeMount[] {
-  const target = '/etc/resolv.conf';
-  const found = findPath(target);
-  return found === undefined ? [] : [{ source: found.realPath, target }];
+function findResolver(): SurveyedPath | undefined {
+  return findPath(RESOLVER);
+}
+
+/** The folder of it: a machine that changes its network replaces the file. */
+function surveyResolver(): Shown[] {
+  const found = findResolver();
+  const folder = found === undefined ? undefined : findPath(dirname(found.realPath));
+  if (folder === undefined) return [];
+  return [{ surveyed: folder, access: 'resolver', name: 'resolver', target: RESOLVER }];
 }
 
 /** What is mounted over something in /etc. */
 function listEtcPlaces(policy: SandboxPolicy, listed: Listed): Pick<PathFact, 'path' | 'kind'>[] {
-  const resolver = policy.network.mode === 'full' ? findResolver() : [];
-  return [
-    ...[...listed.readOnly, ...listed.writable],
-    ...resolver.map(({ target }) => ({ path: target, kind: 'file' as const })),
-  ];
+  const listedToo = [...listed.readOnly, ...listed.writable];
+  if (policy.network.mode !== 'full' || findResolver() === undefined) return listedToo;
+  return [...listedToo, { path: RESOLVER, kind: 'file' }];
 }
 
 /** Protected paths of the workspace, found through the workspace's own source. */

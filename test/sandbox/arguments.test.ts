@@ -48,7 +48,7 @@ const linesOf = (changes: Partial<View>): string[] =>
   toLines(toSandboxArguments({ ...view, ...changes }, { parked: true }));
 
 describe('[config:security.sandbox.network] the network', () => {
-  const cell = { stage: '/sys', mark: 'm', staged: false, items: [] };
+  const cell = { stage: '/sys', mark: 'm', staged: false, system: [], items: [] };
   test.each([
     ['none', true],
     ['allowlist', true],
@@ -222,17 +222,34 @@ test('the shell of this machine sets each limit, hard and soft, or runs nothing'
 });
 
 test('a cell is a pid namespace; without a prelude it makes its own stage', () => {
-  const items = [{ source: '/etc/fonts', name: 'etc/fonts' }];
-  const options = { stage: '/sys', mark: 'm', staged: false, network: 'none', items } as const;
-  const bare = toCellArguments(options);
-  const staged = toCellArguments({ ...options, staged: true });
-  for (const args of [bare, staged]) {
-    expect(args).toEqual(expect.arrayContaining(['--new-session', '--as-pid-1', '--unshare-pid']));
-  }
-  expect(bare).toContain('--tmpfs');
-  expect(staged).not.toContain('--tmpfs');
-  expect(bare.join(' ')).toContain('--ro-bind-try /etc/fonts /sys/etc/fonts');
-  expect(staged).not.toContain('/sys/etc/fonts');
+  const items = [
+    { kind: 'write', source: '/home/u', name: 'folder-0' },
+    { kind: 'read-only', source: '/etc/fonts', name: 'etc/fonts' },
+  ] as const;
+  const { system } = view;
+  const options = { stage: '/sys', mark: 'm', network: 'none', system, items } as const;
+  const toStaged = (staged: boolean) => toLines(toCellArguments({ ...options, staged }));
+  const [before, after] = [
+    [
+      ...['--unshare-user', '--unshare-pid', '--unshare-ipc', '--new-session', '--unshare-net'],
+      ...['--ro-bind-try /usr /usr', '--symlink usr/bin /bin', '--symlink sys/etc /etc'],
+      ...['--dir /tmp', '--proc /proc', '--dev /dev'],
+    ],
+    ['--remount-ro /', '--as-pid-1', '--setenv PRX_CELL m'],
+  ];
+  expect(toStaged(true)).toEqual([...before, '--bind /sys /sys', ...after]);
+  expect(toStaged(false)).toEqual([
+    ...before,
+    ...[
+      '--size 16777216',
+      '--tmpfs /sys',
+      '--dir /sys/slots',
+      '--dir /sys/etc',
+      '--dir /sys/pipes',
+    ],
+    ...['--bind-try /home/u /sys/folder-0', '--ro-bind-try /etc/fonts /sys/etc/fonts'],
+    ...after,
+  ]);
 });
 
 test('accounts are two lines of our own', () => {

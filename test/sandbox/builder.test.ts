@@ -92,6 +92,7 @@ withPerl('[promise:deny-by-default] the builder', () => {
       staged: false,
       mark: 'm',
       network: 'allowlist' as const,
+      system: [],
       items: [],
     };
     const said = [...toSandboxArguments(view, { parked: true }), ...toCellArguments(cell)];

@@ -14,7 +14,7 @@ const startUnstaged = (child: string, limitScript: string): Promise<Cell> =>
       perl: undefined,
     },
     identity: { uid: 1, gid: 1, drops: false },
-    ...{ items: [], etc: { items: [], copies: [], places: [] }, limitScript },
+    ...{ system: [], items: [], etc: { items: [], copies: [], places: [] }, limitScript },
     ...{ filter: Buffer.alloc(0), network: 'none' as const },
     ...{ clock: realClock, random: realRandom },
   });
