@@ -71,7 +71,7 @@ interface Mount {
 }
 
 /** All arguments up to the command, without the program's name. Pure. */
-export function toSandboxArguments(view: View, options: { readonly parked: boolean }): string[] {
+export function toSandboxArguments(view: View, options: { readonly isHeld: boolean }): string[] {
   assert(view.workspace.path.startsWith('/'), 'a workspace path is absolute');
   assert(view.tmpBytes > 0, 'a sandbox has room in /tmp');
   const mounts = orderMounts(planMounts(view));
@@ -88,7 +88,7 @@ export function toSandboxArguments(view: View, options: { readonly parked: boole
     ...['--new-session', '--die-with-parent', '--cap-drop', 'ALL', '--disable-userns'],
     ...(view.isFiltered ? ['--seccomp', String(descriptors.seccomp)] : []),
     ...['--json-status-fd', String(descriptors.status)],
-    ...(options.parked ? ['--block-fd', String(descriptors.block)] : []),
+    ...(options.isHeld ? ['--block-fd', String(descriptors.block)] : []),
   ];
 }
 

@@ -51,7 +51,7 @@ export interface Birth {
   readonly slot: number;
   /** Shown inside as the folder of the script; empty. */
   readonly slotPath: string;
-  /** Holds the pipes in, out, err, block and status; never shown inside. */
+  /** Holds the pipes in, out, err and status; never shown inside. */
   readonly pipesPath: string;
   /** Resolves when its process should long have opened them: one that has not never will. */
   readonly overdue: Promise<void>;
@@ -60,8 +60,8 @@ export interface Birth {
 export interface BirthSpec {
   /** The arguments for bubblewrap, given the slot's own mount source. */
   readonly toArguments: (slotSource: string) => readonly string[];
-  /** True: standard input is a pipe; false: it is empty. */
-  readonly hasInput: boolean;
+  /** True: it waits for a byte of its input before its command is there. */
+  readonly isHeld: boolean;
 }
 
 export interface Cell {
@@ -105,6 +105,13 @@ export interface DoorSpec {
   /** Takes what connects from inside. */
   readonly onConnection: (socket: Socket) => void;
 }
+
+/** What a parked shell does first: waits for a line that says whether more input follows. At the
+ *  end of its input without one it ends. */
+const WAIT_SCRIPT = `read -r prx_input || exit 1
+[ "$prx_input" = in ] || exec </dev/null
+unset prx_input
+`;
 
 const START_MS = 10_000;
 /** From its birth until a sandbox has opened its pipes: milliseconds, on a machine that is busy. */
@@ -179,7 +186,7 @@ function toCellCommand(spec: CellSpec, mark: string): string[] {
     '--',
     ...['/bin/sh', '-c', SPAWNER_SCRIPT, 'spawner', STAGE, programs.mkfifo],
     ...[...programs.builder, '--args', '3', '--'],
-    ...['/bin/sh', '-c', `${limitScript}\n. ${SCRIPT_FOLDER}/call.sh`, 'sh'],
+    ...['/bin/sh', '-c', `${WAIT_SCRIPT}${limitScript}\n. ${SCRIPT_FOLDER}/call.sh`, 'sh'],
   ];
   if (!identity.drops) return cell;
   assert(programs.perl !== undefined, 'staging was decided where perl is');
@@ -255,7 +262,7 @@ function createCell(parts: CellParts): Cell {
       if (!alive) throw unavailable(['the cell has died']);
       const birth = tryPrepare(slots, spec);
       const made = output.awaitLine(`made ${birth.slot}`);
-      stdin.write(`${birth.slot} ${spec.hasInput ? 'in' : '-'}\n`);
+      stdin.write(`${birth.slot} ${spec.isHeld ? 'hold' : '-'}\n`);
       const isMade = await Promise.race([made.then(() => true), ended.then(() => false)]);
       if (!isMade) throw unavailable(['the cell has died']);
       return birth;

@@ -1,10 +1,10 @@
-/** One-shot sandboxes: built ahead, parked before their command, used once. A parked one waits on
- *  its block pipe; its script does not exist before the call, so that whatever ends the wait (also
- *  the death of this process) runs nothing. */
+/** One-shot sandboxes: built ahead, parked before their script, used once. The shell of a parked
+ *  one waits for a line on its input; its script does not exist before the call, so that whatever
+ *  ends the wait (also the death of this process) runs nothing. */
 import { closeSync, constants, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
+import { Writable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import { toProxyEnvironment } from '../network/door.ts';
 import { SCRIPT_FOLDER, toSandboxArguments, type View } from './arguments.ts';
@@ -39,7 +39,7 @@ export interface ParkedSandbox {
 }
 
 export interface ReleasedCommand extends RunningCommand {
-  /** Closed at once where the command has no input. */
+  /** Closed from the start where the command has no input. */
   readonly stdin: Writable;
 }
 
@@ -53,8 +53,10 @@ const CHILD_PID = /"child-pid": (\d+)/;
 export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   const { cell, groups, ownGroup, view, hasInput, credential } = spec;
   const proxy = credential === undefined ? {} : toProxyEnvironment(credential);
+  // Before its shell is there, because only its first process is placed.
+  const isHeld = groups !== undefined;
   const birth = await cell.bear({
-    hasInput,
+    isHeld,
     toArguments: (source) =>
       toSandboxArguments(
         {
@@ -62,10 +64,10 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
           env: { ...view.env, ...proxy },
           runtime: [...view.runtime, { source, target: SCRIPT_FOLDER }],
         },
-        { parked: true },
+        { isHeld },
       ),
   });
-  const pipes = openPipes(birth);
+  const pipes = openPipes(birth, hasInput);
   const status = watchStatus(pipes.status);
   let state: 'parked' | 'released' | 'over' = 'parked';
   let group: CallGroup | undefined;
@@ -75,8 +77,8 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   // What was killed before it opened its pipes left none that would end.
   void Promise.race([cell.ended, birth.overdue]).then(pipes.endUnwritten);
   const ended = status.closed.then((): CommandEnd => {
+    if (state === 'parked' || !hasInput) pipes.closeInput();
     state = 'over';
-    pipes.closeBlock();
     cell.bury(birth);
     void placed.then(() => group?.release());
     const code = status.findExitCode();
@@ -130,15 +132,14 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
       killsBefore = ownGroup?.countKills() ?? 0;
       writeSecrets(birth.slotPath, secrets);
       writeFileSync(join(birth.slotPath, SCRIPT_NAME), script, { mode: 0o644 });
-      pipes.release();
-      if (!hasInput) pipes.stdin.destroy();
+      pipes.say(`${isHeld ? 'x' : ''}${hasInput ? 'in' : '-'}\n`);
       const { stdin, stdout, stderr } = pipes;
       return { stdin, stdout, stderr, ended, kill, tree };
     },
     discard() {
       kill();
-      pipes.closeBlock();
-      for (const stream of [pipes.stdin, pipes.stdout, pipes.stderr]) stream.destroy();
+      pipes.closeInput();
+      for (const stream of [pipes.stdout, pipes.stderr]) stream.destroy();
     },
   };
 }
@@ -157,7 +158,7 @@ const WRITE_ONLY = constants.O_WRONLY | constants.O_NONBLOCK;
 
 /** Opens our ends. Those we write are opened for both, because a writer alone must wait for its
  *  reader; the end of this process closes them like any other. */
-function openPipes(birth: Birth) {
+function openPipes(birth: Birth, hasInput: boolean) {
   const open = (name: string, access: number): number =>
     openSync(join(birth.pipesPath, name), access | constants.O_NONBLOCK | constants.O_NOFOLLOW);
   const readers: { readonly fd: number; readonly socket: Socket }[] = [];
@@ -167,18 +168,21 @@ function openPipes(birth: Birth) {
     readers.push({ fd, socket });
     return socket;
   };
-  const stdinFd = open('in', constants.O_RDWR);
-  let blockFd: number | undefined = open('block', constants.O_RDWR);
-  const closeBlock = (): void => {
-    if (blockFd !== undefined) closeSync(blockFd);
-    blockFd = undefined;
-  };
+  const inputFd = open('in', constants.O_RDWR);
+  const stdin = hasInput
+    ? watchErrors(new Socket({ fd: inputFd, readable: false, writable: true }))
+    : new Writable().destroy();
+  let isInputOpen = true;
   return {
-    stdin: watchErrors(new Socket({ fd: stdinFd, readable: false, writable: true })),
+    stdin,
+    closeInput(): void {
+      if (hasInput) stdin.destroy();
+      else if (isInputOpen) closeSync(inputFd);
+      isInputOpen = false;
+    },
     stdout: read('out'),
     stderr: read('err'),
     status: read('status'),
-    closeBlock,
     /** Ends what nobody writes: a pipe that never had a writer has no end by itself. A writer that
      *  is there keeps its pipe open. */
     endUnwritten(): void {
@@ -186,9 +190,10 @@ function openPipes(birth: Birth) {
         if (!socket.destroyed) closeSync(openSync(`/proc/self/fd/${fd}`, WRITE_ONLY));
       }
     },
-    release(): void {
-      assert(blockFd !== undefined, 'a released sandbox was parked');
-      writeSync(blockFd, 'x');
+    /** To who waits for it, before anything else is written there. */
+    say(line: string): void {
+      assert(isInputOpen, 'a released sandbox was parked');
+      writeSync(inputFd, line);
     },
   };
 }

@@ -2,7 +2,8 @@
  *  pipes and fork; it reads nothing of the user's and ends when the host's pipe ends, and with it
  *  the cell. When memory runs out the kernel looks here first, before it takes our own processes,
  *  and when processors do, these wait for ours: SCHED_IDLE, which nothing inside can leave.
- *  Line: `SLOT in` or `SLOT -` (is standard input a pipe or empty). Answer: `made SLOT`.
+ *  Line: `SLOT -`, or `SLOT hold` where the builder waits for a byte of the input. Answer:
+ *  `made SLOT`.
  */
 
 import { OWNER_MARK } from '../../base/process.ts';
@@ -30,23 +31,21 @@ if [ -n "$PRX_DOOR" ]; then
   unset PRX_DOOR PRX_DOOR_SCRIPT NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE
 fi
 echo ready
-while read -r slot input; do
+while read -r slot hold; do
   pipes=$stage/pipes/$slot
   if [ ! -p "$pipes/status" ]; then
     n=$slot list=
     while [ "$n" -lt $((slot + ${SLOTS_AT_ONCE})) ]; do
-      for pipe in in out err block status; do list="$list $stage/pipes/$n/$pipe"; done
+      for pipe in in out err status; do list="$list $stage/pipes/$n/$pipe"; done
       n=$((n + 1))
     done
     "$mkfifo" $list || exit 1
   fi
   echo "made $slot"
-  from=/dev/null
-  [ "$input" = in ] && from=$pipes/in
   (
-    exec "$@" \\
-      3<"$pipes/args" 4<"$pipes/block" 5>"$pipes/status" 6<"$stage/filter" \\
-      >"$pipes/out" 2>"$pipes/err" <"$from"
+    [ "$hold" = hold ] && exec 4<"$pipes/in"
+    exec "$@" 3<"$pipes/args" 5>"$pipes/status" 6<"$stage/filter" \\
+      <"$pipes/in" >"$pipes/out" 2>"$pipes/err"
   ) &
   jobs >/dev/null
 done

@@ -45,7 +45,7 @@ function toLines(args: readonly string[]): string[] {
   return lines;
 }
 const linesOf = (changes: Partial<View>): string[] =>
-  toLines(toSandboxArguments({ ...view, ...changes }, { parked: true }));
+  toLines(toSandboxArguments({ ...view, ...changes }, { isHeld: true }));
 
 describe('[config:security.sandbox.network] the network', () => {
   const cell = { stage: '/sys', mark: 'm', staged: false, system: [], items: [] };
@@ -57,7 +57,7 @@ describe('[config:security.sandbox.network] the network', () => {
     '%s: a namespace of the session, in which its calls share a loopback: %s',
     (network, own) => {
       expect(toCellArguments({ ...cell, network }).includes('--unshare-net')).toBe(own);
-      const sandbox = toSandboxArguments({ ...view, network }, { parked: true });
+      const sandbox = toSandboxArguments({ ...view, network }, { isHeld: true });
       expect(sandbox.includes('--unshare-net')).toBe(false);
     },
   );
@@ -81,8 +81,8 @@ describe('sandbox arguments', () => {
     ]);
   });
 
-  test('one that is not parked has no block descriptor', () => {
-    const args = toSandboxArguments(view, { parked: false });
+  test('one that is not held has no block descriptor', () => {
+    const args = toSandboxArguments(view, { isHeld: false });
     expect(args).not.toContain('--block-fd');
   });
 
@@ -91,7 +91,7 @@ describe('sandbox arguments', () => {
   });
 
   test('the root is never bound', () => {
-    const args = toSandboxArguments(view, { parked: true });
+    const args = toSandboxArguments(view, { isHeld: true });
     const sources = args.filter((_, i) => args[i - 1]?.includes('bind'));
     expect(sources).not.toContain('/');
   });

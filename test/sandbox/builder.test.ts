@@ -95,7 +95,7 @@ withPerl('[promise:deny-by-default] the builder', () => {
       system: [],
       items: [],
     };
-    const said = [...toSandboxArguments(view, { parked: true }), ...toCellArguments(cell)];
+    const said = [...toSandboxArguments(view, { isHeld: true }), ...toCellArguments(cell)];
     const words = new Set(said.filter((word) => word.startsWith('--')));
     const [, , script = ''] = toBuilderCommand(perl, 'x64');
     const known = (word: string) =>

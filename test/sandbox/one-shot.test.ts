@@ -35,7 +35,7 @@ const view: View = {
 function createStillbornCell(overdue: Promise<void>): Cell {
   const [slotPath, pipesPath] = [join(dir, 'slot'), join(dir, 'pipes')];
   for (const path of [slotPath, pipesPath]) mkdirSync(path);
-  const names = ['in', 'out', 'err', 'block', 'status'];
+  const names = ['in', 'out', 'err', 'status'];
   execFileSync(
     'mkfifo',
     names.map((name) => join(pipesPath, name)),

@@ -1,0 +1,56 @@
+/** The shells that wait for a script: what they leave in it, and what their death does. */
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { listDescendants } from '../../base/process.ts';
+import { killProcess, readCommandLine } from '../../sandbox/launch/process-tree.ts';
+import { findProgram } from '../../sandbox/launch/survey.ts';
+import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
+import { waitUntilGone, waitUntilThere } from './processes.ts';
+
+const OTHER_UID = 61_013;
+const has = { bubblewrap: hasBubblewrap, unshare: findProgram('perl') !== undefined };
+const levels = (['bubblewrap', 'unshare'] as const).filter((level) => has[level]);
+
+let host: TestHost | undefined;
+afterEach(async () => {
+  await host?.close();
+  host = undefined;
+});
+
+async function start(backend: (typeof levels)[number]): Promise<TestHost> {
+  host = await startTestHost({ policy: { backend }, ...(isRoot ? { uid: OTHER_UID } : {}) });
+  await host.initialize();
+  return host;
+}
+
+const findWaiting = ({ process }: TestHost): number[] =>
+  listDescendants(process.pid).filter((pid) =>
+    readCommandLine(pid).startsWith('/bin/sh\0-c\0read'),
+  );
+
+(levels.length === 0 ? describe.skip : describe).each(levels)('at level %s', (level) => {
+  test('a command has three descriptors, an empty input, and no trace of the wait', async () => {
+    const { shell } = await start(level);
+    const { output } = await shell(
+      'readlink $(seq -f /proc/self/fd/%g 0 9); set | grep prx_input; env | grep prx_input; :',
+    );
+    expect(output).toMatch(/^\/dev\/null\n\/sys\/pipes\/\d+\/out\n\/sys\/pipes\/\d+\/err\n$/);
+  });
+
+  test('a process gets its input from the first byte, the word of the wait too', async () => {
+    const { run } = await start(level);
+    await run('process_start', { command: 'cat' }, '1.1.90');
+    await run('process_input', { process: '1.1.90', text: 'in\n-\n', end: true });
+    const ended = await run('process_poll', { process: '1.1.90', wait_secs: 10, offset: 0 });
+    expect(ended.output).toMatch(/^in\n-\n/);
+  });
+
+  test('a shell that was killed as it waited runs nothing; the next call has another', async () => {
+    const started = await start(level);
+    await waitUntilThere(() => findWaiting(started), 2);
+    const waiting = findWaiting(started);
+    for (const pid of waiting) killProcess(pid);
+    await waitUntilGone(() => findWaiting(started).filter((pid) => waiting.includes(pid)));
+    const ran = await started.shell('echo ran >> count; cat count');
+    expect(ran).toMatchObject({ status: 'ok', output: 'ran\n' });
+  });
+});
