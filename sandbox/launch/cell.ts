@@ -119,8 +119,9 @@ const OPEN_MS = 10_000;
 const LINES_MAX = 200;
 /** What a birth left is removed when its answer is on its way. */
 const BURY_DELAY_MS = 20;
-/** The kernel ends a killed namespace in a few milliseconds. */
-const CLOSE_MS = 1000;
+/** The kernel ends a killed namespace in a few milliseconds. On a busy machine its processes, which
+ *  run when nobody else wants to, end later: who waits for us must not find any behind us. */
+const CLOSE_MS = 10_000;
 
 /** Starts a cell. Throws SANDBOX_UNAVAILABLE with the reason and the mend. */
 export async function startCell(spec: CellSpec): Promise<Cell> {
