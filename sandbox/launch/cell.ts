@@ -76,6 +76,9 @@ export interface Cell {
   bury(birth: Birth): void;
   /** The first process of a sandbox as the host counts, given its pid as the cell counts. */
   findHostPid(innerPid: number): number | undefined;
+  /** Ends what has lost its monitor: of a bubblewrap that is killed in its first millisecond the
+   *  child waits for it for ever. Idempotent. */
+  endStrays(): void;
   /** Resolves when its outer process was reaped: nobody else may do it after us. Idempotent. */
   close(): Promise<void>;
 }
@@ -122,6 +125,8 @@ const BURY_DELAY_MS = 20;
 /** The kernel ends a killed namespace in a few milliseconds. On a busy machine its processes, which
  *  run when nobody else wants to, end later: who waits for us must not find any behind us. */
 const CLOSE_MS = 10_000;
+/** A dying process closes its pipes before its children are somebody else's. */
+const STRAY_DELAYS_MS = [0, 20, 200, 2000] as const;
 
 /** Starts a cell. Throws SANDBOX_UNAVAILABLE with the reason and the mend. */
 export async function startCell(spec: CellSpec): Promise<Cell> {
@@ -282,6 +287,16 @@ function createCell(parts: CellParts): Cell {
       const children = listChildren(initPid);
       const born = [...children.flatMap(listChildren), ...children];
       return born.find((pid) => readInnerPid(pid) === innerPid);
+    },
+    endStrays() {
+      for (const delayMs of STRAY_DELAYS_MS) {
+        clock.setTimer(delayMs, () => {
+          if (!alive) return;
+          // A monitor is of the cell's own pid namespace; who is first in another one had one.
+          const strays = listChildren(initPid).filter((pid) => readInnerPid(pid) !== undefined);
+          for (const pid of strays) killProcess(pid);
+        });
+      }
     },
     async close() {
       if (!alive) return;

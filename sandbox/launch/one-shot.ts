@@ -83,7 +83,10 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
     void placed.then(() => group?.release());
     const code = status.findExitCode();
     // A monitor that was killed had perhaps not tied its sandbox to it yet.
-    if (code === undefined) kill();
+    if (code === undefined) {
+      kill();
+      cell.endStrays();
+    }
     wasKilled = code === KILLED_CODE;
     if (code !== undefined) return { kind: 'exited', code };
     return { kind: 'lost', detail: 'its process was killed from outside or could not start' };

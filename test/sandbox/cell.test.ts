@@ -1,9 +1,16 @@
-/** A cell that dies while it starts: whoever asked may ask again, and nothing of it is left. */
+/** A cell that dies while it starts, and what dies in it: whoever asked may ask again, and nothing
+ *  is left. */
+import { readFileSync } from 'node:fs';
 import { expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { realRandom } from '../../base/random.ts';
+import type { View } from '../../sandbox/launch/arguments.ts';
 import { type Cell, startCell } from '../../sandbox/launch/cell.ts';
-import { findProcesses, waitUntilGone } from './processes.ts';
+import { parkSandbox } from '../../sandbox/launch/one-shot.ts';
+import { killProcess } from '../../sandbox/launch/process-tree.ts';
+import { surveyRoots } from '../../sandbox/launch/survey.ts';
+import { hasBubblewrap } from './harness.ts';
+import { findProcesses, waitUntilGone, waitUntilThere } from './processes.ts';
 
 /** Says that it is ready, and has a child without a stage, as one whose mounts are gone. */
 const startUnstaged = (child: string, limitScript: string): Promise<Cell> =>
@@ -35,3 +42,41 @@ test('takes along what has another command line, or none while it becomes anothe
   await expect(startUnstaged('sleep 4891.75', ':')).rejects.toMatchObject(asStageless);
   await waitUntilGone(() => findProcesses(/^sleep 4891\.75$/));
 });
+
+const none = { readOnly: [], writable: [], hidden: [], protected: [], pinned: [], runtime: [] };
+const view: View = {
+  workspace: { path: '/tmp', source: '/tmp', kind: 'folder' },
+  ...{ ...none, system: [], settings: [], env: {}, tmpBytes: 1 },
+  ...{ workspaceAccess: 'write', network: 'none', isFiltered: false },
+};
+
+function readParent(pid: number): number {
+  return Number(/^PPid:\t(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
+
+(hasBubblewrap ? test : test.skip)(
+  'ends a sandbox whose monitor died before it tied it to itself (regression)',
+  async () => {
+    // The child of such a bubblewrap waits for it; this one sleeps, and nobody can name its pid.
+    const stillborn = 'bwrap --unshare-user --unshare-pid --dev-bind / / sleep 4892.25 5>&- & wait';
+    const builder = `case "$1" in --args) ${stillborn} ;; *) exec bwrap "$@" ;; esac`;
+    const cell = await startCell({
+      programs: { builder: ['/bin/sh', '-c', builder, 'sh'], mkfifo: 'mkfifo', perl: undefined },
+      identity: { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, drops: false },
+      ...{ system: surveyRoots(), items: [], etc: { items: [], copies: [], places: [] } },
+      ...{ limitScript: ':', filter: Buffer.alloc(0), network: 'none' as const },
+      ...{ clock: realClock, random: realRandom },
+    });
+    try {
+      const sandbox = await parkSandbox({ cell, view, hasInput: false });
+      const find = (): number[] => findProcesses(/^sleep 4892\.25/);
+      await waitUntilThere(find, 1);
+      const [sleeper = 0] = find();
+      killProcess(readParent(readParent(sleeper)));
+      await waitUntilGone(find);
+      sandbox.discard();
+    } finally {
+      await cell.close();
+    }
+  },
+);

@@ -48,6 +48,7 @@ function createStillbornCell(overdue: Promise<void>): Cell {
     bear: async () => ({ slot: 1, slotPath, pipesPath, overdue }),
     bury: () => undefined,
     findHostPid: () => undefined,
+    endStrays: () => undefined,
     close: async () => undefined,
   };
 }
