@@ -1,7 +1,7 @@
 /** The reserve of an effect: durable before anything of it exists, and never behind a tombstone or
  *  in a pause. Whether it may be is asked in the same instant in which it is written: between an
  *  answer and whoever awaits it others run, and one of them may write the tombstone (seen in one of
- *  6,000 simulated runs). */
+ *  10,000 simulated runs). */
 import type { Draft } from '../sessions/journal.ts';
 import type { GateDeps } from './ports.ts';
 
