@@ -28,12 +28,15 @@ export function createProcessorGroup(uid: number | undefined): ProcessorGroup | 
   }
   return {
     folder,
-    close() {
-      const inner = readdirSync(folder, { withFileTypes: true }).filter((e) => e.isDirectory());
-      for (const path of [...inner.map(({ name }) => join(folder, name)), folder])
-        removeGroup(path);
-    },
+    close: () => removeTree(folder),
   };
+}
+
+function removeTree(folder: string): void {
+  for (const inner of readdirSync(folder, { withFileTypes: true })) {
+    if (inner.isDirectory()) removeTree(join(folder, inner.name));
+  }
+  removeGroup(folder);
 }
 
 /** Whoever was killed stays in it for a moment. Also called at the exit of this process, where

@@ -2,7 +2,8 @@
  *  host, v2 (delegated, and the supervisor started in a leaf) or v1. A worker's has a hard limit of
  *  memory; a host's has a backstop behind its own watch, where the kernel ends one of its tools.
  *  Each has an equal share of the processor, however many processes it holds, so that no session
- *  starves another; where the kernel can, hosts take what supervisor, gateway and workers leave.
+ *  starves another; where the kernel can, workers take what supervisor and gateway leave, and hosts
+ *  what the workers leave.
  *  Only in a group in which nobody but us lives: limits, moves and kills must not
  *  reach a stranger. All of it is file operations below a path that is handed in. What a worker
  *  used before it was moved stays charged to the supervisor's group. */
@@ -57,6 +58,8 @@ export interface CgroupMachine {
 
 /** As the unit that we write names it. */
 const SUPERVISOR_LEAF = 'supervisor';
+/** Between our group and those of the children, where the kernel can let it wait for ours. */
+const SESSIONS = 'prx-sessions';
 const LEAF_NAME = /^prx-(worker|host)-\d+$/;
 /** Threads count: a worker has about ten. */
 const PIDS_MAX = 128;
@@ -82,13 +85,15 @@ export function openCgroups(machine: CgroupMachine): Cgroups | undefined {
 /** One tree of groups: the only one in v2, one for each controller in v1. */
 interface Tree {
   readonly folder: string;
+  /** Of the group around the children's; absent: theirs stand in the folder itself. */
+  readonly sessions?: Limits;
   readonly controllers: readonly Controller[];
   /** Where the kernel counts its kills. */
   readonly events: string;
   toLimits(what: EnclosureSpec): Limits;
 }
 
-type Limits = readonly (readonly [file: string, value: number])[];
+type Limits = readonly (readonly [file: string, value: number | string])[];
 
 /** A group that hands out controllers may hold no process itself, so we must have been started in
  *  one below it: what DelegateSubgroup=supervisor does. Had we moved there ourselves, no later
@@ -103,8 +108,13 @@ function openV2(machine: CgroupMachine): Cgroups | undefined {
   write(folder, 'cgroup.subtree_control', '+memory +pids');
   const hasCpu = offered.includes('cpu') && tryWrite(folder, 'cgroup.subtree_control', '+cpu');
   if (hasCpu) tryWrite(leaf, 'cpu.weight', String(SUPERVISOR_WEIGHT_V2));
+  const sessions = [
+    ['cgroup.subtree_control', '+memory +pids +cpu'],
+    [IDLE, 1],
+  ] as const;
   const tree: Tree = {
     folder,
+    ...(hasCpu && hasIdle(folder) ? { sessions } : {}),
     controllers: hasCpu ? ['memory', 'pids', 'cpu'] : ['memory', 'pids'],
     events: 'memory.events',
     toLimits: ({ kind, memoryBytes: bytes }) => [
@@ -156,18 +166,24 @@ function openTreeV1(
   const pattern = new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(/.+)$`, 'm');
   const folder = findGroup(machine, pattern, join(machine.root, controller));
   if (folder === undefined || !listPids(folder).every(machine.isOurs)) return undefined;
+  const isOfProcessor = /[:,]cpu[,:]/.test(pattern.exec(machine.own)?.[0] ?? '');
   return {
     ...{ folder, controllers: [controller], events: 'memory.oom_control' },
+    ...(isOfProcessor && hasIdle(folder) ? { sessions: [[IDLE, 1]] } : {}),
     toLimits: (what) => toLimits(what, folder),
   };
 }
 
-/** What tools do may wait for whoever serves all sessions, but not the other way round: the kernel
- *  (5.15 and later) lets such a group run when no other of ours wants to, and stops it at once when
- *  one does. A share alone lets a token wait for the next tick at each of its hops. */
+/** What a session does may wait for whoever serves all sessions, and what its tools do for every
+ *  worker, but not the other way round: the kernel (5.15 and later) lets such a group run when no
+ *  other beside it wants to, and stops it at once when one does. A share alone lets a token wait for
+ *  the next tick at each of its hops. So all groups of sessions stand in one that waits for
+ *  supervisor and gateway, and in there those of the hosts wait for those of the workers. */
 function toShare(kind: EnclosureSpec['kind'], folder: string, equal: Limits[number]): Limits {
-  return kind === 'host' && existsSync(join(folder, IDLE)) ? [[IDLE, 1]] : [equal];
+  return kind === 'host' && hasIdle(folder) ? [[IDLE, 1]] : [equal];
 }
+
+const hasIdle = (folder: string): boolean => existsSync(join(folder, IDLE));
 
 /** The root group belongs to everybody. */
 function findGroup({ own }: CgroupMachine, pattern: RegExp, mount: string): string | undefined {
@@ -185,34 +201,55 @@ function createCgroups(
   const live = new Set<string>();
 
   function sweep(): readonly string[] {
+    // An earlier version had them all in the folder.
     const found = trees.flatMap(({ folder }) =>
-      listLeaves(folder).filter((name) => !live.has(name) && removeQuietly(join(folder, name))),
+      [folder, join(folder, SESSIONS)].flatMap((around) =>
+        listLeaves(around).filter((name) => !live.has(name) && removeQuietly(join(around, name))),
+      ),
     );
+    removeSessions();
     return [...new Set(found)];
+  }
+
+  /** Where nothing is left in them. */
+  function removeSessions(): void {
+    for (const { folder, sessions } of trees) {
+      if (sessions !== undefined) removeQuietly(join(folder, SESSIONS));
+    }
   }
 
   function enclose(what: EnclosureSpec): Enclosure | undefined {
     const { kind, pids } = what;
     const name = `prx-${kind}-${pids[0]}`;
-    const leaves = trees.map(({ folder }) => join(folder, name));
+    const groups = trees.map((tree) => ({ tree, leaf: join(toAround(tree), name) }));
+    const removeAll = (): void => {
+      for (const { leaf } of groups) removeQuietly(leaf);
+      removeSessions();
+    };
     try {
-      for (const { folder, toLimits } of trees) make(join(folder, name), toLimits(what));
-      for (const leaf of leaves) for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
+      for (const { tree, leaf } of groups) {
+        const around = dirname(leaf);
+        if (tree.sessions !== undefined && !existsSync(around)) make(around, tree.sessions);
+        make(leaf, tree.toLimits(what));
+      }
+      for (const { leaf } of groups) {
+        for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
+      }
     } catch {
       // It died meanwhile, or the kernel refused: there is no half of a limit.
-      for (const leaf of leaves) removeQuietly(leaf);
+      removeAll();
       return undefined;
     }
     live.add(name);
     return {
       wasOutOfMemory: () =>
-        trees.some(({ folder, controllers, events }) =>
-          controllers.includes('memory') ? hasKilled(join(folder, name), events) : false,
+        groups.some(({ tree: { controllers, events }, leaf }) =>
+          controllers.includes('memory') ? hasKilled(leaf, events) : false,
         ),
       remove() {
         if (!live.delete(name)) return;
-        for (const leaf of leaves) killAll(leaf, machine);
-        for (const leaf of leaves) removeQuietly(leaf);
+        for (const { leaf } of groups) killAll(leaf, machine);
+        removeAll();
       },
     };
   }
@@ -220,6 +257,11 @@ function createCgroups(
   // Of an earlier supervisor.
   sweep();
   return { version, controllers: trees.flatMap((tree) => tree.controllers), enclose, sweep };
+}
+
+/** The group in which those of the children stand. */
+function toAround({ folder, sessions }: Tree): string {
+  return sessions === undefined ? folder : join(folder, SESSIONS);
 }
 
 /** One of that name may be left from another life of the pid. */

@@ -36,13 +36,20 @@ function tryGroups(): boolean {
 function removeGroups(): void {
   for (const group of groups) {
     if (!existsSync(group)) continue;
-    for (const leaf of listLeaves(group)) rmdirSync(join(group, leaf));
+    for (const leaf of listLeaves(group)) rmdirSync(join(toAround(group), leaf));
+    if (toAround(group) !== group) rmdirSync(toAround(group));
     rmdirSync(group);
   }
 }
 
 function listLeaves(group: string): readonly string[] {
-  return readdirSync(group).filter((each) => /^prx-(worker|host)-\d+$/.test(each));
+  return readdirSync(toAround(group)).filter((each) => /^prx-(worker|host)-\d+$/.test(each));
+}
+
+/** Where the groups of the children stand; of the processor in one that waits for the supervisor. */
+function toAround(group: string): string {
+  const sessions = join(group, 'prx-sessions');
+  return existsSync(sessions) ? sessions : group;
 }
 
 const why = canMake ? '' : ' (skipped: no v1 control group can be made here)';
@@ -116,7 +123,7 @@ const why = canMake ? '' : ' (skipped: no v1 control group can be made here)';
     }
     const [memory = '', cpu = ''] = groups;
     const [host = 0] = findHosts(bench);
-    const inHost = readFileSync(join(cpu, `prx-host-${host}`, 'cgroup.procs'), 'utf8');
+    const inHost = readFileSync(join(toAround(cpu), `prx-host-${host}`, 'cgroup.procs'), 'utf8');
     // The host, its cell and what is parked in it share one share.
     expect(inHost.trim().split('\n').length).toBeGreaterThan(2);
     const worker = listLeaves(memory).find((leaf) => leaf.includes('worker')) ?? '';

@@ -7,6 +7,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -83,14 +84,18 @@ describe('v2, delegated', () => {
     expect(written).toEqual({ 'cpu.weight': '100', 'cgroup.procs': '30' });
   });
 
-  test('where the kernel can, a sandbox host takes what the others leave of the processor', () => {
+  test('where the kernel can, sessions take what the supervisor leaves of the processor, and their hosts what workers leave', () => {
     const root = createUnit({ ...v2, 'cpu.idle': '0\n' });
     const cgroups = openCgroups({ root, own: own2, ...ports });
     cgroups?.enclose({ kind: 'host', pids: [30] });
     cgroups?.enclose({ kind: 'worker', pids: [40] });
-    const unit = join(root, 'unit.service');
-    expect(readAll(join(unit, 'prx-host-30'))).toEqual({ 'cpu.idle': '1', 'cgroup.procs': '30' });
-    expect(readAll(join(unit, 'prx-worker-40'))).toMatchObject({ 'cpu.weight': '100' });
+    const sessions = join(root, 'unit.service', 'prx-sessions');
+    expect(readFileSync(join(sessions, 'cpu.idle'), 'utf8')).toBe('1');
+    const control = readFileSync(join(sessions, 'cgroup.subtree_control'), 'utf8');
+    expect(control).toBe('+memory +pids +cpu');
+    const host = readAll(join(sessions, 'prx-host-30'));
+    expect(host).toEqual({ 'cpu.idle': '1', 'cgroup.procs': '30' });
+    expect(readAll(join(sessions, 'prx-worker-40'))).toMatchObject({ 'cpu.weight': '100' });
   });
 
   test('a host’s limit takes one process, not the group, and leaves the count of processes', () => {
@@ -136,6 +141,15 @@ describe('v2, delegated', () => {
     expect([later(), stranger()]).toEqual([false, true]);
   });
 
+  test('the group around those of the sessions goes with the last of them', () => {
+    const root = createUnit({ ...v2, 'cpu.idle': '0\n' });
+    const sessions = join(root, 'unit.service', 'prx-sessions');
+    mkdirSync(join(sessions, 'prx-host-98'), { recursive: true });
+    mkdirSync(join(sessions, 'prx-worker-99'));
+    openCgroups({ root, own: own2, ...ports });
+    expect(existsSync(sessions)).toBe(false);
+  });
+
   test.each([
     ['in the root group', v2, '0::/\n'],
     ['in a group below the root group', v2, '0::/supervisor\n'],
@@ -172,8 +186,22 @@ describe('v1', () => {
   test('a sandbox host takes what the others leave of the processor', () => {
     const root = createRoot('cpu/unit', { 'cgroup.procs': '10\n', 'cpu.idle': '0\n' });
     openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pids: [30] });
-    const leaf = join(root, 'cpu', 'unit', 'prx-host-30');
-    expect(readAll(leaf)).toEqual({ 'cpu.idle': '1', 'cgroup.procs': '30' });
+    const sessions = join(root, 'cpu', 'unit', 'prx-sessions');
+    expect(readAll(join(sessions, 'prx-host-30'))).toEqual({
+      ...{ 'cpu.idle': '1', 'cgroup.procs': '30' },
+    });
+    expect(readFileSync(join(sessions, 'cpu.idle'), 'utf8')).toBe('1');
+  });
+
+  test('controllers that are mounted together have one group for each child', () => {
+    const root = createRoot('memory/unit', { 'cgroup.procs': '10\n', 'cpu.idle': '0\n' });
+    symlinkSync('memory', join(root, 'cpu'));
+    openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pids: [30], memoryBytes: MIB });
+    expect(readAll(join(root, 'memory', 'unit', 'prx-sessions', 'prx-host-30'))).toEqual({
+      'memory.limit_in_bytes': String(MIB),
+      ...{ 'cpu.idle': '1', 'cgroup.procs': '30' },
+    });
+    expect(existsSync(join(root, 'memory', 'unit', 'prx-host-30'))).toBe(false);
   });
 
   test('beside a stranger nothing is touched', () => {
