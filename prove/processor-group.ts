@@ -1,7 +1,8 @@
 /** A control group of the processor for the supervisor of a proof, as its unit would give it. Below
  *  the root group, where a shell stands, the kernel weighs sessions of processes and not what we
- *  ask for. cgroup v1 and root only. */
-import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+ *  ask for. The proof itself, whose model server and clients stand for other machines, has one
+ *  beside it that goes before it. cgroup v1 and root only. */
+import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 export interface ProcessorGroup {
@@ -11,6 +12,8 @@ export interface ProcessorGroup {
 }
 
 const MOUNT = '/sys/fs/cgroup/cpu';
+/** The most the kernel takes. */
+const SHARES_MAX = 262_144;
 const GONE_MS = 1000;
 const LOOK_MS = 10;
 
@@ -18,19 +21,31 @@ const LOOK_MS = 10;
 export function createProcessorGroup(uid: number | undefined): ProcessorGroup | undefined {
   if (process.getuid?.() !== 0 || !existsSync(join(MOUNT, 'cgroup.procs'))) return undefined;
   const folder = join(MOUNT, `prx-prove-${process.pid}-${Math.round(performance.now())}`);
+  const outside = `${folder}-outside`;
   try {
-    mkdirSync(folder);
+    for (const path of [folder, outside]) mkdirSync(path);
   } catch {
     return undefined; // Read-only, as in a container.
   }
+  writeFileSync(join(outside, 'cpu.shares'), String(SHARES_MAX));
+  enter(outside);
   if (uid !== undefined) {
     for (const path of [folder, join(folder, 'cgroup.procs')]) chownSync(path, uid, uid);
   }
   return {
     folder,
-    close: () => removeTree(folder),
+    close() {
+      enter(MOUNT);
+      for (const path of [folder, outside]) removeTree(path);
+    },
   };
 }
+
+/** For a shell that runs beside both. */
+export const AS_STRANGER = `echo $$ > ${MOUNT}/cgroup.procs 2>/dev/null;`;
+
+const enter = (group: string): void =>
+  writeFileSync(join(group, 'cgroup.procs'), String(process.pid));
 
 function removeTree(folder: string): void {
   for (const inner of readdirSync(folder, { withFileTypes: true })) {
