@@ -180,7 +180,9 @@ async function campaign(stand: Stand, provider: Provider, options: ProofOptions)
   };
   const streamers = await startStreamers(stand, clock);
   const only = new RegExp(process.env['ONLY'] ?? '.');
-  const results = new Map(BOMBS.filter((b) => only.test(b.name)).map((bomb) => [bomb, createResult()]));
+  const results = new Map(
+    BOMBS.filter((b) => only.test(b.name)).map((bomb) => [bomb, createResult()]),
+  );
   const random = createSeededRandom(options.seed);
   const campaign: Campaign = { stand, random, streamers, results, violations: [] };
   for (let run = 1; run <= options.runs; run += 1) {

@@ -15,14 +15,16 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 export interface Cgroups {
   readonly version: 'v1' | 'v2';
   readonly controllers: readonly Controller[];
   /** A group for one child and all it starts from now on. Undefined where it could not be made: the
-   *  other watchers enforce. */
-  enclose(what: EnclosureSpec): Enclosure | undefined;
+   *  other watchers enforce. The kernel lets whoever moves a process wait for 4 to 22 ms (20 moves
+   *  on v1): it is not our event loop that waits. */
+  enclose(what: EnclosureSpec): Promise<Enclosure | undefined>;
   /** Removes the groups of the dead; their names. One that still holds a process is left: whoever
    *  ends the process comes first. */
   sweep(): readonly string[];
@@ -32,15 +34,17 @@ export type Controller = 'memory' | 'pids' | 'cpu';
 
 export interface EnclosureSpec {
   readonly kind: 'worker' | 'host';
-  /** The first one gives the group its name. */
-  readonly pids: readonly number[];
+  /** Gives the group its name. */
+  readonly pid: number;
   /** Absent: no limits but the share of the processor. A worker that reaches it ends as a whole,
    *  and has a limit of processes too. */
   readonly memoryBytes?: number;
 }
 
 export interface Enclosure {
-  /** The kernel killed in here because the limit was reached. */
+  /** What the child started while it was on its way in. A process that is gone is left out. */
+  admit(pids: readonly number[]): Promise<void>;
+  /** The kernel killed in here because the limit was reached; also told when it was removed. */
   wasOutOfMemory(): boolean;
   /** After the exit of the child: ends what it left running in there. */
   remove(): void;
@@ -176,8 +180,8 @@ function openTreeV1(
 
 /** What a session does may wait for whoever serves all sessions, and what its tools do for every
  *  worker, but not the other way round: the kernel (5.15 and later) lets such a group run when no
- *  other beside it wants to, and stops it at once when one does. A share alone lets a token wait for
- *  the next tick at each of its hops. So all groups of sessions stand in one that waits for
+ *  other beside it wants to, and stops it at once when one does. A share alone lets a token wait
+ *  for the next tick at each of its hops. So all groups of sessions stand in one that waits for
  *  supervisor and gateway, and in there those of the hosts wait for those of the workers. */
 function toShare(kind: EnclosureSpec['kind'], folder: string, equal: Limits[number]): Limits {
   return kind === 'host' && hasIdle(folder) ? [[IDLE, 1]] : [equal];
@@ -218,9 +222,23 @@ function createCgroups(
     }
   }
 
-  function enclose(what: EnclosureSpec): Enclosure | undefined {
-    const { kind, pids } = what;
-    const name = `prx-${kind}-${pids[0]}`;
+  /** One move at a time: they wait for each other in the kernel, each with a thread of the few that
+   *  the journal's syncs run on, too. */
+  let moving: Promise<unknown> = Promise.resolve();
+
+  function move(leaves: readonly string[], pids: readonly number[]): Promise<void> {
+    const moved = moving.then(async () => {
+      for (const leaf of leaves) {
+        for (const pid of pids) await writeFile(join(leaf, 'cgroup.procs'), String(pid));
+      }
+    });
+    moving = moved.catch(() => undefined); // Whoever asked for it hears of it.
+    return moved;
+  }
+
+  async function enclose(what: EnclosureSpec): Promise<Enclosure | undefined> {
+    const { kind, pid } = what;
+    const name = `prx-${kind}-${pid}`;
     const groups = trees.map((tree) => ({ tree, leaf: join(toAround(tree), name) }));
     const removeAll = (): void => {
       for (const { leaf } of groups) removeQuietly(leaf);
@@ -232,22 +250,33 @@ function createCgroups(
         if (tree.sessions !== undefined && !existsSync(around)) make(around, tree.sessions);
         make(leaf, tree.toLimits(what));
       }
-      for (const { leaf } of groups) {
-        for (const pid of pids) write(leaf, 'cgroup.procs', String(pid));
-      }
+      live.add(name);
+      await move(
+        groups.map(({ leaf }) => leaf),
+        [pid],
+      );
     } catch {
       // It died meanwhile, or the kernel refused: there is no half of a limit.
+      live.delete(name);
       removeAll();
       return undefined;
     }
-    live.add(name);
+    const hasKilled = (): boolean =>
+      groups.some(({ tree: { controllers, events }, leaf }) =>
+        controllers.includes('memory') ? readKills(leaf, events) : false,
+      );
+    let killed: boolean | undefined;
     return {
-      wasOutOfMemory: () =>
-        groups.some(({ tree: { controllers, events }, leaf }) =>
-          controllers.includes('memory') ? hasKilled(leaf, events) : false,
-        ),
+      async admit(wanted) {
+        for (const { leaf } of groups) {
+          const missing = wanted.filter((pid) => !listPidsQuietly(leaf).includes(pid));
+          for (const pid of missing) await move([leaf], [pid]).catch(() => undefined); // Gone.
+        }
+      },
+      wasOutOfMemory: () => killed ?? hasKilled(),
       remove() {
         if (!live.delete(name)) return;
+        killed = hasKilled();
         for (const { leaf } of groups) killAll(leaf, machine);
         removeAll();
       },
@@ -275,7 +304,7 @@ function make(leaf: string, limits: Limits): void {
   }
 }
 
-function hasKilled(leaf: string, events: string): boolean {
+function readKills(leaf: string, events: string): boolean {
   try {
     return /^oom_kill [1-9]/m.test(read(leaf, events));
   } catch {
@@ -328,6 +357,15 @@ function tryWrite(group: string, file: string, text: string): boolean {
   } catch {
     // A controller that may not be had here: the others are.
     return false;
+  }
+}
+
+function listPidsQuietly(group: string): readonly number[] {
+  try {
+    return listPids(group);
+  } catch {
+    // The group is gone: nobody is in it.
+    return [];
   }
 }
 

@@ -19,6 +19,7 @@ import {
   type Side,
 } from '../../protocol/connection.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
+import type { Enclosure } from './cgroup.ts';
 
 export type ChildKind = 'worker' | 'gateway' | 'sandbox' | 'mcp';
 
@@ -86,6 +87,9 @@ export interface StartChild<Local extends Side, Remote extends Side> extends Chi
   /** Called with the identity at once: the durable registry. The child is not used before this
    *  resolves; it starts meanwhile. A rejection fails the start. */
   readonly onStarted?: (identity: ProcessIdentity) => Promise<void>;
+  /** A control group for it, with all that it starts; removed at its exit. Not used before it is in
+   *  there. */
+  readonly enclose?: (pid: number) => Promise<Enclosure | undefined> | undefined;
   /** Called at its exit, also when it never was ready. */
   readonly onExited?: (identity: ProcessIdentity) => void;
 }
@@ -108,12 +112,12 @@ export async function startChild<Local extends Side, Remote extends Side>(
   const { spec, clock } = options;
   const running = await options.processes.start(spec.process);
   const child = adoptProcess(options, running);
-  const registered = options.onStarted?.(child.identity);
+  const inPlace = Promise.all([options.onStarted?.(child.identity), child.enclosing]);
   const deadline = new AbortController();
   const { signal = deadline.signal } = options;
   const over = AbortSignal.any([deadline.signal, signal]);
   const outcome = await Promise.race([
-    Promise.all([options.ready, registered]).then(() => 'ready' as const),
+    Promise.all([options.ready, inPlace]).then(() => 'ready' as const),
     child.exited.then((exit) => exit),
     clock.sleep(spec.readyTimeoutMs, over).then(() => (signal.aborted ? 'unwanted' : 'silent')),
   ]).catch(async (error: unknown) => {
@@ -122,7 +126,11 @@ export async function startChild<Local extends Side, Remote extends Side>(
     throw error;
   });
   deadline.abort();
-  if (outcome === 'ready') return child;
+  if (outcome === 'ready') {
+    // What it started while it was on its way in: a launcher is followed by what it launches.
+    await (await child.enclosing)?.admit(options.processes.listDescendants(child.pid));
+    return child;
+  }
   child.kill(outcome === 'unwanted' ? 'stopped' : 'timeout');
   const exit = await child.exited;
   if (outcome === 'unwanted') {
@@ -142,14 +150,19 @@ export async function startChild<Local extends Side, Remote extends Side>(
   );
 }
 
+interface EnclosedChild<Remote extends Side> extends Child<Remote> {
+  readonly enclosing: Promise<Enclosure | undefined> | undefined;
+}
+
 function adoptProcess<Local extends Side, Remote extends Side>(
   options: StartChild<Local, Remote>,
   running: RunningProcess,
-): Child<Remote> {
+): EnclosedChild<Remote> {
   const { spec, clock, logger } = options;
   const startedMs = clock.nowMs();
   const { pid } = running;
   const identity = options.processes.findIdentity(pid) ?? { pid, startTicks: 0, bootId: '' };
+  const enclosing = options.enclose?.(pid);
   const hold = options.holdReading;
   const connection = createConnection({
     transport: createStreamTransport(
@@ -207,6 +220,11 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     running.stderr.destroy();
     const stderrTail = tail();
     cause ??= classify(code, signal, stderrTail);
+    const enclosure = await enclosing;
+    // A kill by the kernel is a crash to whoever does not ask the group. A host's counts its tools.
+    const isAsked = spec.kind === 'worker' && cause === 'crashed';
+    if (isAsked && enclosure?.wasOutOfMemory() === true) cause = 'memory';
+    enclosure?.remove();
     options.onExited?.(identity);
     return { cause, code, signal, stderrTail, uptimeMs: clock.nowMs() - startedMs };
   });
@@ -237,6 +255,7 @@ function adoptProcess<Local extends Side, Remote extends Side>(
     kind: spec.kind,
     pid: running.pid,
     identity,
+    enclosing,
     connection,
     exited,
     isAlive: () => alive,

@@ -145,18 +145,17 @@ export function createHost(deps: HostDeps): Host {
       },
       ready,
       holdReading: () => flow.hold(),
+      // Before it starts anything: what it starts is in there, and ends with it.
+      enclose: (pid) => {
+        const memoryBytes = toBackstop(deps.policy());
+        const limit = memoryBytes === undefined ? {} : { memoryBytes };
+        return deps.cgroups?.enclose({ kind: 'host', pid, ...limit });
+      },
       onStarted: (identity) =>
         deps.registry.add({ kind: 'sandbox', session: deps.session, identity }),
       onExited: (identity) => deps.registry.remove(identity),
     });
-    // Before it starts anything: what it starts is in there, and ends with it.
-    const memoryBytes = toBackstop(deps.policy());
-    const enclosure = deps.cgroups?.enclose({
-      ...{ kind: 'host', pids: [child.pid] },
-      ...(memoryBytes === undefined ? {} : { memoryBytes }),
-    });
     void child.exited.then(({ signal }) => {
-      enclosure?.remove();
       own.settleAll();
       const isLost = live?.child === child;
       if (isLost) live = undefined;

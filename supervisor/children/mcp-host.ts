@@ -151,12 +151,11 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
         },
       },
       ready: ready.promise,
+      enclose: (pid) => deps.cgroups?.enclose({ kind: 'host', pid }),
       onStarted: (identity) => deps.registry.add({ kind: 'mcp', session: deps.session, identity }),
       onExited: (identity) => deps.registry.remove(identity),
     });
-    const enclosure = deps.cgroups?.enclose({ kind: 'host', pids: [child.pid] });
     void child.exited.then((exit) => {
-      enclosure?.remove();
       // One that dies before it is ready has an asker, who hears it.
       if (own !== undefined) lose(own, `its host died (${exit.cause})`);
     });

@@ -16,7 +16,7 @@ import {
   workerNotifications,
   workerRequests,
 } from '../../protocol/worker-methods.ts';
-import type { Cgroups, Enclosure } from './cgroup.ts';
+import type { Cgroups } from './cgroup.ts';
 import {
   type Child,
   type ChildDeps,
@@ -143,6 +143,8 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
       },
       ready,
       signal: AbortSignal.any([stopping.signal, unwanted]),
+      enclose: (pid) =>
+        deps.cgroups?.enclose({ kind: 'worker', pid, memoryBytes: deps.memoryLimitBytes() }),
       onStarted: (identity) => registry.add({ kind: 'worker', session: undefined, identity }),
       onExited: (identity) => registry.remove(identity),
     });
@@ -150,15 +152,12 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     // Under a launcher (namespaces) the worker proper is the last of the chain we started.
     const below = deps.processes.listDescendants(pid);
     const own = below.at(-1) ?? pid;
-    const memoryBytes = deps.memoryLimitBytes();
-    const pids = [pid, ...below];
-    const enclosure = deps.cgroups?.enclose({ kind: 'worker', pids, memoryBytes });
     const started = { pid: own, atMs: clock.wallMs() };
     const bind = (binding: Pick<Binding, 'asks' | 'logger'>): void => {
       asks = binding.asks;
       hearer = binding.logger;
     };
-    const exited = child.exited.then((exit) => fromEnclosure(fromLauncher(exit), enclosure));
+    const exited = child.exited.then(fromLauncher);
     const worker = wrap(child, { ...started, exited }, bind);
     live.add(worker);
     void child.exited.then(() => {
@@ -263,11 +262,4 @@ const SIGNALS: Readonly<Record<number, NodeJS.Signals>> = {
 function fromLauncher(exit: ChildExit): ChildExit {
   const signal = exit.code === undefined ? undefined : SIGNALS[exit.code];
   return signal === undefined ? exit : { ...exit, code: undefined, signal };
-}
-
-/** A kill by the kernel is a crash to whoever does not ask the group. */
-function fromEnclosure(exit: ChildExit, enclosure: Enclosure | undefined): ChildExit {
-  const isMemory = exit.cause === 'crashed' && enclosure?.wasOutOfMemory() === true;
-  enclosure?.remove();
-  return isMemory ? { ...exit, cause: 'memory' } : exit;
 }

@@ -46,7 +46,7 @@ function listLeaves(group: string): readonly string[] {
   return readdirSync(toAround(group)).filter((each) => /^prx-(worker|host)-\d+$/.test(each));
 }
 
-/** Where the groups of the children stand; of the processor in one that waits for the supervisor. */
+/** Where the groups of children stand; of the processor in one that waits for the supervisor. */
 function toAround(group: string): string {
   const sessions = join(group, 'prx-sessions');
   return existsSync(sessions) ? sessions : group;

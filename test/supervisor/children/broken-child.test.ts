@@ -1,12 +1,14 @@
 /** Children that break the rules of their pipes, as real processes: each is one shell script. Waits
  *  of ours pass on a clock that the test moves. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { type Clock, realClock } from '../../../base/clock.ts';
 import type { LogFields, Logger } from '../../../base/logger.ts';
 import { findIdentity, realProcesses } from '../../../base/process.ts';
 import { encodeFrame } from '../../../protocol/frames.ts';
-import { type Child, startChild } from '../../../supervisor/children/child.ts';
+import type { Enclosure } from '../../../supervisor/children/cgroup.ts';
+import { type Child, type ChildSpec, startChild } from '../../../supervisor/children/child.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
 const local = {
@@ -27,10 +29,17 @@ interface Started {
 
 const GRACE_MS = 700;
 
+interface Setting {
+  readonly clock?: Clock;
+  readonly texts?: readonly string[];
+  readonly kind?: ChildSpec['kind'];
+  readonly enclosure?: Promise<Enclosure>;
+}
+
 /** The script finds `ready` and what else it is to write as $1, $2 … */
 async function startScript(
   script: string,
-  { clock = realClock, texts = [] }: { clock?: Clock; texts?: readonly string[] } = {},
+  { clock = realClock, texts = [], kind = 'worker', enclosure }: Setting = {},
 ): Promise<Started> {
   const heard: string[] = [];
   const logged: Started['logged'] = [];
@@ -43,8 +52,9 @@ async function startScript(
   const args = ['-c', `printf %s "$1"; ${script}`, 'sh', frame('child/ready', {}), ...texts];
   const child = await startChild({
     ...{ clock, logger, processes: realProcesses, local, remote, requests: {}, ready },
+    enclose: () => enclosure,
     spec: {
-      kind: 'worker',
+      kind,
       process: { command: '/bin/sh', args, env: { PATH: '/usr/bin:/bin' }, ownSession: true },
       readyTimeoutMs: 10_000,
       stopGraceMs: GRACE_MS,
@@ -83,6 +93,59 @@ describe('a child that is told to stop', () => {
     await gone(grandchild);
   });
 });
+
+describe('a child with a control group', () => {
+  const full = {
+    wasOutOfMemory: () => true,
+    admit: async () => undefined,
+    remove: () => undefined,
+  };
+
+  test('is not used before it is in there, with what it has started meanwhile', async () => {
+    const admitted: (readonly number[])[] = [];
+    const { promise, resolve } = Promise.withResolvers<Enclosure>();
+    let isStarted = false;
+    const script = `sleep 1000 & printf %s "$2"; wait`;
+    const texts = [frame('child/tell', { text: 'it has a child' })];
+    const starting = startScript(script, { texts, enclosure: promise }).then((started) => {
+      isStarted = true;
+      return started;
+    });
+    while (!realProcesses.listDescendants(process.pid).some(isSleep)) {
+      await new Promise(setImmediate);
+    }
+    expect(isStarted).toBe(false);
+    resolve({ ...full, admit: async (pids) => void admitted.push(pids) });
+    const { child } = await starting;
+    const [below = []] = admitted;
+    expect(below.map(isSleep)).toEqual([true]);
+    child.kill('stopped');
+    await child.exited;
+  });
+
+  test.each([
+    ['worker', 'memory'],
+    // The kernel ends its tools, which it outlives.
+    ['sandbox', 'crashed'],
+  ] as const)(
+    'in which the kernel has killed: a %s died of %s, and the group goes',
+    async (kind, cause) => {
+      const removed: true[] = [];
+      const enclosure = Promise.resolve({ ...full, remove: () => void removed.push(true) });
+      const { child } = await startScript('kill -9 $$', { kind, enclosure });
+      expect((await child.exited).cause).toBe(cause);
+      expect(removed).toEqual([true]);
+    },
+  );
+});
+
+const isSleep = (pid: number): boolean => {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n';
+  } catch {
+    return false; // It is gone.
+  }
+};
 
 describe('a child that breaks off', () => {
   test('by SIGKILL, in the middle of 1 MiB: what was whole is heard, the rest is no fault (FAULTS 34)', async () => {

@@ -53,7 +53,7 @@ function createUnit(files: Readonly<Record<string, string>> = v2): string {
 }
 
 describe('v2, delegated', () => {
-  test('each worker has a group beside ours, with its limits', () => {
+  test('each worker has a group beside ours, with its limits', async () => {
     const root = createUnit();
     const group = join(root, 'unit.service');
     const cgroups = openCgroups({ root, own: own2, ...ports });
@@ -62,33 +62,45 @@ describe('v2, delegated', () => {
     expect(readFileSync(join(group, 'cgroup.subtree_control'), 'utf8')).toBe('+cpu');
     expect(readFileSync(join(group, 'supervisor', 'cpu.weight'), 'utf8')).toBe('400');
 
-    const spec = { kind: 'worker', pids: [20, 21], memoryBytes: 512 * MIB } as const;
-    const enclosure = cgroups?.enclose(spec);
+    const spec = { kind: 'worker', pid: 20, memoryBytes: 512 * MIB } as const;
+    const enclosure = await cgroups?.enclose(spec);
     const leaf = join(group, 'prx-worker-20');
     expect(readAll(leaf)).toEqual({
       'memory.max': String(512 * MIB),
       'memory.oom.group': '1',
       'pids.max': '128',
       'cpu.weight': '100',
-      'cgroup.procs': '21',
+      'cgroup.procs': '20',
     });
     expect(enclosure?.wasOutOfMemory()).toBe(false);
     writeFileSync(join(leaf, 'memory.events'), 'low 0\noom 1\noom_kill 1\n');
     expect(enclosure?.wasOutOfMemory()).toBe(true);
+    enclosure?.remove();
+    rmSync(join(leaf, 'memory.events'));
+    expect(enclosure?.wasOutOfMemory()).toBe(true);
   });
 
-  test('a sandbox host has the same share of the processor, and no limit of memory', () => {
+  test('what a child started on its way in is let in, and who is inside is not moved again', async () => {
     const root = createUnit();
-    openCgroups({ root, own: own2, ...ports })?.enclose({ kind: 'host', pids: [30] });
+    const cgroups = openCgroups({ root, own: own2, ...ports });
+    const enclosure = await cgroups?.enclose({ kind: 'worker', pid: 20 });
+    const inside = join(root, 'unit.service', 'prx-worker-20', 'cgroup.procs');
+    await enclosure?.admit([20, 21]);
+    expect(readFileSync(inside, 'utf8')).toBe('21');
+  });
+
+  test('a sandbox host has the same share of the processor, and no limit of memory', async () => {
+    const root = createUnit();
+    await openCgroups({ root, own: own2, ...ports })?.enclose({ kind: 'host', pid: 30 });
     const written = readAll(join(root, 'unit.service', 'prx-host-30'));
     expect(written).toEqual({ 'cpu.weight': '100', 'cgroup.procs': '30' });
   });
 
-  test('where the kernel can, sessions take what the supervisor leaves of the processor, and their hosts what workers leave', () => {
+  test('where the kernel can, sessions take what the supervisor leaves of the processor, and their hosts what workers leave', async () => {
     const root = createUnit({ ...v2, 'cpu.idle': '0\n' });
     const cgroups = openCgroups({ root, own: own2, ...ports });
-    cgroups?.enclose({ kind: 'host', pids: [30] });
-    cgroups?.enclose({ kind: 'worker', pids: [40] });
+    await cgroups?.enclose({ kind: 'host', pid: 30 });
+    await cgroups?.enclose({ kind: 'worker', pid: 40 });
     const sessions = join(root, 'unit.service', 'prx-sessions');
     expect(readFileSync(join(sessions, 'cpu.idle'), 'utf8')).toBe('1');
     const control = readFileSync(join(sessions, 'cgroup.subtree_control'), 'utf8');
@@ -98,10 +110,10 @@ describe('v2, delegated', () => {
     expect(readAll(join(sessions, 'prx-worker-40'))).toMatchObject({ 'cpu.weight': '100' });
   });
 
-  test('a host’s limit takes one process, not the group, and leaves the count of processes', () => {
+  test('a host’s limit takes one process, not the group, and leaves the count of processes', async () => {
     const root = createUnit();
-    const spec = { kind: 'host', pids: [30], memoryBytes: 512 * MIB } as const;
-    openCgroups({ root, own: own2, ...ports })?.enclose(spec);
+    const spec = { kind: 'host', pid: 30, memoryBytes: 512 * MIB } as const;
+    await openCgroups({ root, own: own2, ...ports })?.enclose(spec);
     expect(readAll(join(root, 'unit.service', 'prx-host-30'))).toEqual({
       ...{ 'memory.max': String(512 * MIB), 'cpu.weight': '100', 'cgroup.procs': '30' },
     });
@@ -116,10 +128,10 @@ describe('v2, delegated', () => {
     expect(readFileSync(control, 'utf8')).toBe('+memory +pids');
   });
 
-  test('at its exit, what a child left running in its group is killed as a whole', () => {
+  test('at its exit, what a child left running in its group is killed as a whole', async () => {
     const root = createUnit();
     const cgroups = openCgroups({ root, own: own2, ...ports });
-    const enclosure = cgroups?.enclose({ kind: 'worker', pids: [20], memoryBytes: MIB });
+    const enclosure = await cgroups?.enclose({ kind: 'worker', pid: 20, memoryBytes: MIB });
     const leaf = join(root, 'unit.service', 'prx-worker-20');
     writeFileSync(join(leaf, 'cgroup.kill'), '');
     enclosure?.remove();
@@ -169,11 +181,11 @@ describe('v2, delegated', () => {
 describe('v1', () => {
   const own = '5:pids:/\n4:cpu,memory:/unit\n0::/\n';
 
-  test('each worker has a group with its limit; without a group kill each is killed', () => {
+  test('each worker has a group with its limit; without a group kill each is killed', async () => {
     const root = createRoot('memory/unit', { 'cgroup.procs': '10\n' });
     const cgroups = openCgroups({ root, own, ...ports });
     expect(cgroups?.version).toBe('v1');
-    const enclosure = cgroups?.enclose({ kind: 'worker', pids: [20], memoryBytes: MIB });
+    const enclosure = await cgroups?.enclose({ kind: 'worker', pid: 20, memoryBytes: MIB });
     const leaf = join(root, 'memory', 'unit', 'prx-worker-20');
     expect(readFileSync(join(leaf, 'memory.limit_in_bytes'), 'utf8')).toBe(String(MIB));
     writeFileSync(join(leaf, 'memory.oom_control'), 'oom_kill_disable 0\noom_kill 2\n');
@@ -183,9 +195,9 @@ describe('v1', () => {
     expect(killed).toEqual([20]);
   });
 
-  test('a sandbox host takes what the others leave of the processor', () => {
+  test('a sandbox host takes what the others leave of the processor', async () => {
     const root = createRoot('cpu/unit', { 'cgroup.procs': '10\n', 'cpu.idle': '0\n' });
-    openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pids: [30] });
+    await openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pid: 30 });
     const sessions = join(root, 'cpu', 'unit', 'prx-sessions');
     expect(readAll(join(sessions, 'prx-host-30'))).toEqual({
       ...{ 'cpu.idle': '1', 'cgroup.procs': '30' },
@@ -193,10 +205,14 @@ describe('v1', () => {
     expect(readFileSync(join(sessions, 'cpu.idle'), 'utf8')).toBe('1');
   });
 
-  test('controllers that are mounted together have one group for each child', () => {
+  test('controllers that are mounted together have one group for each child', async () => {
     const root = createRoot('memory/unit', { 'cgroup.procs': '10\n', 'cpu.idle': '0\n' });
     symlinkSync('memory', join(root, 'cpu'));
-    openCgroups({ root, own, ...ports })?.enclose({ kind: 'host', pids: [30], memoryBytes: MIB });
+    await openCgroups({ root, own, ...ports })?.enclose({
+      kind: 'host',
+      pid: 30,
+      memoryBytes: MIB,
+    });
     expect(readAll(join(root, 'memory', 'unit', 'prx-sessions', 'prx-host-30'))).toEqual({
       'memory.limit_in_bytes': String(MIB),
       ...{ 'cpu.idle': '1', 'cgroup.procs': '30' },
