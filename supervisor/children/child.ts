@@ -112,12 +112,12 @@ export async function startChild<Local extends Side, Remote extends Side>(
   const { spec, clock } = options;
   const running = await options.processes.start(spec.process);
   const child = adoptProcess(options, running);
-  const inPlace = Promise.all([options.onStarted?.(child.identity), child.enclosing]);
+  const registered = options.onStarted?.(child.identity);
   const deadline = new AbortController();
   const { signal = deadline.signal } = options;
   const over = AbortSignal.any([deadline.signal, signal]);
   const outcome = await Promise.race([
-    Promise.all([options.ready, inPlace]).then(() => 'ready' as const),
+    Promise.all([options.ready, registered]).then(() => 'ready' as const),
     child.exited.then((exit) => exit),
     clock.sleep(spec.readyTimeoutMs, over).then(() => (signal.aborted ? 'unwanted' : 'silent')),
   ]).catch(async (error: unknown) => {
@@ -127,7 +127,7 @@ export async function startChild<Local extends Side, Remote extends Side>(
   });
   deadline.abort();
   if (outcome === 'ready') {
-    // What it started while it was on its way in: a launcher is followed by what it launches.
+    // With what it started while it was on its way in: a launcher is followed by what it launches.
     await (await child.enclosing)?.admit(options.processes.listDescendants(child.pid));
     return child;
   }

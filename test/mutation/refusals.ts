@@ -268,4 +268,27 @@ export const refusalMutations: readonly Mutation[] = [
       'asks for an idle slot whenever somebody has to wait',
     ),
   },
+  {
+    id: '12.sessions-wait',
+    line: 'what sessions do waits for supervisor and gateway',
+    file: 'supervisor/children/cgroup.ts',
+    original: '{ sessions: [[IDLE, 1]] } : {}',
+    replacement: '{ sessions: [[IDLE, 0]] } : {}',
+    finder: byTest(
+      'supervisor/children/cgroup',
+      'a sandbox host takes what the others leave of the processor',
+    ),
+  },
+  {
+    id: '12.in-its-group-before-it-is-used',
+    line: 'a child is not used before it is in its control group',
+    file: 'supervisor/children/child.ts',
+    original:
+      'await (await child.enclosing)?.admit(options.processes.listDescendants(child.pid));\n',
+    replacement: '\n',
+    finder: byTest(
+      'supervisor/children/broken-child',
+      'is not used before it is in there, with what it has started meanwhile',
+    ),
+  },
 ];
