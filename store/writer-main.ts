@@ -95,6 +95,7 @@ function answer(
       return checkTails(writer);
     case 'commit':
       sync.assertUsable();
+      sync.writeBackSoon();
       return writer.commit(task.input, sync.syncedId);
     case 'commitSynced':
       sync.assertUsable();
