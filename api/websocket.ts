@@ -78,6 +78,9 @@ export async function serveSocket(ws: WebSocket, session: SocketSession): Promis
   let timer = clock.setTimer(HEARTBEAT_MS, beat);
   const goAway = (): void => ws.close(CLOSE_GOING_AWAY, 'the stream ends');
   signal.addEventListener('abort', goAway, { once: true });
+  // A frame against the protocol (too large, no UTF-8, no opcode): the library answers it with a
+  // close frame and its code. An error that nobody listens to would end the process.
+  ws.on('error', () => clock.setTimer(CLOSE_MS_MAX, () => ws.terminate()));
   ws.on('pong', hear);
   ws.on('message', createInbox(ws, session, send));
   try {

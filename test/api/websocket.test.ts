@@ -1,4 +1,5 @@
 /** A session over one WebSocket. */
+import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { WebSocket } from 'ws';
 import { PrxError } from '../../base/errors.ts';
@@ -115,6 +116,27 @@ describe('the WebSocket of a session', () => {
     peer.ws.send(Buffer.from('{"type":"ping"}'), { binary: true });
     expect(await peer.next()).toMatchObject({ type: 'problem' });
     peer.ws.close();
+  });
+
+  const frame = (head: readonly number[], body: readonly number[]): Buffer =>
+    Buffer.from([...head, 0x80 | body.length, 0, 0, 0, 0, ...body]);
+  test.each([
+    ['one that is larger than a body may be', Buffer.from('81ff0000000001000001', 'hex'), 1009],
+    ['text that is no UTF-8', frame([0x81], [0xff]), 1007],
+    ['an opcode that there is not', frame([0x83], []), 1002],
+    ['one without a mask', Buffer.from('8100', 'hex'), 1002],
+  ])('ends only the connection that sends a broken frame: %s', async (_name, bytes, code) => {
+    const peer = onSocket(`${url}?since=1`);
+    const other = onSocket(`${url}?since=1`);
+    await Promise.all([peer.opened, other.opened]);
+    // Past the library, which would not send such a frame.
+    const { _socket: socket } = peer.ws as unknown as { readonly _socket: Socket };
+    socket.write(bytes);
+    expect(await peer.closed).toBe(code);
+    say(other, { type: 'ping' });
+    expect(await other.next()).toEqual({ type: 'pong' });
+    other.ws.close();
+    await rig.supervisor.unfollowed();
   });
 
   test('hangs up on a client that floods it', async () => {
