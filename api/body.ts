@@ -1,11 +1,30 @@
 /** JSON bodies, strictly: valid UTF-8, valid JSON, bounded in bytes (by the server) and in depth.
  *  What passes can be journaled and printed without a second look. */
+import type { Readable } from 'node:stream';
 import { PrxError } from '../base/errors.ts';
 
 /** Bytes. A prompt may have 8 million characters, which JSON can write as twice the bytes. */
 export const BODY_BYTES_MAX = 16 * 1024 * 1024;
 /** Levels of nesting: what comes in is written again by JSON.stringify, which recurses. */
 const DEPTH_MAX = 100;
+
+/** Bytes of a body that is too large that are read nevertheless. */
+const DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX;
+
+/** Reads what a client still sends and keeps nothing. One whose connection was closed meanwhile
+ *  would see a broken pipe, and not the answer that says why. Ends with the body, the connection
+ *  (which has a deadline), or a limit. */
+export function discardBody(body: Readable): Promise<void> {
+  return new Promise((resolve) => {
+    let leftBytes = DISCARDED_BYTES_MAX;
+    body.on('data', (chunk: Buffer) => {
+      leftBytes -= chunk.length;
+      if (leftBytes < 0) resolve();
+    });
+    body.once('end', resolve).once('close', resolve).resume();
+    if (body.readableEnded || body.destroyed) resolve();
+  });
+}
 
 /** The value of a JSON body; undefined when it is empty. @throws INVALID_REQUEST. */
 export function parseBody(bytes: Buffer): unknown {

@@ -6,14 +6,14 @@ import type { Socket } from 'node:net';
 import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
 import { assert } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
-import { isPrxError } from '../base/errors.ts';
+import { isPrxError, systemCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import type { Supervisor, TokenBook } from '../supervisor/index.ts';
 import { type Permit, writeAnswer } from './answers.ts';
 import { type Audit, type AuditEntry, toFingerprint, toTarget } from './audit.ts';
 import { authorize, type Caller, checkAddress, type Door, isExpired } from './auth.ts';
-import { BODY_BYTES_MAX, parseBody } from './body.ts';
+import { BODY_BYTES_MAX, discardBody, parseBody } from './body.ts';
 import type { Broadcasts } from './broadcast.ts';
 import { createServer, ServerResponse } from './http.ts';
 import { toOpenaiError } from './openai/error.ts';
@@ -136,9 +136,18 @@ function createApp(deps: HandlerDeps, factsOf: FactsOf): FastifyInstance {
     const { door } = getFacts(factsOf, request);
     checkAddress(door, request.headers, request.raw.socket.localAddress);
   });
-  app.setErrorHandler((error, request, reply) => refuse(deps, request, reply, error));
+  app.setErrorHandler(async (error, request, reply) => {
+    if (systemCode(error) === 'FST_ERR_CTP_BODY_TOO_LARGE') await discardBody(request.raw);
+    refuse(deps, request, reply, error);
+    return reply;
+  });
   app.setNotFoundHandler((request, reply) => refuse(deps, request, reply, toNotFound(request)));
   return app;
+}
+
+/** HEAD is GET without the body (RFC 9110, 9.3.2), which node leaves out. */
+function methodsOf({ method }: Route): string[] {
+  return method === 'GET' ? ['GET', 'HEAD'] : [method];
 }
 
 function never(): never {
@@ -152,10 +161,8 @@ function addRoute(
   const { deps, route, factsOf, describe } = args;
   const { supervisor, clock, streams, broadcasts } = deps;
   app.route({
-    method: route.method,
+    method: methodsOf(route),
     url: route.path.replaceAll(/\{(\w+)\}/g, ':$1'),
-    // Load balancers probe with HEAD.
-    exposeHeadRoute: route.method === 'GET' && route.scope === 'none',
     onRequest: async (request) => {
       const facts = getFacts(factsOf, request);
       facts.caller = admit(deps, { request, route, door: facts.door });

@@ -1,5 +1,5 @@
 /** Every refusal is a problem document that says what was wrong and with what. */
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type ErrorCode, errorTable, PrxError } from '../../base/errors.ts';
 import { type LogFields, type Logger, silentLogger } from '../../base/logger.ts';
@@ -157,6 +157,26 @@ describe('the size of a body', () => {
     expect([answer.status, parseProblem(answer).code]).toEqual([413, 'PAYLOAD_TOO_LARGE']);
   });
 });
+
+test('a body that is too large is read to its end, so that its client reads the answer', async () => {
+  const length = 17 * 1024 * 1024;
+  const socket = connect(rig.socketPath);
+  const answered = readAll(socket);
+  socket.write(
+    `POST ${input} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n` +
+      `content-type: application/json\r\ncontent-length: ${length}\r\n\r\n`,
+  );
+  // By then the length has been read, and is known to be too much.
+  await ask(rig, { path: '/healthz' });
+  socket.write(Buffer.alloc(length, ' '));
+  expect(await answered).toContain('PAYLOAD_TOO_LARGE');
+});
+
+async function readAll(socket: Socket): Promise<string> {
+  let text = '';
+  for await (const chunk of socket) text += String(chunk);
+  return text;
+}
 
 describe('an error of the supervisor', () => {
   const status = { path: '/api/v1/status' };
