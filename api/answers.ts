@@ -6,7 +6,7 @@ import { isKnown, toEtag } from './etag.ts';
 import { openFile } from './file.ts';
 import { HttpError } from './problem.ts';
 import type { Answer, Route } from './route.ts';
-import { writeEventStream } from './sse.ts';
+import { EVENT_STREAM_TYPE, writeEventStream } from './sse.ts';
 import type { StreamSlot, Streams } from './streams.ts';
 import { acceptUpgrade, serveSocket, type Upgrade } from './websocket.ts';
 
@@ -54,11 +54,20 @@ export async function writeAnswer(
       reply.code(route.status).send();
       return;
     case 'file': {
-      const file = await openFile(answer.path, answer.name, reply.request.headers);
+      const { headers, method } = reply.request;
+      const file = await openFile(answer, { headers, isHead: method === 'HEAD' });
       reply.code(file.status).headers(file.headers).send(file.stream);
       return;
     }
     case 'stream':
+      if (reply.request.method === 'HEAD') {
+        reply
+          .code(route.status)
+          .headers(answer.headers ?? {})
+          .type(EVENT_STREAM_TYPE)
+          .send();
+        return;
+      }
       return runStream(deps, exchange, answer);
     case 'socket':
       return runSocket(deps, exchange, answer);

@@ -5,28 +5,38 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import { PrxError, systemCode } from '../base/errors.ts';
+import { isKnown } from './etag.ts';
 import { HttpError } from './problem.ts';
 
 export interface FileAnswer {
-  readonly status: 200 | 206;
+  readonly status: 200 | 206 | 304;
   readonly headers: Readonly<Record<string, string>>;
-  /** The file is closed when it ends or is destroyed. */
-  readonly stream: Readable;
+  /** The file is closed when it ends or is destroyed. Absent: an answer without a body. */
+  readonly stream: Readable | undefined;
 }
 
-/** Opens `path` for an answer. @throws NOT_FOUND, or a 416 for a range outside of the file. */
+export interface FileRequest {
+  readonly headers: IncomingHttpHeaders;
+  /** Ranges are GET's alone. */
+  readonly isHead: boolean;
+}
+
+/** Opens a file for an answer. @throws NOT_FOUND, or a 416 for a range outside of the file. */
 export async function openFile(
-  path: string,
-  name: string,
-  request: IncomingHttpHeaders,
+  { path, name }: { readonly path: string; readonly name: string },
+  { headers: asked, isHead }: FileRequest,
 ): Promise<FileAnswer> {
   const file = await openRegular(path, name);
+  let stream: Readable | undefined;
   try {
     const { size, mtimeMs } = await file.stat();
     const etag = `"${size.toString(16)}-${Math.trunc(mtimeMs).toString(16)}"`;
-    const isCurrent = request['if-range'] === undefined || request['if-range'] === etag;
-    const range = isCurrent ? parseRange(request.range, size) : undefined;
+    if (isKnown(asked['if-none-match'], etag)) return { status: 304, headers: { etag }, stream };
+    const isCurrent = asked['if-range'] === undefined || asked['if-range'] === etag;
+    const range = isCurrent && !isHead ? parseRange(asked.range, size) : undefined;
     const { first, last } = range ?? { first: 0, last: size - 1 };
+    // `end` is inclusive: an empty file has no last byte to name.
+    if (!isHead) stream = file.createReadStream(size === 0 ? {} : { start: first, end: last });
     return {
       status: range === undefined ? 200 : 206,
       headers: {
@@ -37,12 +47,10 @@ export async function openFile(
         etag,
         ...(range === undefined ? {} : { 'content-range': `bytes ${first}-${last}/${size}` }),
       },
-      // `end` is inclusive: an empty file has no last byte to name.
-      stream: file.createReadStream(size === 0 ? {} : { start: first, end: last }),
+      stream,
     };
-  } catch (error) {
-    await file.close();
-    throw error;
+  } finally {
+    if (stream === undefined) await file.close();
   }
 }
 

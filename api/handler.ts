@@ -337,7 +337,7 @@ function toNotFound(request: FastifyRequest): HttpError {
   if (here.length === 0) {
     return new HttpError(404, `there is no ${what}; see /openapi.json`, { code: 'NOT_FOUND' });
   }
-  const allow = [...new Set(here.map((route) => route.method))].join(', ');
+  const allow = [...new Set(here.flatMap(methodsOf))].join(', ');
   return new HttpError(405, `there is no ${what}; allowed here: ${allow}`, { headers: { allow } });
 }
 

@@ -9,6 +9,7 @@ import type { Batch, Broadcasts } from './broadcast.ts';
 import { type StreamSource, writeFrames } from './live.ts';
 import type { StreamFrame } from './route.ts';
 
+export const EVENT_STREAM_TYPE = 'text/event-stream; charset=utf-8';
 /** Comment lines that keep proxies and clients from taking a quiet stream for a dead one. */
 export const HEARTBEAT_MS = 15_000;
 /** A client that has taken nothing for this long is gone, or may come back with its last id. */
@@ -34,7 +35,7 @@ export async function writeEventStream(
   const { response, signal } = stream;
   response.writeHead(200, {
     ...stream.headers,
-    'content-type': 'text/event-stream; charset=utf-8',
+    'content-type': EVENT_STREAM_TYPE,
     'cache-control': 'no-store',
     // Proxies of the nginx kind would hold events back.
     'x-accel-buffering': 'no',

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { routeTable } from '../../api/routes/index.ts';
 import { findCitations } from '../requirements.ts';
-import { type Asked, ask, openRig, parseProblem, type Rig } from './harness.ts';
+import { type Answered, type Asked, ask, openRig, parseProblem, type Rig } from './harness.ts';
 
 const ID = 's_0000000000000001';
 const session = `/api/v1/sessions/${ID}`;
@@ -304,8 +304,45 @@ describe('answers', () => {
     expect((await get('bytes=-2', '"older"')).status).toBe(200);
   });
 
-  test('to HEAD of a probe have no body', async () => {
-    const answer = await ask(rig, { method: 'HEAD', path: '/healthz' });
-    expect([answer.status, answer.text]).toEqual([200, '']);
+  test('with a file that the client has are a 304', async () => {
+    rig.supervisor.artifactPath = join(rig.folder, 'artifact');
+    await writeFile(rig.supervisor.artifactPath, '0123456789');
+    const path = '/api/v1/sessions/a/artifacts/x';
+    const etag = String((await ask(rig, { path })).headers.etag);
+    const again = await ask(rig, { path, headers: { 'if-none-match': etag } });
+    expect([again.status, again.headers.etag, again.text]).toEqual([304, etag, '']);
+    expect((await ask(rig, { path, headers: { 'if-none-match': '"older"' } })).status).toBe(200);
+  });
+
+  test.each([
+    ['a probe', '/healthz'],
+    ['a session', '/api/v1/sessions/a'],
+    ['events', '/api/v1/sessions/a/events'],
+    ['metrics', '/metrics'],
+    ['an artifact', '/api/v1/sessions/a/artifacts/x'],
+    ['an unknown session', '/api/v1/sessions/zz'],
+  ])('to HEAD are those to GET without the body: %s', async (_name, path) => {
+    rig.supervisor.artifactPath = join(rig.folder, 'artifact');
+    await writeFile(rig.supervisor.artifactPath, '0123456789');
+    const facts = ({ status, headers }: Answered) => {
+      const { 'x-request-id': _id, date: _date, ...rest } = headers;
+      return { status, ...rest };
+    };
+    // A range is asked of GET alone.
+    const get = await ask(rig, { path });
+    const head = await ask(rig, { method: 'HEAD', path, headers: { range: 'bytes=0-1' } });
+    expect(facts(head)).toEqual(facts(get));
+    expect(head.text).toBe('');
+  });
+
+  test('to HEAD of a stream end at once', async () => {
+    const path = '/api/v1/sessions/a/events?follow=true';
+    const { status, headers, text } = await ask(rig, { method: 'HEAD', path });
+    expect([status, headers['content-type'], text]).toEqual([
+      200,
+      'text/event-stream; charset=utf-8',
+      '',
+    ]);
+    expect(rig.supervisor.followerCount).toBe(0);
   });
 });
