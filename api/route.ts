@@ -152,15 +152,33 @@ export function parseInput<T extends z.ZodType>(
 ): z.output<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const issues = result.error.issues.slice(0, ISSUES_MAX).map((issue) => ({
-    path: [where, ...issue.path.map(String)].join('.'),
-    message: issue.message,
-  }));
+  const issues = result.error.issues.slice(0, ISSUES_MAX).map((issue) => {
+    const { path, message } = toDeepest(issue, [where]);
+    return { path: path.map(String).join('.'), message };
+  });
   const [first] = issues;
   const rest = issues.length > 1 ? ` (and ${issues.length - 1} more, see data.issues)` : '';
   throw new PrxError('INVALID_REQUEST', `${first?.path}: ${first?.message}${rest}`, {
     data: { issues },
   });
+}
+
+interface Issue {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+/** What no alternative takes: what stopped those that came furthest, which is what was meant. */
+function toDeepest(issue: z.core.$ZodIssue, at: readonly PropertyKey[]): Issue {
+  const path = [...at, ...issue.path];
+  if (issue.code !== 'invalid_union') return { path, message: issue.message };
+  const tried = issue.errors.flatMap(([first]) => first ?? []).map((each) => toDeepest(each, path));
+  const depth = Math.max(...tried.map((each) => each.path.length));
+  const [best, ...others] = tried.filter((each) => each.path.length === depth);
+  if (best === undefined) return { path, message: issue.message };
+  const same = others.filter((each) => String(each.path) === String(best.path));
+  const messages = new Set([best, ...same].map(({ message }) => message));
+  return { path: best.path, message: [...messages].join('; or ') };
 }
 
 export function toJsonAnswer(

@@ -10,18 +10,15 @@ export interface OpenaiError {
 }
 
 const types: Readonly<Record<number, string>> = {
-  400: 'invalid_request_error',
   401: 'authentication_error',
   403: 'permission_error',
-  404: 'invalid_request_error',
   409: 'conflict_error',
-  413: 'invalid_request_error',
-  422: 'invalid_request_error',
   429: 'rate_limit_error',
 };
 
 export function toOpenaiError(problem: Problem): { readonly error: OpenaiError } {
-  const type = types[problem.status] ?? 'server_error';
+  const other = problem.status < 500 ? 'invalid_request_error' : 'server_error';
+  const type = types[problem.status] ?? other;
   const { code } = problem.data ?? {};
   return {
     error: {

@@ -98,6 +98,13 @@ const cases: readonly (readonly [string, Asked, number, string, RegExp])[] = [
     'INVALID_REQUEST',
     /artifact_id/,
   ],
+  [
+    'a kind of content that there is not',
+    post(input, '{"content":[{"type":"text","text":"x"},{"type":"sound"}]}'),
+    400,
+    'INVALID_REQUEST',
+    /body\.content\.1\.type: /,
+  ],
   ['an unknown session', { path: '/api/v1/sessions/zz' }, 404, 'SESSION_NOT_FOUND', /zz/],
   [
     'a position in the future',

@@ -149,6 +149,18 @@ describe('a chat completion', () => {
   const superseded = [begin, started(1, 1), delta(1, 1, 'a'), started(1, 2)];
   const failed: Fact[] = [begin, end('failed')];
   const lost: Fact[] = [begin, ['session.state', { from: 'running', to: 'failed', reason: 'r' }]];
+  test('of a turn that failed says why, as the event does', async () => {
+    const error = { code: 'PROVIDER_REFUSED', message: 'answered 400: no such model' };
+    const facts: Fact[] = [
+      begin,
+      ['turn.completed', { ...end('failed')[1], reason: undefined, error }],
+    ];
+    expect(await toChatCompletion(turn, each(facts))).toMatchObject({
+      kind: 'failure',
+      error: { code: 'turn_failed', message: `the turn failed: ${error.message}` },
+    });
+  });
+
   test.each([
     ['is replaced after it was shown', superseded, 'superseded'],
     ['failed', failed, 'turn_failed'],
@@ -260,6 +272,8 @@ test('ids lead back to where their answer begins, and others are not found', () 
 test.each([
   [400, { issues: [{ path: 'body.tools' }] }, 'invalid_request_error', 'tools'],
   [404, { param: 'model', code: 'model_not_found' }, 'invalid_request_error', 'model'],
+  [405, {}, 'invalid_request_error', null],
+  [415, {}, 'invalid_request_error', null],
   [429, {}, 'rate_limit_error', null],
   [503, {}, 'server_error', null],
 ])('a problem of status %d is an error of that API', (status, data, type, param) => {
