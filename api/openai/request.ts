@@ -102,13 +102,21 @@ const approvalItemSchema = z.looseObject({
   reason: z.string().max(2000).nullish(),
 });
 export type ApprovalItem = z.infer<typeof approvalItemSchema>;
+/** What a response of this door had among its output, handed back as history. */
+const callItemSchema = z.looseObject({
+  type: z.enum(['mcp_call', 'mcp_approval_request']),
+  name: z.string(),
+  arguments: z.string(),
+  output: z.string().nullish(),
+  error: z.string().nullish(),
+});
 
 export const responseRequestSchema = z.strictObject({
   model: model.optional(),
   input: z.union([
     z.string().min(1).max(8_000_000),
     z
-      .array(z.union([approvalItemSchema, messageItemSchema]))
+      .array(z.union([approvalItemSchema, callItemSchema, messageItemSchema]))
       .min(1)
       .max(MESSAGES_MAX),
   ]),
@@ -132,6 +140,21 @@ export const responseRequestSchema = z.strictObject({
   ...agentOwned,
 });
 export type ResponseRequest = z.infer<typeof responseRequestSchema>;
+
+/** An item as somebody's words; undefined for an answer to an approval. */
+export function toMessage(
+  item: Message | z.infer<typeof callItemSchema> | ApprovalItem,
+): Message | undefined {
+  if (isMessage(item)) return item;
+  if ('approve' in item) return undefined;
+  const { name, arguments: args, output, error } = item;
+  const outcome = output ?? error;
+  return { role: 'tool', content: `${name} ${args}${outcome == null ? '' : `\n${outcome}`}` };
+}
+
+function isMessage(item: object): item is Message {
+  return 'role' in item;
+}
 
 /** The input of a turn: what the client says now, behind what it says was said before. A session
  *  that already holds the conversation needs only the messages after the last answer; a new one

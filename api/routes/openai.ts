@@ -17,6 +17,7 @@ import {
   type ResponseRequest,
   responseRequestSchema,
   toContent,
+  toMessage,
 } from '../openai/request.ts';
 import {
   createResponseBuilder,
@@ -241,7 +242,7 @@ async function startResponse(asking: Asking, body: ResponseRequest): Promise<Tur
   const previous = previousId == null ? undefined : parseResponseId(previousId);
   const items = typeof input === 'string' ? [toUserMessage(input)] : input;
   const approvals = items.filter((item): item is ApprovalItem => 'approve' in item);
-  const messages = items.filter((item): item is Message & (typeof items)[number] => 'role' in item);
+  const messages = items.flatMap((item) => toMessage(item) ?? []);
   if (approvals.length > 0) {
     if (previous === undefined || messages.length > 0 || approvals.length > 1) {
       const message =

@@ -5,6 +5,7 @@ import {
   type Message,
   responseRequestSchema,
   toContent,
+  toMessage,
 } from '../../../api/openai/request.ts';
 
 const user = (content: string): Message => ({ role: 'user', content });
@@ -72,6 +73,30 @@ describe('the input of a turn', () => {
       { type: 'text', text: 'see' },
       { type: 'image_url', url: 'data:1' },
       { type: 'image_url', url: 'data:2' },
+    ]);
+  });
+
+  test('takes what the output of a response was as history, calls included', () => {
+    const call = { type: 'mcp_call', server_label: 'prx', id: 'mcp_4_1.1.1', status: 'completed' };
+    const items = [
+      { role: 'user', content: 'list' },
+      { ...call, name: 'shell', arguments: '{"command":"ls"}', output: 'a.txt', error: null },
+      { ...call, name: 'shell', arguments: '{}', output: null, error: 'denied: no' },
+      { type: 'mcp_approval_request', name: 'write_file', arguments: '{}', server_label: 'prx' },
+      { type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'one' }] },
+      { role: 'user', content: 'which?' },
+    ];
+    const { input } = responseRequestSchema.parse({ model: 'default', input: items });
+    const messages =
+      typeof input === 'string' ? [] : input.flatMap((item) => toMessage(item) ?? []);
+    expect(toContent(messages, false)).toEqual([
+      {
+        type: 'text',
+        text:
+          'The conversation so far:\n\nuser: list\n\ntool: shell {"command":"ls"}\na.txt\n\n' +
+          'tool: shell {}\ndenied: no\n\ntool: write_file {}\n\nassistant: one\n\nNow:',
+      },
+      { type: 'text', text: 'which?' },
     ]);
   });
 
