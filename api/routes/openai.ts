@@ -126,18 +126,17 @@ export const openaiRoutes: readonly Route[] = [
     status: 200,
     summary: 'Interrupt the turn of a response; one that has ended stays as it is',
     params: responseParams,
-    handle: async ({ supervisor, by, params }) => {
+    handle: async ({ supervisor, by, params, signal }) => {
       const turn = await findTurn(supervisor, parseResponseId(params.id));
       const activities = await readTurn(supervisor, turn);
       if (activities.some(({ kind }) => kind === 'ended')) {
         return toJsonAnswer(await toView(supervisor, turn));
       }
-      if ('inputId' in turn.of && !activities.some(({ kind }) => kind === 'started')) {
-        const message = `response ${params.id} waits for its turn; cancel the one before it`;
-        throw new PrxError('STATE_INVALID', message);
-      }
+      if (isWaiting(turn, activities)) await waitForStart(supervisor, turn, signal);
       await supervisor.interrupt(turn.session, by);
-      return toJsonAnswer(await toView(supervisor, turn));
+      const builder = createResponseBuilder(turn, {}, 'replace');
+      const ending = await followTurn(supervisor, turn, signal);
+      return toJsonAnswer(await toWholeResponse(builder, ending));
     },
   }),
   defineRoute({
@@ -197,6 +196,27 @@ function toStream(
 async function toView(supervisor: Supervisor, turn: Turn): Promise<unknown> {
   const builder = createResponseBuilder(turn, {}, 'replace');
   return toWholeResponse(builder, await readTurn(supervisor, turn));
+}
+
+function isWaiting({ of }: Turn, activities: readonly Activity[]): boolean {
+  return 'inputId' in of && !activities.some(({ kind }) => kind === 'started');
+}
+
+/** Between an input and its turn there is nothing to interrupt yet, and the turn is about to come.
+ *  @throws STATE_INVALID when something else comes first, CANCELLED when the client leaves. */
+async function waitForStart(
+  supervisor: Supervisor,
+  turn: Turn,
+  signal: AbortSignal,
+): Promise<void> {
+  const { state, activity, queued_inputs: queued } = await supervisor.getSession(turn.session);
+  if (state !== 'running' || activity !== 'idle' || queued > 1) {
+    if (!isWaiting(turn, await readTurn(supervisor, turn))) return;
+    const message = `response ${toId('resp', turn)} waits for its turn; cancel the one before it`;
+    throw new PrxError('STATE_INVALID', message);
+  }
+  for await (const _ of await followTurn(supervisor, turn, signal)) return;
+  throw new PrxError('CANCELLED', 'the client left before the turn began');
 }
 
 /** The turn's activities; a client that leaves before the end leaves the turn running, unless it

@@ -163,6 +163,15 @@ test('an approval is asked for as that API does, and answered by the next respon
   expect(await sdk.responses.retrieve(answered.id)).toMatchObject({ output_text: 'done' });
 });
 
+test('a response is cancelled at once, before its turn has begun', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const input = script({ say: 'a b c', holdAfter: 2 });
+  const { id } = await sdk.responses.create({ model: 'default', input, background: true });
+  expect((await sdk.responses.cancel(id)).status).toBe('cancelled');
+  expect((await sdk.responses.retrieve(id)).status).toBe('cancelled');
+});
+
 test('[endpoint:cancelResponse] cancel interrupts; a client that leaves does so only when it says so', async () => {
   const { url } = await startScripted();
   const sdk = createSdk(url);
