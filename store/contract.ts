@@ -164,6 +164,9 @@ export interface TurnRange {
  *  out, so that it does not hide the others; its session is then named by `health`. */
 export interface GlobalPage {
   readonly events: readonly EventEnvelope[];
+  /** Behind each of them, in their order: who had one and no more goes on from there. */
+  readonly cursors: readonly string[];
+  /** Behind the page, and what of it was left out. */
   readonly cursor: string;
 }
 

@@ -210,12 +210,15 @@ export function readAll(db: Database, input: ReaderTasks['all'], safeId: number)
     if (bytes > PAGE_BYTES_MAX) break;
   }
   const events = toJsonArray(page.map(toEnvelopeJson));
-  const rest = JSON.stringify({ cursor: toCursor(db, lastId), damaged });
+  const write = createCursorWriter(db);
+  const cursors = page.map(({ id }) => write(id));
+  const rest = JSON.stringify({ cursor: write(lastId), cursors, damaged });
   return { json: `{"events":${events},${rest.slice(1)}`, powerId: highestPower(page, safeId) };
 }
 
-function toCursor(db: Database, id: number): string {
-  return `${readEpoch(db)}.${id}.${readMeta(db, 'trims') ?? 0}`;
+function createCursorWriter(db: Database): (id: number) => string {
+  const [epoch, trims] = [readEpoch(db), readMeta(db, 'trims') ?? 0];
+  return (id) => `${epoch}.${id}.${trims}`;
 }
 
 function parseCursor(db: Database, cursor: string | null): number {
@@ -239,7 +242,7 @@ function parseCursor(db: Database, cursor: string | null): number {
     'CURSOR_SUPERSEDED',
     `the cursor is of epoch ${epoch} and beyond what epoch ${current} kept of it; read each ` +
       'session again from its last good event',
-    { data: { epoch: current, cursor: toCursor(db, Math.min(goodId, id)) } },
+    { data: { epoch: current, cursor: createCursorWriter(db)(Math.min(goodId, id)) } },
   );
 }
 

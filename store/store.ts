@@ -115,9 +115,9 @@ export class JournalStore implements Store {
 
   async readAll(cursor: string | undefined, limit: number): Promise<GlobalPage> {
     const input = { cursor: cursor ?? null, limit };
-    const { events, cursor: next, damaged } = await this.#read<WireGlobalPage>('all', input);
+    const { damaged, ...page } = await this.#read<WireGlobalPage>('all', input);
     for (const problem of damaged) this.#parts.damage.report(problem);
-    return { events, cursor: next };
+    return page;
   }
 
   readHistory(session: SessionId): Promise<SessionHistory> {

@@ -14,7 +14,10 @@ export async function* followAll(
   let changed = bus.nextChange(signal);
   while (!signal.aborted) {
     const page = await store.readAll(cursor, PAGE_EVENTS);
-    for (const event of page.events) yield { event, cursor: page.cursor };
+    for (const [at, event] of page.events.entries()) {
+      // Not the page's: a client that leaves within it would lose the rest.
+      yield { event, cursor: page.cursors[at] ?? page.cursor };
+    }
     cursor = page.cursor;
     if (page.events.length > 0) continue;
     await changed;

@@ -20,6 +20,17 @@ export const streamMutations: readonly Mutation[] = [
     finder: byTest('api/websocket', 'starts behind since'),
   },
   {
+    id: '2.cursor-of-each-event',
+    line: 'an event of all sessions carries the cursor behind itself, not that behind its page',
+    file: 'supervisor/follow-all.ts',
+    original: 'cursor: page.cursors[at] ?? page.cursor',
+    replacement: 'cursor: page.cursor',
+    finder: byTest(
+      'supervisor/follow-all',
+      'goes on behind any of its events, also within what was read at once',
+    ),
+  },
+  {
     id: '2.live-without-gap',
     line: 'who lacks more than is kept does not become live',
     file: 'api/broadcast.ts',

@@ -354,8 +354,9 @@ function readGlobal(disk: Disk, cursor: string | undefined, limit: number): Glob
     throw new PrxError('CURSOR_SUPERSEDED', `the cursor is of epoch ${epoch}`);
   }
   const rows = disk.rows.filter((row) => row.id > id).slice(0, limit);
-  const lastId = rows.at(-1)?.id ?? id;
-  return { events: rows.map(({ event }) => event), cursor: `${disk.epoch}.${lastId}` };
+  const cursors = rows.map((row) => `${disk.epoch}.${row.id}`);
+  const events = rows.map(({ event }) => event);
+  return { events, cursors, cursor: cursors.at(-1) ?? `${disk.epoch}.${id}` };
 }
 
 function firstId(disk: Disk, record: SessionRecord): number {
