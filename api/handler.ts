@@ -15,6 +15,7 @@ import { type Audit, type AuditEntry, toFingerprint, toTarget } from './audit.ts
 import { authorize, type Caller, checkAddress, type Door, isExpired } from './auth.ts';
 import { BODY_BYTES_MAX, discardBody, parseBody } from './body.ts';
 import type { Broadcasts } from './broadcast.ts';
+import { checkFraming } from './framing.ts';
 import { createServer, ServerResponse } from './http.ts';
 import { toOpenaiError } from './openai/error.ts';
 import { createOpenapi } from './openapi.ts';
@@ -134,6 +135,7 @@ function createApp(deps: HandlerDeps, factsOf: FactsOf): FastifyInstance {
       'x-content-type-options': 'nosniff',
     });
     const { door } = getFacts(factsOf, request);
+    checkFraming(request.raw);
     checkAddress(door, request.headers, request.raw.socket.localAddress);
   });
   app.setErrorHandler(async (error, request, reply) => {

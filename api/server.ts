@@ -147,6 +147,8 @@ async function openServer({ handler, door, tls, timeouts }: ServerParts): Promis
     request.headers.upgrade?.toLowerCase() === 'websocket';
   const settings = {
     shouldUpgradeCallback,
+    // Looked at with the rest of the framing, and refused with a problem document.
+    requireHostHeader: false,
     headersTimeout: timeouts.headersMs,
     requestTimeout: timeouts.requestMs,
     keepAliveTimeout: timeouts.idleMs,

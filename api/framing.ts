@@ -1,0 +1,31 @@
+/** What of HTTP/1.1 itself a request must keep, whoever asks and through whichever door: that no
+ *  proxy before us reads it otherwise than we do, and that a body is what it says. */
+import type { IncomingMessage } from 'node:http';
+import { HttpError } from './problem.ts';
+
+/** @throws 400, 415, 421 or 501, as RFC 9110 and RFC 9112 say. */
+export function checkFraming(request: IncomingMessage): void {
+  checkHost(request);
+  const { 'transfer-encoding': transfer = 'chunked', 'content-encoding': content = 'identity' } =
+    request.headers;
+  if (transfer.toLowerCase() !== 'chunked') {
+    const message = `the transfer coding '${transfer}' is not known; send chunked, or a length`;
+    throw new HttpError(501, message, { code: 'UNSUPPORTED' });
+  }
+  if (content.toLowerCase() !== 'identity') {
+    const message = `the body is coded as '${content}'; send it as it is`;
+    throw new HttpError(415, message, { headers: { 'accept-encoding': 'identity' } });
+  }
+}
+
+/** Node would take the first of two names, a proxy perhaps the other. */
+function checkHost({ headersDistinct, httpVersionMinor, url = '' }: IncomingMessage): void {
+  const names = headersDistinct['host'] ?? [];
+  if (names.length > 1 || (names.length === 0 && httpVersionMinor > 0)) {
+    throw new HttpError(400, `a request has one Host header, this one has ${names.length}`);
+  }
+  const target = /^[a-z]+:\/\/([^/?#]*)/i.exec(url)?.[1];
+  if (target === undefined || target.toLowerCase() === names[0]?.toLowerCase()) return;
+  const message = `the request is for '${target}', and its Host header names '${names[0] ?? ''}'`;
+  throw new HttpError(421, message, { code: 'MISDIRECTED' });
+}
