@@ -63,7 +63,7 @@ export function createTurnReader(of: TurnOf): Reader {
     const isEnd = event.type === 'turn.completed';
     if (isEnd && (event.data.input_id === inputId || event.data.turn === turn)) {
       const { outcome, error, usage, cost_usd: costUsd } = event.data;
-      const reason = event.data.reason ?? error?.message;
+      const reason = error?.message ?? event.data.reason;
       const end: TurnEnd = { outcome, reason, usage, costUsd, finishReason };
       return [{ kind: 'ended', turn: event.data.turn, end }];
     }

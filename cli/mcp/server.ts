@@ -96,7 +96,7 @@ export function createMcpServer(deps: McpDeps): McpServer {
     { description: 'All sessions, newest first.', annotations: readOnly },
     () =>
       told(async () => {
-        const views = (await api.listSessions()).toReversed();
+        const views = await api.listSessions();
         const lines = views.slice(0, SESSIONS_MAX).map(toLine);
         const rest = views.length - lines.length;
         const tail = rest > 0 ? [`and ${rest} older ones`] : [];
@@ -201,7 +201,8 @@ async function waitForAnswer(
     if (lost !== undefined) return { ...toResult(lost, now), isError: true };
     if (end === undefined) return toResult(toUnfinished(said, now), now);
     if (end.outcome === 'completed') return toResult(said, now);
-    const why = `the turn ended as ${end.outcome}${end.reason ? `: ${end.reason}` : ''}`;
+    const reason = end.error?.message ?? end.reason;
+    const why = `the turn ended as ${end.outcome}${reason ? `: ${reason}` : ''}`;
     return { ...toResult([said, why].filter(Boolean).join('\n\n'), now), isError: true };
   } finally {
     timer.cancel();

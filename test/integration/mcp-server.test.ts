@@ -69,6 +69,21 @@ test('an approval is seen and answered, and the work goes on', async () => {
   expect((await call('wait_for_session', { session: session?.id })).text).toMatch(/done$/);
 });
 
+test('the newest session comes first', async () => {
+  const older = await bench.client.createSession({ name: 'older' });
+  const newer = await bench.client.createSession({ name: 'newer' });
+  const lines = (await call('list_sessions')).text.split('\n');
+  expect(lines.map((line) => line.split(' ')[0])).toEqual([newer.view.id, older.view.id]);
+});
+
+test('a turn that failed is an error with its reason', async () => {
+  const refused = await call('prompt_session', { prompt: script({ refuse: 'no such thing' }) });
+  expect(refused).toEqual({
+    text: expect.stringMatching(/failed: .*no such thing/),
+    isError: true,
+  });
+});
+
 test('what cannot be is a result that the model can read', async () => {
   expect(await call('get_session', { session: 's_0000000000000000' })).toEqual({
     text: expect.stringContaining('SESSION_NOT_FOUND'),

@@ -5,6 +5,7 @@
  *  The user message is JSON: a list of steps, one for each model call of the turn:
  *    {"say": "a b c", "holdAfter": 2}   streams the words; after two of them it waits for release()
  *                                       ("everyMs": 5 waits between two words)
+ *    {"refuse": "why"}                  answers 400
  *    {"tool": "shell", "arguments": {…}}  one tool call ({"tools": […]} for several)  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -18,6 +19,7 @@ const stepSchema = z.union([
     everyMs: z.number().optional(),
   }),
   toolSchema,
+  z.object({ refuse: z.string() }),
   z.object({ tools: z.array(toolSchema) }),
 ]);
 type Step = z.infer<typeof stepSchema>;
@@ -77,6 +79,11 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
     response.once('close', () => {
       if (!response.writableEnded) abandoned += 1;
     });
+    if ('refuse' in step) {
+      response.writeHead(400, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ error: { message: step.refuse } }));
+      return;
+    }
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     const send = (delta: unknown, finish: string | null): void => {
       const choice = { index: 0, delta, finish_reason: finish };

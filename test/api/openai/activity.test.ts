@@ -151,10 +151,7 @@ describe('a chat completion', () => {
   const lost: Fact[] = [begin, ['session.state', { from: 'running', to: 'failed', reason: 'r' }]];
   test('of a turn that failed says why, as the event does', async () => {
     const error = { code: 'PROVIDER_REFUSED', message: 'answered 400: no such model' };
-    const facts: Fact[] = [
-      begin,
-      ['turn.completed', { ...end('failed')[1], reason: undefined, error }],
-    ];
+    const facts: Fact[] = [begin, ['turn.completed', { ...end('failed')[1], error }]];
     expect(await toChatCompletion(turn, each(facts))).toMatchObject({
       kind: 'failure',
       error: { code: 'turn_failed', message: `the turn failed: ${error.message}` },
