@@ -139,7 +139,7 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
       told(() => prompt(params.sessionId, params.prompt)),
     )
     .onNotification(methods.agent.session.cancel, async ({ params }) => {
-      await api.interrupt(params.sessionId);
+      await (attached.get(params.sessionId)?.cancel() ?? api.interrupt(params.sessionId));
     });
 }
 

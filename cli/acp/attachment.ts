@@ -13,6 +13,7 @@ import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { EventData, KnownEvent } from '../../protocol/events.ts';
 import { toKnownEvent } from '../session/follow-turn.ts';
+import { createOwnInputs } from './own-inputs.ts';
 import { createUpdateReader, toRecord, toTitle } from './updates.ts';
 
 /** Who answers what needs approval: the editor's user, or this mode for them. */
@@ -31,6 +32,8 @@ export interface Attachment {
   readonly live: Promise<void>;
   /** An input of this editor, which shows it itself. Called before the input is sent. */
   expectInput(key: string): void;
+  /** Interrupts the turn; of an input of this editor whose turn has not begun, once it does. */
+  cancel(): Promise<void>;
   /** Resolves with the end of the input's turn. Rejects when the session is lost. */
   turnEnd(inputId: string): Promise<EventData<'turn.completed'>>;
   close(): void;
@@ -61,7 +64,7 @@ export function openAttachment(
 ): Attachment {
   const stop = new AbortController();
   const read = createUpdateReader();
-  const ownKeys = new Set<string>();
+  const own = createOwnInputs();
   const ends = new Map<string, End>();
   const endWaiters = new Map<string, Waiter<End>>();
   const live = Promise.withResolvers<void>();
@@ -72,7 +75,11 @@ export function openAttachment(
   const attachment: Attachment = {
     mode: 'ask',
     live: live.promise,
-    expectInput: (key) => void ownKeys.add(key),
+    expectInput: own.expect,
+    async cancel() {
+      own.cancel();
+      await api.interrupt(sessionId);
+    },
     turnEnd: (inputId) =>
       new Promise((resolve, reject) => {
         const end = ends.get(inputId);
@@ -95,9 +102,8 @@ export function openAttachment(
   }
 
   async function onEvent(event: KnownEvent): Promise<void> {
-    const isOwn =
-      event.type === 'input.accepted' && ownKeys.delete(event.data.idempotency_key ?? '');
-    if (!isOwn) {
+    const isShown = event.type === 'input.accepted' && own.accept(event.data);
+    if (!isShown) {
       for (const update of read(event)) {
         await client.notify(methods.client.session.update, { sessionId, update });
       }
@@ -111,8 +117,17 @@ export function openAttachment(
       pending.get(event.data.call_id)?.asking?.abort();
       pending.delete(event.data.call_id);
     }
+    if (event.type === 'turn.started' && own.begin(event.data.input_id)) {
+      await interruptTurn(event.data.turn);
+    }
     if (event.type === 'turn.completed') settle(event.data);
     if (event.type === 'session.state') lose(event.data);
+  }
+
+  /** Nothing, when that turn has ended meanwhile. */
+  async function interruptTurn(turn: number): Promise<void> {
+    const { turn: newest } = await api.getSession(sessionId);
+    if (newest === turn) await api.interrupt(sessionId);
   }
 
   function settle(end: End): void {

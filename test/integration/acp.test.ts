@@ -164,6 +164,14 @@ test('cancel ends the prompt as cancelled, and the session takes the next', asyn
   expect(await prompt(editor, sessionId, say('next'))).toEqual({ stopReason: 'end_turn' });
 });
 
+test('a prompt is cancelled at once, before its turn has begun', async () => {
+  const editor = await openEditor();
+  const sessionId = await openSession(editor);
+  const prompted = prompt(editor, sessionId, { say: 'a b c', holdAfter: 1 });
+  await editor.agent.notify(methods.agent.session.cancel, { sessionId });
+  expect(await prompted).toEqual({ stopReason: 'cancelled' });
+});
+
 test('an editor that quits leaves its session; another loads it with its history, or resumes it', async () => {
   const first = await openEditor();
   const sessionId = await openSession(first);
