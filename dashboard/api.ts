@@ -27,12 +27,14 @@ export function keepToken(token: string): void {
   else sessionStorage.setItem(TOKEN_KEY, token.trim());
 }
 
-/** A link may bring the token behind the `#`, which no server sees; it does not stay there. */
-export function takeTokenFromUrl(): void {
+/** A link may bring the token behind the `#`, which no server sees; it does not stay there.
+ *  @returns whether it brought one. */
+export function takeTokenFromUrl(): boolean {
   const token = /^#token=([^&]+)/.exec(location.hash)?.[1];
-  if (token === undefined) return;
+  if (token === undefined) return false;
   keepToken(decodeURIComponent(token));
   history.replaceState(null, '', '#/');
+  return true;
 }
 
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {

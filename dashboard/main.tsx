@@ -7,21 +7,25 @@ import { SessionPage } from './session.tsx';
 import { SessionsPage } from './sessions.tsx';
 import { SystemPage } from './system.tsx';
 
-function useHash(): string {
+/** @param onToken  a link with a token was opened where the page is already. */
+function useHash(onToken: (token: string) => void): string {
   const [hash, setHash] = useState(location.hash);
   useEffect(() => {
-    const onChange = (): void => setHash(location.hash);
+    const onChange = (): void => {
+      if (takeTokenFromUrl()) onToken(readToken());
+      setHash(location.hash);
+    };
     addEventListener('hashchange', onChange);
     return () => removeEventListener('hashchange', onChange);
-  }, []);
+  }, [onToken]);
   return hash;
 }
 
 function App() {
-  const hash = useHash();
-  const [, id] = /^#\/sessions\/([^/]+)/.exec(hash) ?? [];
   // A new token begins everything anew.
   const [token, setToken] = useState(readToken());
+  const hash = useHash(setToken);
+  const [, id] = /^#\/sessions\/([^/]+)/.exec(hash) ?? [];
   return (
     <div key={token}>
       <button type="button" class="skip" onClick={skip}>

@@ -98,6 +98,15 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(found).toEqual(Object.fromEntries(clean));
   });
 
+  test('a long name leaves the state of a session in sight, on a phone', async () => {
+    await page.setViewportSize(PHONE);
+    await bench.client.createSession({ name: 'n'.repeat(60) });
+    const state = page.getByRole('columnheader', { name: 'State' });
+    await page.getByText('n'.repeat(60)).waitFor();
+    const { x = 0, width = 0 } = (await state.boundingBox()) ?? {};
+    expect(x + width).toBeLessThanOrEqual(PHONE.width);
+  });
+
   /** Presses Tab until the wanted element has the focus. */
   async function tabTo(wanted: Locator): Promise<void> {
     for (let press = 0; press < 60; press += 1) {

@@ -62,6 +62,14 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('takes the token of a link that is opened where the page is already', async () => {
+    await page.goto(`${urlOf(running)}/`);
+    await page.getByText('give a token').waitFor();
+    await open();
+    await page.getByText('There is no session yet').waitFor();
+    expect(page.url()).toBe(`${urlOf(running)}/#/`);
+  });
+
   test('an approval is answered with changed arguments, and exactly those run', async () => {
     await open();
     const call = { tool: 'shell', arguments: { command: 'echo asked' } };
