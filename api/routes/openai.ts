@@ -215,8 +215,19 @@ async function waitForStart(
     const message = `response ${toId('resp', turn)} waits for its turn; cancel the one before it`;
     throw new PrxError('STATE_INVALID', message);
   }
-  for await (const _ of await followTurn(supervisor, turn, signal)) return;
-  throw new PrxError('CANCELLED', 'the client left before the turn began');
+  await untilStarted(supervisor, turn, signal);
+  if (signal.aborted) throw new PrxError('CANCELLED', 'the client left before the turn began');
+}
+
+/** @returns false when the turn will not begin, has ended meanwhile, or the signal aborted. */
+async function untilStarted(
+  supervisor: Supervisor,
+  turn: Turn,
+  signal: AbortSignal,
+): Promise<boolean> {
+  for await (const { kind } of await followTurn(supervisor, turn, signal))
+    return kind === 'started';
+  return false;
 }
 
 /** The turn's activities; a client that leaves before the end leaves the turn running, unless it
@@ -228,23 +239,30 @@ function createWatch(
   const isCancelling = readDisconnect(asking.headers) === 'cancel';
   return async (signal) => {
     const activities = await followTurn(asking.supervisor, turn, signal);
-    return isCancelling ? cancelWhenLeft(asking, turn, activities) : activities;
+    return isCancelling ? cancelWhenLeft(asking, turn, { activities, signal }) : activities;
   };
 }
 
 async function* cancelWhenLeft(
   { supervisor, by }: Asking,
   turn: Turn,
-  activities: AsyncIterable<Activity>,
+  { activities, signal }: { activities: AsyncIterable<Activity>; signal: AbortSignal },
 ): AsyncGenerator<Activity> {
+  let isStarted = !('inputId' in turn.of);
   let isOver = false;
   try {
     for await (const activity of activities) {
+      isStarted ||= activity.kind === 'started';
       isOver = activity.kind === 'ended' || activity.kind === 'lost';
       yield activity;
     }
   } finally {
-    if (!isOver) await supervisor.interrupt(turn.session, by);
+    // An answer that ended at an approval has ended; its turn goes on.
+    if (!isOver && signal.aborted) {
+      // Before its turn, what runs is another's. Waits as long as the input does.
+      isStarted ||= await untilStarted(supervisor, turn, new AbortController().signal);
+      if (isStarted) await supervisor.interrupt(turn.session, by);
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, expect, test } from '@jest/globals';
 import OpenAI from 'openai';
+import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, countType, createBench, type Running } from './harness.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
 
@@ -198,6 +199,50 @@ test('[endpoint:cancelResponse] cancel interrupts; a client that leaves does so 
   );
   expect(events.at(-1)?.data).toMatchObject({ outcome: 'interrupted' });
   expect(countType(events, 'interrupt.accepted')).toBe(2);
+});
+
+test('a client that leaves before its turn has begun cancels that turn, and no other', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const input = script({ say: 'a b c', holdAfter: 1 });
+  const other = await sdk.responses.create({ model: 'default', input, background: true });
+  await provider?.held(1);
+  const [session] = await bench.client.listSessions();
+  const headers = { 'X-Prx-Session': session?.id ?? '', 'X-Prx-On-Disconnect': 'cancel' };
+  const long = script({ say: 'word '.repeat(500), everyMs: 20 });
+  const request = { model: 'default', input: long, stream: true } as const;
+  for await (const event of await sdk.responses.create(request, { headers })) {
+    expect(event.type).toBe('response.created');
+    break;
+  }
+  await bench.client.sendInput(session?.id ?? '', { text: script({ say: 'last' }) });
+  provider?.release();
+  const isLast = ({ type, turn }: EventEnvelope) => type === 'turn.completed' && turn === 3;
+  const events = await bench.follow(session?.id ?? '', isLast);
+  const ends = events.filter(({ type }) => type === 'turn.completed').map(({ data }) => data);
+  expect(ends).toMatchObject([
+    { outcome: 'completed' },
+    { outcome: 'interrupted' },
+    { outcome: 'completed' },
+  ]);
+  expect((await sdk.responses.retrieve(other.id)).output_text).toBe('a b c');
+});
+
+test('an answer that ended at an approval is not left: its turn waits, and goes on', async () => {
+  const { url } = await startScripted(`[security.tool_policy.tools]\nshell = "supervised"`);
+  const sdk = createSdk(url);
+  const headers = { 'X-Prx-On-Disconnect': 'cancel' };
+  const call = { tool: 'shell', arguments: { command: 'echo ran' } };
+  const request = { model: 'default', input: script(call, { say: 'done' }) };
+  const { id, output } = await sdk.responses.create(request, { headers });
+  const asked = output.find(({ type }) => type === 'mcp_approval_request');
+  const answer = { type: 'mcp_approval_response', approval_request_id: asked?.id ?? '' } as const;
+  const next = {
+    model: 'default',
+    previous_response_id: id,
+    input: [{ ...answer, approve: true }],
+  };
+  expect((await sdk.responses.create(next)).output_text).toBe('done');
 });
 
 test('errors have the shape that its clients read, also before a route is found', async () => {
