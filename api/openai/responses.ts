@@ -26,6 +26,7 @@ export interface ResponseOptions {
   readonly previousResponseId?: string | undefined;
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   readonly background?: boolean | undefined;
+  readonly instructions?: string | undefined;
 }
 
 /** The label of tools that run here. */
@@ -210,7 +211,7 @@ function toStatus({ outcome, finishReason }: TurnEnd): [Status, string?] {
 
 function toResponse(
   turn: Turn,
-  { previousResponseId, metadata, background }: ResponseOptions,
+  { previousResponseId, metadata, background, instructions }: ResponseOptions,
   state: { status: Status; items: readonly Item[]; rest: Json },
 ): Json {
   return {
@@ -221,7 +222,7 @@ function toResponse(
     background: background ?? false,
     error: null,
     incomplete_details: null,
-    instructions: null,
+    instructions: instructions ?? null,
     max_output_tokens: null,
     metadata: metadata ?? {},
     model: turn.agent,

@@ -84,6 +84,7 @@ export const openaiRoutes: readonly Route[] = [
         previousResponseId: body.previous_response_id ?? undefined,
         metadata: body.metadata ?? undefined,
         background: body.background ?? undefined,
+        instructions: body.instructions ?? undefined,
       };
       if (body.stream === true) return toStream(asking, { turn, options, after: -1 });
       if (body.background === true) {

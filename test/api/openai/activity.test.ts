@@ -241,6 +241,16 @@ describe('a response', () => {
     expect(rest.map(({ kind }) => kind)).toEqual(['tool-ended', 'ended']);
   });
 
+  test('has what its request gave it to carry', () => {
+    const given = { instructions: 'be brief', metadata: { a: 'b' }, background: true };
+    const { view } = createResponseBuilder(
+      turn,
+      { ...given, previousResponseId: 'resp_x' },
+      'fail',
+    );
+    expect(view()).toMatchObject({ ...given, previous_response_id: 'resp_x' });
+  });
+
   test.each([
     ['completed', 'stop', 'completed', null],
     ['completed', 'length', 'incomplete', { reason: 'max_output_tokens' }],
