@@ -136,7 +136,12 @@ function createApp(deps: HandlerDeps, factsOf: FactsOf): FastifyInstance {
     });
     const { door } = getFacts(factsOf, request);
     checkFraming(request.raw);
-    checkAddress(door, request.headers, request.raw.socket.localAddress);
+    const { localAddress, remoteAddress = '' } = request.raw.socket;
+    checkAddress(door, request.headers, localAddress);
+    if (!request.is404) return;
+    // Before its body is read: nobody has said who asks.
+    if (door.kind === 'tcp') deps.rates.take(toRateKey(remoteAddress));
+    throw toNotFound(request);
   });
   app.setErrorHandler(async (error, request, reply) => {
     if (systemCode(error) === 'FST_ERR_CTP_BODY_TOO_LARGE') await discardBody(request.raw);

@@ -48,6 +48,12 @@ describe('[config:api.requests_per_sec] a caller over TCP', () => {
     expect(await statuses(1, {}, '/healthz')).toEqual([429]);
   });
 
+  test('who tries paths that are not there is counted by address', async () => {
+    const { statuses } = await openLimited(1);
+    expect(await statuses(3, {}, '/nope')).toEqual([404, 404, 429]);
+    expect(await statuses(1, bearer(tokens.read))).toEqual([200]);
+  });
+
   test('is told in the shape of the openai api at its endpoints', async () => {
     const { get, statuses } = await openLimited(1);
     await statuses(2, bearer(tokens.operate));
