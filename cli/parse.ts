@@ -9,6 +9,10 @@ import { columnsOf, type Machine, PROGRAM } from './machine.ts';
 
 const HELP_COLUMNS_MAX = 100;
 
+/** Before each word that stands behind `--`, while yargs has it: it would put those words aside,
+ *  where no command looks. No argument of a process can hold it itself. */
+const WORD_MARK = '\u0000';
+
 type Parsed = ArgumentsCamelCase<unknown>;
 
 export interface CommandLine {
@@ -44,10 +48,38 @@ export async function parseCommand(line: CommandLine): Promise<ParsedLine> {
       args = parsed;
     },
   );
-  const output = await runParser(parser, line.argv, name);
+  const output = await runParser(parser, markWords(line.argv), name);
   if (args === undefined || output !== '') return { args: undefined, output };
-  checkValues(args, arrays);
-  return { args, output };
+  const restored = restoreWords(args, positionalsOf(entry));
+  checkValues(restored, arrays);
+  return { args: restored, output };
+}
+
+/** What stands behind `--` is never an option, whatever it begins with. */
+function markWords(argv: readonly string[]): string[] {
+  const end = argv.indexOf('--');
+  if (end === -1) return [...argv];
+  return [...argv.slice(0, end), ...argv.slice(end + 1).map((word) => WORD_MARK + word)];
+}
+
+function restoreWords(args: Parsed, positionals: readonly string[]): Parsed {
+  const restored: Parsed = { ...args };
+  for (const [key, value] of Object.entries(args)) {
+    if (![value].flat().some(isMarked)) continue;
+    if (!positionals.includes(key)) {
+      throw new PrxError('INVALID_REQUEST', `--${key} needs a value before --`);
+    }
+    restored[key] = Array.isArray(value) ? value.map(withoutMarks) : withoutMarks(value);
+  }
+  return restored;
+}
+
+function isMarked(value: unknown): boolean {
+  return typeof value === 'string' && value.startsWith(WORD_MARK);
+}
+
+function withoutMarks(value: unknown): string {
+  return String(value).replaceAll(WORD_MARK, '');
 }
 
 /** Refuses whatever is not an option of every command. */
@@ -89,7 +121,7 @@ async function runParser(
       output = text;
     });
   } catch (error) {
-    throw toUsageError(toPrxError(error).message, parser, name);
+    throw toUsageError(withoutMarks(toPrxError(error).message), parser, name);
   }
   return output;
 }
@@ -128,11 +160,15 @@ function registerCommand(
   { entry, command }: Pick<CommandLine, 'entry' | 'command'>,
 ): Argv<GlobalArgs> {
   const registered = command.register(parser);
-  const positionals: readonly string[] = entry.usage.match(/[\w-]+/g) ?? [];
+  const positionals = positionalsOf(entry);
   const own = declaredOf(parser).names.filter(
     (key) => key.length > 1 && key !== 'help' && !positionals.includes(key),
   );
   return addGlobals(registered.group(own, 'Options:'));
+}
+
+function positionalsOf(entry: CommandEntry): readonly string[] {
+  return entry.usage.match(/[\w-]+/g) ?? [];
 }
 
 /** Positionals that take several words. */
@@ -175,9 +211,11 @@ function declaredOf(parser: Argv<GlobalArgs>): Declared {
 function toUsageError(message: string, parser: Argv<GlobalArgs>, name: string): PrxError {
   const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ')[0];
   const known = declaredOf(parser).names;
-  const nearest = unknown === undefined ? undefined : findNearest(unknown, known);
+  const isOption = unknown !== undefined && unknown.length > 1;
+  const nearest = isOption ? findNearest(unknown, known) : undefined;
   const said = unknown === undefined ? message : `unknown option or argument '${unknown}'.`;
-  const hint = nearest === undefined ? '' : ` Did you mean '--${nearest}'?`;
+  const behind = unknown === undefined ? '' : ' Words that begin with - go behind --.';
+  const hint = nearest === undefined ? behind : ` Did you mean '--${nearest}'?`;
   const sentence = /[.!?]$/.test(said) ? said : `${said}.`;
   return new PrxError('INVALID_REQUEST', `${sentence}${hint} '${name} --help' explains.`, {
     data: { nearest },

@@ -97,7 +97,7 @@ async function readText(context: Context, words: readonly string[]): Promise<str
   const { stdin } = context.machine;
   const text = words.join(' ');
   if (text === '-') return readPrompt(stdin);
-  if (text.trim() !== '') return checkPrompt(text);
+  if (words.length > 0) return checkPrompt(text);
   if (stdin.isTTY !== true) return readPrompt(stdin);
   const message = `give a prompt, e.g. ${context.self} run 'What is in this folder?'`;
   throw new PrxError('INVALID_REQUEST', message);

@@ -37,8 +37,7 @@ export const command = defineCommand({
       .example('prx-supervisor sandbox explain', 'the level, the mounts, the limits'),
   run: async (context, args) => {
     const { cwd } = context.machine;
-    // What stands behind `--` is nobody's positional to yargs.
-    const words = [...(args.command ?? []), ...args._].map(String);
+    const words = args.command ?? [];
     if (args.action === 'run' && words.length === 0) {
       const message = 'there is no command to run; write it after --, as in: sandbox run -- ls -l';
       throw new PrxError('INVALID_REQUEST', message);
