@@ -70,5 +70,6 @@ function candidateHints(error: PrxError): string[] {
 }
 
 function toText(value: unknown): string {
-  return sanitize(typeof value === 'string' ? value : JSON.stringify(value));
+  if (typeof value !== 'object' || value === null) return sanitize(String(value));
+  return sanitize(Object.values(value).join(' · '));
 }

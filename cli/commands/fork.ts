@@ -2,6 +2,7 @@
 import { PrxError } from '../../base/errors.ts';
 import { defineCommand } from '../command.ts';
 import { showCreated } from '../created.ts';
+import { sayNeighbours } from '../neighbours.ts';
 import { EXIT } from '../outcome.ts';
 
 export const command = defineCommand({
@@ -18,11 +19,13 @@ export const command = defineCommand({
       .example('id=$(prx-supervisor fork web -q)', 'the new id alone'),
   run: async (context, { id, at, name }) => {
     if (at !== undefined) checkAt(at);
-    const view = await context.connect().fork(id, {
+    const client = context.connect();
+    const view = await client.fork(id, {
       ...(at === undefined ? {} : { at }),
       ...(name === undefined ? {} : { name }),
     });
     showCreated(context, view);
+    await sayNeighbours(context, { client, view });
     return EXIT.done;
   },
 });

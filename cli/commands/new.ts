@@ -4,6 +4,7 @@ import type { CreateSession } from '../../protocol/resources.ts';
 import { defineCommand } from '../command.ts';
 import { showCreated } from '../created.ts';
 import { parseLabels } from '../labels.ts';
+import { sayNeighbours } from '../neighbours.ts';
 import { EXIT } from '../outcome.ts';
 
 export const command = defineCommand({
@@ -37,6 +38,7 @@ export const command = defineCommand({
     const { view } = await client.createSession(params);
     if (args.prompt !== undefined) await client.sendInput(view.id, { text: args.prompt });
     showCreated(context, view);
+    await sayNeighbours(context, { client, view });
     return EXIT.done;
   },
 });

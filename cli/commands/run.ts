@@ -6,6 +6,7 @@ import { PrxError } from '../../base/errors.ts';
 import type { ApproveMode, CreateSession, SessionView } from '../../protocol/resources.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { sayNotice, showCreated } from '../created.ts';
+import { sayNeighbours } from '../neighbours.ts';
 import { EXIT } from '../outcome.ts';
 import { checkPrompt, readPrompt } from '../prompt-input.ts';
 import { watchTurn } from '../watch-turn.ts';
@@ -75,13 +76,18 @@ async function runPrompt(context: Context, args: RunArgs): Promise<number> {
   });
   if (args.detach) {
     showCreated(context, view);
+    if (args.session === undefined) await sayNeighbours(context, { client, view });
     return EXIT.done;
   }
   sayNotice(context, view);
   if (!context.quiet && !context.json && context.machine.stderr.isTTY) {
     context.say(context.errorStyle.dim(`session ${view.id} · ${view.agent} · ${view.model}`));
   }
-  return watchTurn(context, { client, view, input, mode });
+  const watched = watchTurn(context, { client, view, input, mode: answering });
+  if (args.session === undefined) {
+    await Promise.all([watched, sayNeighbours(context, { client, view, onlyBusy: true })]);
+  }
+  return watched;
 }
 
 function checkTogether(args: RunArgs): void {
