@@ -2,6 +2,7 @@
 import { PrxError } from '../../base/errors.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Context, defineCommand } from '../command.ts';
+import { checkNotNegative } from '../numbers.ts';
 import { EXIT } from '../outcome.ts';
 import { advance, emptyFeed, type FeedState } from '../session/feed.ts';
 import { toKnownEvent } from '../session/follow-turn.ts';
@@ -32,6 +33,7 @@ export const command = defineCommand({
         describe: 'What dead workers last wrote to their standard error',
       }),
   run: async (context, args) => {
+    checkNotNegative('lines', args.lines);
     const client = context.connect();
     const view = await client.getSession(args.id);
     const from = parseSince(args.since, context.machine.clock.wallMs());

@@ -2,6 +2,7 @@
 import { PrxError } from '../../base/errors.ts';
 import type { SessionView } from '../../protocol/resources.ts';
 import { type Context, defineCommand } from '../command.ts';
+import { checkNotNegative } from '../numbers.ts';
 import { EXIT } from '../outcome.ts';
 import { toName } from '../session-action.ts';
 
@@ -36,6 +37,7 @@ export const command = defineCommand({
       })
       .example('prx-supervisor wait @last --for idle --timeout 60', ''),
   run: async (context, args) => {
+    checkNotNegative('timeout', args.timeout);
     const stop = new AbortController();
     const unlisten = context.machine.onInterrupt(() => stop.abort('interrupted'));
     const timer = context.machine.clock.setTimer((args.timeout ?? Infinity) * 1000, () =>

@@ -318,6 +318,14 @@ describe('the supervisor', () => {
     expect(bodyOf('POST', '/stop')).toEqual({ drain_secs: 3 });
   });
 
+  test('[command:stop] without --drain gives turns the time that its help names', async () => {
+    api.problems.set('POST /api/v1/stop', { status: 503, code: 'SHUTTING_DOWN', detail: 'is' });
+    await runCli(api, ['stop']);
+    const { out } = await runCli(api, ['stop', '--help']);
+    expect(bodyOf('POST', '/stop')).toEqual({ drain_secs: 10 });
+    expect(out.replace(/\s+/g, ' ')).toContain('(default 10)');
+  });
+
   test('[command:start] becomes the supervisor with its options as JSON', async () => {
     const args = ['start', '--config', 'c.toml', '--listen', '127.0.0.1:1', '--state-dir', 's'];
     const { machine, done } = startCli(api, args, { cwd: '/base' });
