@@ -1,16 +1,21 @@
 /** The CLI's process: the one place that touches its globals. Ends quietly when nobody reads its
  *  output any more. */
 import { realClock } from '../base/clock.ts';
-import { systemCode } from '../base/errors.ts';
+import { PrxError, systemCode } from '../base/errors.ts';
 import type { Machine } from './machine.ts';
 import { EXIT } from './outcome.ts';
 import { runProgram } from './program.ts';
 import { stayAlive } from './stay-alive.ts';
 
 function createMachine(): Machine {
+  const folder = findFolder();
   return {
     env: process.env,
-    cwd: process.cwd(),
+    get cwd() {
+      if (folder !== undefined) return folder;
+      const message = 'the current folder was removed or moved; go to another one with cd';
+      throw new PrxError('WORKSPACE_REFUSED', message);
+    },
     get stdin() {
       return process.stdin; // Opened on first use: most commands read nothing.
     },
@@ -28,6 +33,17 @@ function createMachine(): Machine {
       process.execve?.(command, [command, ...args], process.env);
     },
   };
+}
+
+/** The folder we were started in may have been removed: then libraries that ask for one get the
+ *  root, and a command that needs ours hears of it. Most need none. */
+function findFolder(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    process.chdir('/');
+    return undefined;
+  }
 }
 
 async function main(): Promise<void> {

@@ -111,6 +111,19 @@ test.each(commandNames.filter((name) => !standAlone.includes(name)))(
 );
 
 test.each([
+  [['ps', '--state-dir', '/none'], 3, 'no supervisor answers'],
+  [['new', '--state-dir', '/none'], 2, 'the current folder was removed or moved'],
+])('in a folder that was removed, %j exits %d', (argv, exit, message) => {
+  const main = join(import.meta.dirname, '../../cli/main.ts');
+  const gone = join(folder, 'gone');
+  const script = 'mkdir "$1" && cd "$1" && rmdir "$1" && shift && exec "$@"';
+  const run = spawnSync('sh', ['-c', script, 'sh', gone, process.execPath, main, ...argv], {
+    encoding: 'utf8',
+  });
+  expect([run.status, run.stderr]).toEqual([exit, expect.stringContaining(message)]);
+});
+
+test.each([
   [[], -1],
   [['ps'], 0],
   [['--json', 'ps'], 1],
