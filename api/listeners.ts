@@ -5,6 +5,7 @@ import type { Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { PrxError, systemCode } from '../base/errors.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../base/socket-path.ts';
 
 export interface TcpAddress {
   readonly host: string;
@@ -15,9 +16,6 @@ export interface TcpAddress {
   /** PEM texts; present: HTTPS. */
   readonly tls?: { readonly cert: string; readonly key: string };
 }
-
-/** Bytes of sun_path without its terminator. */
-const SOCKET_PATH_BYTES_MAX = 107;
 
 /** Listens on a unix socket of mode 0600; a folder that is missing is made with mode 0700.
  *  @throws LISTEN_REFUSED; ALREADY_RUNNING when somebody answers there. */

@@ -4,9 +4,7 @@ import { chmodSync, closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { createServer, connect as netConnect, type Socket } from 'node:net';
 import { basename, dirname } from 'node:path';
 import { PrxError, systemCode } from './errors.ts';
-
-/** Bytes of sun_path without its terminator. */
-const PATH_BYTES_MAX = 107;
+import { SOCKET_PATH_BYTES_MAX } from './socket-path.ts';
 
 export interface OwnerSocket {
   /** No further connections; the file is removed. Idempotent. */
@@ -87,7 +85,7 @@ interface Address {
 
 /** A path too long for the kernel is reached through a descriptor of its folder. */
 function openAddress(path: string): Address {
-  if (Buffer.byteLength(path) <= PATH_BYTES_MAX) return { path, close: () => undefined };
+  if (Buffer.byteLength(path) <= SOCKET_PATH_BYTES_MAX) return { path, close: () => undefined };
   let fd: number;
   try {
     fd = openSync(dirname(path), 'r');

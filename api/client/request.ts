@@ -4,6 +4,7 @@
 import type { ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { Clock } from '../../base/clock.ts';
 import { isErrorCode, PrxError, systemCode } from '../../base/errors.ts';
+import { SOCKET_PATH_BYTES_MAX } from '../../base/socket-path.ts';
 import { request as httpRequest } from '../http.ts';
 
 /** Where a supervisor is. A token is needed on TCP and ignored on the socket. */
@@ -192,6 +193,13 @@ function toConnectionError(error: Error, target: Target, request: ExchangeReques
       `no supervisor answers at ${where} (${code}); start one with: prx-supervisor start`,
       { data: { at: where, system_code: code }, cause: error },
     );
+  }
+  const byteCount = Buffer.byteLength(where);
+  if (code === 'EINVAL' && 'socketPath' in target && byteCount > SOCKET_PATH_BYTES_MAX) {
+    const message =
+      `no supervisor can answer at ${where}: the path has ${byteCount} bytes, a unix socket ` +
+      `takes ${SOCKET_PATH_BYTES_MAX}; use a shorter --state-dir, or set api.socket`;
+    return new PrxError('NOT_RUNNING', message, { cause: error });
   }
   if (code === 'EACCES' || code === 'EPERM') {
     return new PrxError('FORBIDDEN', `${where} belongs to another user (${code})`, {

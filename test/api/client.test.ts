@@ -117,6 +117,14 @@ describe('errors', () => {
     await expect(reader.reload()).rejects.toMatchObject({ code: 'FORBIDDEN' });
   });
 
+  test('name the limit on the path of a socket', async () => {
+    const socketPath = `/tmp/${'x'.repeat(110)}/api.sock`;
+    await expect(createClient({ socketPath }).getHealth()).rejects.toMatchObject({
+      code: 'NOT_RUNNING',
+      message: expect.stringContaining('the path has 124 bytes, a unix socket takes 107'),
+    });
+  });
+
   test.each([
     ['an absent socket', { socketPath: '/nonexistent/api.sock' }, 'NOT_RUNNING'],
     ['a file', { socketPath: import.meta.filename }, 'NOT_RUNNING'],
