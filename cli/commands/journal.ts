@@ -61,7 +61,7 @@ async function verify(context: Context, { id }: JournalArgs): Promise<number> {
     const rows = problems.map((each) => [each.session, String(each.seq), each.problem]);
     show(context, ['SESSION', 'EVENT', 'PROBLEM'], rows);
     const verdict = problems.length === 0 ? 'no damage' : `${problems.length} problems`;
-    if (!context.quiet) context.say(`${sessions} sessions, ${events} events: ${verdict}`);
+    if (!context.quiet) context.print(`${sessions} sessions, ${events} events: ${verdict}`);
     if (problems.length > 0) {
       context.say(`stop the supervisor and run: ${context.self} journal repair`);
     }
@@ -102,7 +102,7 @@ async function repair(context: Context, { id }: JournalArgs): Promise<number> {
       `${salvage.events} events read from a damaged file, which is kept: ${salvage.kept}`,
     );
   }
-  if (!context.quiet) context.say(`${sessions} sessions checked, ${mended.length} mended`);
+  if (!context.quiet) context.print(`${sessions} sessions checked, ${mended.length} mended`);
   if (mended.some(({ moved }) => moved > 0)) {
     context.say(`what was taken out: ${context.self} journal export --aside`);
   }

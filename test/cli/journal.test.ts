@@ -53,8 +53,7 @@ describe('without a supervisor', () => {
       await writeJournal();
       expect(await run('journal', 'verify')).toMatchObject({
         exit: 0,
-        out: '',
-        err: '2 sessions, 4 events: no damage\n',
+        out: '2 sessions, 4 events: no damage\n',
       });
       const exported = await run('journal', 'export', 'web');
       expect(exported.exit).toBe(0);
@@ -75,7 +74,7 @@ describe('without a supervisor', () => {
       });
 
       const mended = await run('journal', 'repair');
-      expect(mended).toMatchObject({ exit: 0, err: expect.stringContaining('1 mended') });
+      expect(mended).toMatchObject({ exit: 0, out: expect.stringContaining('1 mended') });
       expect(mended.out).toMatch(/s_0+2 +1 to 1 +1 +its checksum/);
       expect(await run('journal', 'verify')).toMatchObject({ exit: 0 });
       const aside = await run('journal', 'export', '--aside');
@@ -171,7 +170,7 @@ describe('with a supervisor', () => {
   test('[command:journal] verify and export ask it, export in pages', async () => {
     expect(await run('journal', 'verify', '@last')).toMatchObject({
       exit: 0,
-      err: '3 sessions, 9 events: no damage\n',
+      out: '3 sessions, 9 events: no damage\n',
     });
     expect((await run('journal', 'export', '--aside')).out).toBe('{"seq":1}\n{"seq":2}\n');
     expect(asked).toEqual([
