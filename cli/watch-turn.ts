@@ -69,6 +69,7 @@ function createInterrupt(context: Context, watch: WatchTurn, stop: AbortControll
   return (signal: 'SIGINT' | 'SIGTERM'): void => {
     count += 1;
     if (count > 1 || signal === 'SIGTERM') {
+      context.say(`left; the turn goes on: ${context.self} attach ${watch.view.id}`);
       stop.abort();
       return;
     }
@@ -82,7 +83,7 @@ function createInterrupt(context: Context, watch: WatchTurn, stop: AbortControll
 function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn['mode']): number {
   if (followed.lost !== undefined) throw new PrxError('SESSION_NOT_OPEN', followed.lost);
   sayDenied(context, followed.denied);
-  if (mode === 'never' && followed.denied.length > 0) {
+  if (mode === 'never' && followed.denied.some(({ deniedBy }) => !isByPolicy(deniedBy))) {
     context.say('  --approve ask asks on a terminal, --approve all allows what needs approval');
   }
   const { end } = followed;
@@ -92,6 +93,11 @@ function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn[
     errorCode: end.error?.code,
     deniedCount: followed.denied.length,
   });
+}
+
+/** What policy itself denies, no way of asking opens. */
+function isByPolicy(deniedBy: string | undefined): boolean {
+  return deniedBy?.startsWith('policy') === true;
 }
 
 function sayDenied(context: Context, denied: readonly ToolCall[]): void {

@@ -66,7 +66,7 @@ export const command = defineCommand({
 async function runPrompt(context: Context, args: RunArgs): Promise<number> {
   checkTogether(args);
   const text = await readText(context, args.prompt ?? []);
-  const mode = decideMode(context, args.approve);
+  const { mode, answering } = decideMode(context, args.approve);
   const client = context.connect();
   const view = await findOrCreate(client, { args, mode, cwd: context.machine.cwd });
   const key = args.idempotencyKey;
@@ -109,15 +109,21 @@ async function readText(context: Context, words: readonly string[]): Promise<str
   throw new PrxError('INVALID_REQUEST', message);
 }
 
-/** Nobody can be asked without a terminal: then what needs approval is denied at once, instead of
- *  waiting for somebody who is not there. */
-function decideMode(context: Context, asked: ApproveMode | undefined): ApproveMode {
-  if (asked !== undefined && asked !== 'ask') return asked;
+interface Approving {
+  /** Of a session that is created. */
+  readonly mode: ApproveMode;
+  /** What this program answers; undefined: it leaves the answer to others. */
+  readonly answering: ApproveMode | undefined;
+}
+
+/** Nobody can be asked here without a terminal: then what needs approval is denied at once, instead
+ *  of waiting for somebody who is not there. Who writes `ask` means that there is somebody. */
+function decideMode(context: Context, asked: ApproveMode | undefined): Approving {
+  if (asked !== undefined && asked !== 'ask') return { mode: asked, answering: asked };
   const { stdin, stderr } = context.machine;
-  if (stdin.isTTY === true && stderr.isTTY === true) return 'ask';
-  if (asked === 'ask')
-    context.say('this is not a terminal, so nobody can be asked: --approve never');
-  return 'never';
+  if (stdin.isTTY === true && stderr.isTTY === true) return { mode: 'ask', answering: 'ask' };
+  if (asked === 'ask') return { mode: 'ask', answering: undefined };
+  return { mode: 'never', answering: 'never' };
 }
 
 interface Wanted {

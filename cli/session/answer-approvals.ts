@@ -41,7 +41,7 @@ export function createAnswerer(deps: AnswererDeps): ApprovalAnswerer {
   };
   return {
     onApproval: (approval) => {
-      if (deps.mode === undefined) return;
+      if (deps.mode === undefined) return sayWhoDecides(deps, approval);
       if (deps.mode !== 'ask') {
         void resolve(deps, approval.callId, decideByMode(deps.mode, approval));
         return;
@@ -66,6 +66,14 @@ function decideByMode(mode: 'all' | 'never', approval: PendingApproval): Resolve
   const reason = `--approve ${mode}`;
   if (isAllowed) return { decision: 'approve', scope: 'once', reason };
   return { decision: 'deny', reason: mode === 'all' ? `nobody is asked: ${reason}` : reason };
+}
+
+/** Without it a turn that waits would look like one that hangs. */
+function sayWhoDecides({ context, sessionId }: AnswererDeps, approval: PendingApproval): void {
+  if (context.json || context.quiet) return;
+  for (const line of toApprovalLines(approval, context.errorStyle)) context.say(line);
+  const answer = findQuestion(approval) === undefined ? '' : ' --answer TEXT';
+  context.say(`  ${context.self} approve ${sessionId} ${approval.callId}${answer}, or deny`);
 }
 
 async function ask(deps: AnswererDeps, approval: PendingApproval, signal: AbortSignal) {

@@ -200,20 +200,31 @@ describe('[command:run] approvals', () => {
     toolCompleted('denied', '1.1.1', ''),
     turnCompleted(),
   ] as const;
+  const forbidden = ['tool.decided', { ...denied[1][1], by: 'session' }] as const;
 
   test('--approve never: what was denied is named, exit 5', async () => {
-    answerWith(...denied);
+    answerWith(...denied.with(1, forbidden));
     const { exit, err } = await runCli(api, ['run', 'x', '--approve', 'never']);
     expect(exit).toBe(5);
-    expect(err).toContain('denied: 1 tool call was denied\n  shell ls · by policy: r\n');
+    expect(err).toContain('denied: 1 tool call was denied\n  shell ls · by session: r\n');
     expect(err).toContain('--approve all');
   });
 
-  test('--approve ask without a terminal is never, and says so once', async () => {
-    answerWith(turnCompleted());
-    const { err } = await runCli(api, ['run', 'x', '--approve', 'ask']);
-    expect(err.split('this is not a terminal').length).toBe(2);
-    expect(bodyOf('/sessions')).toMatchObject({ approve: 'never' });
+  test('what a rule denies, no way of asking would have opened', async () => {
+    answerWith(...denied);
+    const { err } = await runCli(api, ['run', 'x']);
+    expect(err).not.toContain('--approve');
+  });
+
+  test('--approve ask without a terminal waits for others, and says how they answer', async () => {
+    answerWith(toolRequested(), approvalRequested('1.1.1', 'rm x'));
+    const { machine, done } = startCli(api, ['run', 'x', '--approve', 'ask']);
+    await machine.stderr.until(`  prx-supervisor approve ${SESSION} 1.1.1, or deny\n`);
+    expect(bodyOf('/sessions')).toMatchObject({ approve: 'ask' });
+    expect(bodyOf('/1.1.1')).toBeUndefined();
+    api.emit(SESSION, ...approvalResolved());
+    api.emit(SESSION, ...turnCompleted());
+    expect(await done).toMatchObject({ exit: 0, err: expect.stringContaining('  rm x\n') });
   });
 
   test('--approve all in a session that asks: the client says yes', async () => {
@@ -307,6 +318,15 @@ describe('[command:run] Ctrl-C', () => {
     machine.signal();
     const { exit, err } = await done;
     expect([exit, err]).toEqual([130, expect.stringContaining('again leaves')]);
+  });
+
+  test('SIGTERM leaves it too, and says where it goes on', async () => {
+    const { machine, done } = startCli(api, ['run', 'x']);
+    await api.untilFollowed();
+    machine.signal('SIGTERM');
+    const left = `left; the turn goes on: prx-supervisor attach ${SESSION}\n`;
+    expect(await done).toEqual({ exit: 130, out: '', err: left });
+    expect(api.requests.some((one) => one.path.endsWith('/interrupt'))).toBe(false);
   });
 
   test('an input of another turn is not taken for ours', async () => {
