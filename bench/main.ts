@@ -23,6 +23,7 @@ import { start } from './start.ts';
 import { storm } from './storm.ts';
 import { token } from './token.ts';
 import { tool } from './tool.ts';
+import { orUsage } from './usage.ts';
 import { wake } from './wake.ts';
 import { websockets } from './websockets.ts';
 import { workerStart } from './worker-start.ts';
@@ -34,13 +35,18 @@ const FIGURES: readonly Figure[] = [
 ];
 const FLAGS = ['--quick', '--markdown'];
 
-async function main(args: readonly string[]): Promise<void> {
+const NAMES = FIGURES.map(({ name }) => name).join(' ');
+const USAGE = `npm run bench -- [NAME…] [${FLAGS.join('] [')}]; names: ${NAMES}`;
+
+function readNames(args: readonly string[]): readonly string[] {
   const names = args.filter((arg) => !FLAGS.includes(arg));
   const unknown = names.find((name) => FIGURES.every((figure) => figure.name !== name));
-  if (unknown !== undefined) {
-    const known = [...FIGURES.map(({ name }) => name), ...FLAGS].join(' ');
-    throw new RangeError(`there is no '${unknown}'; there are: ${known}`);
-  }
+  if (unknown !== undefined) throw new RangeError(`there is no figure or option '${unknown}'`);
+  return names;
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const names = orUsage(USAGE, () => readNames(args));
   const isMarkdown = args.includes('--markdown');
   const say = (text: string): void => {
     (isMarkdown ? process.stderr : process.stdout).write(text);

@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util';
 import { realRandom } from '../base/random.ts';
 import { describeLoad, describeMachine } from '../bench/machine.ts';
+import { orUsage, toCount } from '../bench/usage.ts';
 import { bombs } from './bombs.ts';
 import { interrupt } from './interrupt.ts';
 import { killsBelowHost } from './kills-below-host.ts';
@@ -13,7 +14,10 @@ import { supervisorKills } from './supervisor-kills.ts';
 
 const PROOFS: readonly Proof[] = [killsBelowHost, supervisorKills, interrupt, stop, bombs];
 
-async function main(args: readonly string[]): Promise<void> {
+const NAMES = PROOFS.map(({ name }) => name).join(' ');
+const USAGE = `npm run prove -- [NAME…] [--runs N] [--seed S] [--as-user]; names: ${NAMES}`;
+
+function readArguments(args: readonly string[]) {
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
@@ -24,14 +28,13 @@ async function main(args: readonly string[]): Promise<void> {
     },
   });
   const unknown = positionals.find((name) => PROOFS.every((proof) => proof.name !== name));
-  if (unknown !== undefined) {
-    const known = PROOFS.map(({ name }) => name).join(' ');
-    throw new RangeError(`there is no proof '${unknown}'; there are: ${known}`);
-  }
-  const runs = values.runs === undefined ? undefined : Number(values.runs);
-  if (runs !== undefined && !(Number.isInteger(runs) && runs > 0)) {
-    throw new RangeError(`--runs is '${values.runs}'; it takes a whole number from 1`);
-  }
+  if (unknown !== undefined) throw new RangeError(`there is no proof '${unknown}'`);
+  const runs = values.runs === undefined ? undefined : toCount('--runs', values.runs);
+  return { values, positionals, runs };
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const { values, positionals, runs } = orUsage(USAGE, () => readArguments(args));
   // Whatever is open clears up when the process exits.
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => process.exit(130));

@@ -4,22 +4,28 @@
 import { writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
+import { orUsage, toCount } from '../../bench/usage.ts';
 import { mutations } from './all.ts';
 import { describeFinder } from './mutation.ts';
 import { type Result, work } from './run.ts';
 
-const { values } = parseArgs({
-  options: {
-    /** An id, or the beginning of some: `7.` is all of the seventh invariant. */
-    only: { type: 'string', default: '' },
-    jobs: { type: 'string', default: '2' },
-  },
+const values = orUsage('npm run mutate -- [--only ID] [--jobs N]', () => {
+  const { values: read } = parseArgs({
+    options: {
+      /** An id, or the beginning of some: `7.` is all of the seventh invariant. */
+      only: { type: 'string', default: '' },
+      jobs: { type: 'string', default: '2' },
+    },
+  });
+  const chosen = mutations.filter(({ id }) => id.startsWith(read.only));
+  if (chosen.length === 0) throw new RangeError(`no mutation has an id beginning '${read.only}'`);
+  return { chosen, jobs: toCount('--jobs', read.jobs) };
 });
 
 const print = (line: string): void => void writeSync(1, `${line}\n`);
 
 async function main(): Promise<void> {
-  const chosen = mutations.filter(({ id }) => id.startsWith(values.only));
+  const { chosen } = values;
   const waiting = [...chosen];
   const results: Result[] = [];
   const onResult = (result: Result): void => {
@@ -34,7 +40,7 @@ async function main(): Promise<void> {
       value === undefined ? [] : [[name, value]],
     ),
   );
-  const jobs = Array.from({ length: Number(values.jobs) }, () =>
+  const jobs = Array.from({ length: values.jobs }, () =>
     work({ root, env }, () => waiting.shift(), onResult),
   );
   await Promise.all(jobs);

@@ -7,7 +7,9 @@
  *  IMAGE_BYTES_MAX. */
 import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import { chromium, type Page } from 'playwright-core';
+import { orUsage } from '../../bench/usage.ts';
 import { type Bench, createBench } from '../integration/harness.ts';
 import { toTerminalPage } from './ansi.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
@@ -24,7 +26,17 @@ command = "git *"
 action = "ask"
 `;
 
-async function main([folder = join(root, 'docs', 'images')]: readonly string[]): Promise<void> {
+function readFolder(args: readonly string[]): string {
+  const [folder = join(root, 'docs', 'images')] = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {},
+  }).positionals;
+  return folder;
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const folder = orUsage('npm run screenshots -- [FOLDER]', () => readFolder(args));
   const executablePath = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find(existsSync);
   if (executablePath === undefined) throw new Error('there is no Chromium in /usr/bin');
   mkdirSync(folder, { recursive: true });

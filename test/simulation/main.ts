@@ -5,6 +5,7 @@ import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { realClock } from '../../base/clock.ts';
 import { realRandom } from '../../base/random.ts';
+import { orUsage, toCount } from '../../bench/usage.ts';
 import { type CampaignLine, type RunEnd, runCampaign, runShare } from './campaign.ts';
 import type { Fact } from './facts.ts';
 import { runSeed } from './run.ts';
@@ -13,15 +14,20 @@ const TEXT_CHARS_MAX = 600;
 
 const print = (line: string): void => void writeSync(1, `${line}\n`);
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '1000' },
-    seed: { type: 'string', default: realRandom.hex(4) },
-    jobs: { type: 'string', default: '2' },
-    trace: { type: 'string' },
-    /** Of a campaign's own process: first:step:runs. */
-    share: { type: 'string' },
-  },
+const USAGE = 'npm run simulate -- [--runs N] [--seed S] [--jobs J], or --trace SEED';
+
+const values = orUsage(USAGE, () => {
+  const { values: read } = parseArgs({
+    options: {
+      runs: { type: 'string', default: '1000' },
+      seed: { type: 'string', default: realRandom.hex(4) },
+      jobs: { type: 'string', default: '2' },
+      trace: { type: 'string' },
+      /** Of a campaign's own process: first:step:runs. */
+      share: { type: 'string' },
+    },
+  });
+  return { ...read, runs: toCount('--runs', read.runs), jobs: toCount('--jobs', read.jobs) };
 });
 
 async function trace(seed: string): Promise<number> {
@@ -49,7 +55,7 @@ async function share(range: string): Promise<number> {
 
 async function campaign(): Promise<number> {
   const startedMs = realClock.nowMs();
-  const spec = { seed: values.seed, runs: Number(values.runs), jobs: Number(values.jobs) };
+  const spec = { seed: values.seed, runs: values.runs, jobs: values.jobs };
   const onRun = ({ seed, violations }: RunEnd): void => {
     for (const { check, message } of violations) {
       print(`SEED=${seed} ${check}: ${message.slice(0, TEXT_CHARS_MAX)}`);
