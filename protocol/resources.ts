@@ -25,7 +25,10 @@ export const createSessionSchema = z.strictObject({
   agent: z.string().min(1).max(64).optional(),
   name: z
     .string()
-    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, 'letters, digits, . _ -; at most 64')
+    .regex(
+      /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
+      'a name has letters, digits, . _ - (the first a letter or digit), at most 64',
+    )
     .optional(),
   model: z.string().min(1).max(256).optional(),
   workspace: z.string().max(4096).optional().describe('Absolute path; absent: a private one.'),

@@ -66,7 +66,7 @@ function alreadyRunning(stateDir: string, holder: Holder | undefined): PrxError 
   return new PrxError(
     'ALREADY_RUNNING',
     `the state directory ${stateDir} is in use by ${who}; stop it, or choose another one with ` +
-      '`state_dir`',
+      '--state-dir',
     { data: { state_dir: stateDir, ...holder } },
   );
 }

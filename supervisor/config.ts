@@ -120,7 +120,7 @@ export function findAgent(config: Config, name: string | undefined): AgentConfig
 function findConfigFile(flags: ConfigFlags, env: Environment): string | undefined {
   const asked = flags.config ?? env['PRX_CONFIG'];
   if (asked !== undefined && asked !== '') return resolve(asked);
-  const home = env['HOME'] ?? homedir();
+  const home = env['HOME'] || homedir();
   const fallback = join(
     env['XDG_CONFIG_HOME'] || join(home, '.config'),
     'prx-supervisor',
@@ -130,7 +130,7 @@ function findConfigFile(flags: ConfigFlags, env: Environment): string | undefine
 }
 
 function defaultStateDir(env: Environment): string {
-  const home = env['HOME'] ?? homedir();
+  const home = env['HOME'] || homedir();
   return join(env['XDG_STATE_HOME'] || join(home, '.local', 'state'), 'prx-supervisor');
 }
 

@@ -1,6 +1,7 @@
 /** The journal's events, of one session or of all: JSON lines for programs, one readable line each
  *  on a terminal. */
 import { PrxError } from '../../base/errors.ts';
+import { findNearest } from '../../base/nearest.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { columnsOf } from '../machine.ts';
@@ -40,6 +41,7 @@ export const command = defineCommand({
       })
       .example('prx-supervisor events @last --type turn.completed --json', ''),
   run: async (context, args) => {
+    await checkTypes(args.type?.flatMap((type) => type.split(',')) ?? []);
     const stop = new AbortController();
     const unlisten = context.machine.onInterrupt(() => stop.abort());
     for await (const event of readEvents(context, args, stop.signal)) {
@@ -50,6 +52,19 @@ export const command = defineCommand({
     return EXIT.done;
   },
 });
+
+/** A mistyped one would be waited for in vain. @throws INVALID_REQUEST, naming the nearest. */
+async function checkTypes(types: readonly string[]): Promise<void> {
+  if (types.length === 0) return;
+  const { eventTable } = await import('../../protocol/events.ts');
+  const known = Object.keys(eventTable);
+  const unknown = types.find((type) => !known.includes(type));
+  if (unknown === undefined) return;
+  const nearest = findNearest(unknown, known);
+  const hint =
+    nearest === undefined ? `there are: ${known.join(' ')}` : `did you mean '${nearest}'?`;
+  throw new PrxError('INVALID_REQUEST', `there is no event type '${unknown}'; ${hint}`);
+}
 
 function readEvents(
   context: Context,
@@ -69,6 +84,12 @@ async function* readAll(
   args: EventsArgs,
   signal: AbortSignal,
 ): AsyncGenerator<EventEnvelope> {
+  if (args.since !== undefined && /^\d+$/.test(args.since)) {
+    const message =
+      `--since ${args.since} is a sequence number, which counts in one session: name it, as in ` +
+      `events @last --since ${args.since}. All together take a cursor of GET /api/v1/events`;
+    throw new PrxError('INVALID_REQUEST', message, { data: { since: args.since } });
+  }
   const client = context.connect();
   const types = args.type?.flatMap((type) => type.split(','));
   const wants = (event: EventEnvelope): boolean => types?.includes(event.type) ?? true;

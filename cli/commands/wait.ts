@@ -45,7 +45,7 @@ export const command = defineCommand({
     );
     try {
       const view = await waitFor(context, { id: args.id, goal: args.for, signal: stop.signal });
-      if (view === undefined) return giveUp(context, args, stop.signal.reason);
+      if (view === undefined) return await giveUp(context, args, stop.signal.reason);
       if (context.json) context.printJson(view);
       else if (!context.quiet) context.print(describeReached(view, args.for));
       return EXIT.done;
@@ -97,8 +97,19 @@ function describeReached(view: SessionView, goal: Goal): string {
   return goal === 'completed' ? String(view.last_outcome) : 'idle';
 }
 
-function giveUp(context: Context, args: { for: Goal; timeout?: number | undefined }, why: unknown) {
+interface GaveUp {
+  readonly id: string;
+  readonly for: Goal;
+  readonly timeout?: number | undefined;
+}
+
+async function giveUp(context: Context, args: GaveUp, why: unknown): Promise<number> {
   if (why !== 'timeout') return EXIT.interrupted;
-  context.say(`not ${args.for} within ${args.timeout} s`);
+  const view = await context.connect().getSession(args.id);
+  const now = `state ${view.state}, activity ${view.activity}, turn ${view.turn}`;
+  const name = toName(view);
+  context.say(
+    `not ${args.for} within ${args.timeout} s: ${name} has ${now}; ${view.queued_inputs} inputs wait`,
+  );
   return EXIT.timeout;
 }

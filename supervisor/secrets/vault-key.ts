@@ -1,6 +1,7 @@
 /** Where the vault's key is: a file of ours, a credential that systemd hands over, or a variable
  *  where that is written. Never in the state dir, where the vault is. */
 import { existsSync, readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { isAbsolute, join, relative } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
 import { readPrivateFile, writePrivateFile } from '../../base/private-file.ts';
@@ -22,7 +23,7 @@ export function findKeySource(settings: RawConfig['secrets'], env: Environment):
     const folder = env['CREDENTIALS_DIRECTORY'];
     return { kind: 'credential', path: folder && join(folder, name), name };
   }
-  const home = env['XDG_CONFIG_HOME'] || join(env['HOME'] || '/root', '.config');
+  const home = env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config');
   return { kind: 'file', path: file ?? join(home, 'prx-supervisor', 'vault-key') };
 }
 

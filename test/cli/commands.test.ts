@@ -194,7 +194,10 @@ describe('making and talking', () => {
     expect((await runCli(api, ['wait', SESSION])).out).toBe('failed\n');
     expect((await runCli(api, ['wait', SESSION, '--for', 'idle'])).out).toBe('idle\n');
     const late = await runCli(api, ['wait', SESSION, '--for', 'approval', '--timeout', '0.05']);
-    expect([late.exit, late.err]).toEqual([124, 'not approval within 0.05 s\n']);
+    expect([late.exit, late.err]).toEqual([
+      124,
+      'not approval within 0.05 s: 01234567 has state running, activity idle, turn 1; 0 inputs wait\n',
+    ]);
   });
 
   test('[command:wait] ends with the event that makes it true, or cannot any more', async () => {
