@@ -5,7 +5,6 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
-import { z } from 'zod';
 import { PrxError, systemCode } from '../base/errors.ts';
 import { findNearest } from '../base/nearest.ts';
 import { isCustomToolName } from '../protocol/custom-names.ts';
@@ -13,6 +12,7 @@ import type { ProviderSettings } from '../protocol/gateway-methods.ts';
 import { toMcpPrefix } from '../protocol/mcp-names.ts';
 import { hasOwnRoot } from '../protocol/sandbox-levels.ts';
 import { isToolName, toolTable } from '../protocol/tools.ts';
+import { childOf, toConfigError } from './config-problems.ts';
 import { configSchema, type RawConfig } from './config-schema.ts';
 import type { WebhookSettings } from './effects/approval-webhook.ts';
 import { toDigest } from './effects/policy/digest.ts';
@@ -83,7 +83,7 @@ export function loadConfig(flags: ConfigFlags, env: Environment): LoadedConfig {
   const written = file === undefined ? {} : readToml(file);
   const overlaid = overlay(written, flags, env);
   const parsed = configSchema.safeParse(overlaid.tree);
-  if (!parsed.success) throw invalid(file, parsed.error, overlaid.tree);
+  if (!parsed.success) throw toConfigError(parsed.error, { file, ...overlaid });
   const raw = parsed.data;
   checkTools(file, raw);
   checkNetwork(file, raw);
@@ -329,53 +329,6 @@ function unknownName(
   const hint = nearest === undefined ? '' : ` Did you mean '${nearest}'?`;
   const message = `${file ?? 'config'}: ${key}: '${name}' is unknown.${hint} Known: ${known.join(', ')}.`;
   return new PrxError('CONFIG_INVALID', message, { data: { file, key, nearest } });
-}
-
-function invalid(file: string | undefined, error: z.ZodError, tree: unknown): PrxError {
-  const lines = error.issues.map((issue) => describeIssue(issue, tree));
-  const where = file ?? 'the environment or a flag';
-  const message = `${where} is not valid:\n${lines.map((line) => `  ${line}`).join('\n')}`;
-  return new PrxError('CONFIG_INVALID', message, { data: { file, problems: lines } });
-}
-
-function describeIssue(issue: z.core.$ZodIssue, tree: unknown): string {
-  const path = issue.path.map(String);
-  if (issue.code === 'unrecognized_keys') {
-    const known = knownKeysAt(path);
-    return issue.keys
-      .map((key) => {
-        const nearest = findNearest(key, known);
-        const hint = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
-        return `${[...path, key].join('.')}: unknown key${hint} (known here: ${known.join(', ')})`;
-      })
-      .join('\n  ');
-  }
-  const value = path.reduce<unknown>((node, key) => childOf(node, key), tree);
-  const rules = issue.code === 'invalid_key' ? issue.issues.map(({ message }) => message) : [];
-  const why = [issue.message, ...rules].join(': ');
-  return `${path.join('.')} = ${mask(path, JSON.stringify(value) ?? '')}: ${why}`;
-}
-
-/** Where a key may have been written, though it does not belong there. */
-function mask(path: readonly string[], text: string): string {
-  const isSecret = path[0] === 'mcp' && ['headers', 'env'].includes(path[3] ?? '');
-  return isSecret ? '(set)' : text.replace(/:\/\/[^/"]*@/, '://(set)@');
-}
-
-function childOf(node: unknown, key: string): unknown {
-  return typeof node === 'object' && node !== null ? Reflect.get(node, key) : undefined;
-}
-
-/** The keys the schema knows at a path, found by walking its JSON Schema. */
-function knownKeysAt(path: readonly string[]): readonly string[] {
-  let node: unknown = z.toJSONSchema(configSchema, { io: 'input' });
-  for (const key of path) {
-    const properties = childOf(node, 'properties');
-    node =
-      childOf(properties, key) ?? childOf(node, 'additionalProperties') ?? childOf(node, 'items');
-  }
-  const properties = childOf(node, 'properties');
-  return typeof properties === 'object' && properties !== null ? Object.keys(properties) : [];
 }
 
 function listValues(

@@ -109,7 +109,12 @@ describe('a mistake names file, key, value, rule and the nearest key', () => {
       '[provider.prices.m]\ninput = 1\noutput = 1\ncached = 1',
       /prices\.m\.cached: unknown.*cached_input/,
     ],
-    ['[[api.tokens]]\nnme = "x"', /api\.tokens\.0\.nme: unknown key; did you mean 'name'\?/],
+    ['[[api.tokens]]\nnme = "x"', /api\.tokens\[1\]\.nme: unknown key; did you mean 'name'\?/],
+    [
+      '[[security.rules]]\naction = "allow"\n[[security.rules]]\ntool = "shell"',
+      /security\.rules\[2\]\.action is missing: .*"allow"\|"deny"\|"ask"$/,
+    ],
+    ['[provider.prices.m]\ninput = 1', /prices\.m\.output is missing: .*expected number$/],
     ['[security]\nsandbx = 1', /security\.sandbx: unknown key; did you mean 'sandbox'\?/],
     ['[agent]\nmax_turns = 0', /agent\.max_turns = 0: .*>=1/],
     ['[agent]\nrestart = "always"', /agent\.restart = "always": .*permanent/],
@@ -117,7 +122,7 @@ describe('a mistake names file, key, value, rule and the nearest key', () => {
     ['[provider]\nbase_url = "nope"', /provider\.base_url = "nope": .*URL/],
     ['[api]\nlisten = "8080"', /api\.listen = "8080": HOST:PORT/],
     ['agent = 3', /agent = 3: .*object/],
-    ['[security.sandbox]\nread_only_paths = ["x"]', /read_only_paths\.0 = "x"/],
+    ['[security.sandbox]\nread_only_paths = ["x"]', /read_only_paths\[1\] = "x"/],
     ['[agent]\ntools = ["shel"]', /agent\.tools: 'shel' is unknown. Did you mean 'shell'\?/],
     ['[agents.x]\ntools = ["rm"]', /agents\.x\.tools: 'rm' is unknown/],
     ['[security.tool_policy.tools]\nshel = "deny"', /tools\.shel: 'shel' is unknown. Did you mean/],
@@ -127,6 +132,14 @@ describe('a mistake names file, key, value, rule and the nearest key', () => {
     expect(problem.code).toBe('CONFIG_INVALID');
     expect(problem.message).toContain(file);
     expect(problem.message).toMatch(message);
+  });
+
+  test('what came from outside of the file is called by its own name', () => {
+    writeFileSync(file, '[log]\nlevel = "info"');
+    const load = () => loadConfig({ config: file }, { ...noHome, PRX_LOG: 'loud' });
+    expect(load).toThrow(
+      /^the environment or a flag is not valid:\n {2}log\.level = "loud" \(from PRX_LOG\): /,
+    );
   });
 
   test('broken TOML: line and column', () => {
@@ -153,7 +166,7 @@ describe('[config:security.sandbox.allowed_domains] the network of tools', () =>
     '%s is no domain',
     (text) => {
       const { message } = problemOf(written(`allowed_domains = ["${text}"]`));
-      expect(message).toMatch(/allowed_domains\.0.*a host \(example\.org\), a wildcard/);
+      expect(message).toMatch(/allowed_domains\[1\].*a host \(example\.org\), a wildcard/);
     },
   );
 
