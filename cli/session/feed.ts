@@ -348,8 +348,9 @@ function advanceOddity(state: FeedState, event: KnownEvent): Advance {
     case 'effect.resolved':
       return notice(state, 'warn', `call ${event.data.id} was resolved: ${event.data.how}`);
     case 'limit.exceeded': {
-      const { limit, value, max } = event.data;
-      return notice(state, 'warn', `limit ${limit} exceeded: ${value} of ${max}`);
+      const { limit, value, max, level } = event.data;
+      const how = level === 'soft' ? 'is near' : 'exceeded';
+      return notice(state, 'warn', `limit ${limit} ${how}: ${value} of ${max}`);
     }
     case 'store.degraded':
       return notice(state, 'error', `the journal cannot be written: ${event.data.reason}`);

@@ -30,8 +30,8 @@ export function toSections(report: Report, next: readonly Advice[]): Section[] {
     section('Set aside', 'input', report.quarantined, ({ input_id, reason }) => {
       return `${input_id}: ${reason}`;
     }),
-    section('Limits', 'limit', report.limits, ({ limit, value, max }) => {
-      return `${limit}: ${value} of ${max}`;
+    section('Limits', 'limit', report.limits, ({ limit, value, max, level }) => {
+      return `${limit}: ${value} of ${max}${level === 'soft' ? ', near: a warning' : ''}`;
     }),
     section('Turns', 'turn', report.turns, ({ turn, outcome, reason }) => {
       return `turn ${turn ?? '?'}: ${outcome}${reason === undefined ? '' : ` (${reason})`}`;

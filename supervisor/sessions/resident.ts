@@ -324,7 +324,8 @@ export function createResident(deps: ResidentDeps): Resident {
     },
     onMemory(level, { bytes, limitBytes, source }) {
       const present = held;
-      const exceeded = { limit: MEMORY_LIMIT, value: bytes, max: limitBytes, level, source };
+      const [value, max] = [toMebibytes(bytes), toMebibytes(limitBytes)];
+      const exceeded = { limit: MEMORY_LIMIT, value, max, level, source };
       const at = present?.turn === undefined ? {} : { turn: present.turn };
       const journaled = journal.append(draft('limit.exceeded', exceeded, at));
       background(journaled, 'session.memory', deps.logger);
@@ -383,4 +384,9 @@ function findPoison(open: OpenTurn | undefined, budget: RestartBudget): Poison |
   if (open === undefined || reason === undefined) return undefined;
   budget.forgive();
   return { turn: open.turn, reason };
+}
+
+/** In the unit of MEMORY_LIMIT, as all limits are told. */
+function toMebibytes(bytes: number): number {
+  return Math.round((bytes / 2 ** 20) * 10) / 10;
 }

@@ -222,6 +222,11 @@ describe('the session', () => {
       'warn: limit queue exceeded: 3 of 2\n',
     ],
     [
+      'a limit that is near',
+      ['limit.exceeded', { limit: 'memory', value: 1.9, max: 2, level: 'soft' }],
+      'warn: limit memory is near: 1.9 of 2\n',
+    ],
+    [
       'a compaction',
       ['context.compacted', { before_tokens: 9, after_tokens: 1 }],
       'info: context compacted: 9 → 1 tokens\n',

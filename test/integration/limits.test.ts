@@ -97,7 +97,7 @@ describe('a worker over its memory limit', () => {
   test('near it is asked to collect, and lives (FAULTS 48)', async () => {
     const session = await create();
     const events = await run(session, `hold ${Math.floor(LIMIT_MB * 0.9) - 45}`);
-    expect(dataOf(events, 'limit.exceeded')).toMatchObject([{ level: 'soft' }]);
+    expect(dataOf(events, 'limit.exceeded')).toMatchObject([{ level: 'soft', max: LIMIT_MB }]);
     expect(dataOf(events, 'worker.exited')).toEqual([]);
     expect(dataOf(events, 'turn.completed')).toMatchObject([{ outcome: 'completed' }]);
   });
