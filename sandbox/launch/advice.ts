@@ -78,6 +78,14 @@ export function toReadOnlyNotice(workspace: string, reason: string): string {
   );
 }
 
+/** The same for a workspace that is itself protected: what we run from. Pure. */
+export function toOwnNotice(workspace: string): string {
+  return (
+    `The workspace ${workspace} is read-only for tools: prx-supervisor itself runs from there. ` +
+    'Mend: work in a folder outside of it, or on a copy.'
+  );
+}
+
 /** The same for a workspace that belongs to somebody else than the supervisor's user. Pure. */
 export function toForeignNotice(workspace: string, uid: number): string {
   return (

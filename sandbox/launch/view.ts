@@ -3,7 +3,7 @@
 import { basename, dirname } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
-import { toForeignNotice, toReadOnlyNotice } from './advice.ts';
+import { toForeignNotice, toOwnNotice, toReadOnlyNotice } from './advice.ts';
 import {
   findHider,
   isInside,
@@ -102,25 +102,32 @@ export function planView(input: ViewInput): ViewPlan {
     nodeProgram: files.interpreter.target,
     runtime: shown.filter((item) => item.target === NODE).map(sourceOf)[0] ?? process.execPath,
     toViews: (report, isFiltered) => {
-      const refusal = findRefusal(report, identity, workspace);
+      const refusal = findRefusal(report, { identity, workspace, policy });
       const paths = settings.map(({ path }) => path);
       const facts = { policy, workspace, shown, system, settings: paths, report, refusal };
       return toViews({ ...facts, isFiltered, sourceOf });
     },
     toNotices: (report) => {
-      const refusal = findRefusal(report, identity, workspace);
+      const refusal = findRefusal(report, { identity, workspace, policy });
       return [...(refusal === undefined ? [] : [refusal]), ...listed.refused];
     },
   };
 }
 
+interface Place {
+  readonly identity: Identity;
+  readonly workspace: SurveyedPath;
+  readonly policy: SandboxPolicy;
+}
+
 /** Why the workspace cannot be written, with the mend. */
-function findRefusal(
-  report: PreludeReport,
-  identity: Identity,
-  workspace: SurveyedPath,
-): string | undefined {
+function findRefusal(report: PreludeReport, place: Place): string | undefined {
+  const { identity, workspace, policy } = place;
   if (workspace === NOWHERE) return undefined;
+  const { realPath } = workspace;
+  if (policy.protectedPaths.some((path) => findPath(path)?.realPath === realPath)) {
+    return toOwnNotice(realPath);
+  }
   const unmapped = report.unmapped.find(({ name }) => name === WORKSPACE);
   if (unmapped !== undefined) return toReadOnlyNotice(workspace.realPath, unmapped.reason);
   if (identity.drops || isWritable(workspace.realPath)) return undefined;

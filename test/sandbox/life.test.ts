@@ -206,6 +206,25 @@ withBubblewrap(`paths${why}`, () => {
     expect(output).toMatch(/^ok$/m);
   });
 
+  test('a workspace that is protected itself is read-only, and the notice says why', async () => {
+    const first = await start();
+    await first.close();
+    const policy = { workspace: first.workspace, protectedPaths: [first.workspace] };
+    mkdirSync(first.workspace, { recursive: true });
+    writeFileSync(join(first.workspace, 'program'), 'ours');
+    const host = await start({ policy });
+    hosts.push({ ...host, base: first.base });
+    const report = await host.initialize();
+    expect(report).toMatchObject({
+      workspaceAccess: 'read-only',
+      notice: expect.stringContaining('prx-supervisor itself runs from there'),
+    });
+    const { output } = await host.shell('cat program; touch x; mv program other');
+    expect(output).toMatch(/^ours/);
+    expect(output).toMatch(/'x': Read-only file system/);
+    expect(readFileSync(join(first.workspace, 'program'), 'utf8')).toBe('ours');
+  });
+
   test.each(isRoot ? [undefined, 1500] : [undefined])(
     'of /etc: some, what is listed beside it, nothing that is hidden, none of it writable (uid %s)',
     async (uid) => {
