@@ -96,7 +96,8 @@ export async function runShell(call: ShellCall): Promise<ToolResult> {
   return {
     ...shown,
     status: ending.status,
-    ...toUsage(end),
+    // A command of a few milliseconds is over before its memory is looked at.
+    usage: { output_bytes: producedBytes, ...toUsage(end).usage },
     ...(ending.exceeded === undefined ? {} : { exceeded: ending.exceeded }),
     output: withSentences(shown.output, ending.sentence, toWithheldSentence(end.withheld ?? [])),
     ...(ending.exitCode === undefined ? {} : { exit_code: ending.exitCode }),

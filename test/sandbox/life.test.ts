@@ -206,6 +206,17 @@ withBubblewrap(`paths${why}`, () => {
     expect(output).toMatch(/^ok$/m);
   });
 
+  test('the usage of a call tells what it printed, also of a short one and beyond the cap', async () => {
+    const host = await start();
+    hosts.push(host);
+    await host.initialize();
+    expect(await host.shell('echo hello')).toMatchObject({ usage: { output_bytes: 6 } });
+    expect(await host.shell('seq 100000')).toMatchObject({
+      truncated: true,
+      usage: { output_bytes: 588_895 },
+    });
+  });
+
   test('a workspace that is protected itself is read-only, and the notice says why', async () => {
     const first = await start();
     await first.close();
