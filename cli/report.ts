@@ -54,10 +54,16 @@ function toHints(context: ReportContext, error: PrxError): string[] {
     case 'CONFIG_INVALID':
       return [`check it with: ${self} config check`];
     case 'SESSION_NOT_OPEN':
-      return [`open it again with: ${self} restart ID`];
+      return error.message.includes(' restart ') ? [] : [`open it again with: ${self} restart ID`];
+    case 'STATE_INVALID':
+      return isClosed(error) ? [`open it again with: ${self} restart ID`] : [];
     default:
       return [];
   }
+}
+
+function isClosed({ data }: PrxError): boolean {
+  return data['from'] === 'stopped' || data['from'] === 'failed';
 }
 
 function notRunningHints(self: string, door: Door): string[] {

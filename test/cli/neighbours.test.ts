@@ -61,6 +61,20 @@ describe('two sessions on one workspace say so', () => {
     expect(err).toContain('note: the name is also that of session aaaaaaaa (web); give an id');
   });
 
+  test.each([
+    ['STATE_INVALID', "cannot go from 'stopped' to 'suspended'", { from: 'stopped' }],
+    ['SESSION_NOT_OPEN', 'it is stopped', {}],
+  ])('%s of a closed session: how it is opened, once', async (code, detail, data) => {
+    api.addSession(SESSION);
+    const suspend = `POST /api/v1/sessions/${SESSION}/suspend`;
+    api.problems.set(suspend, { status: 409, code, detail, data });
+    const { err } = await runCli(api, ['suspend', SESSION]);
+    expect(err).toContain('open it again with: prx-supervisor restart ID\n');
+    const named = { status: 409, code, detail: `${detail}; 'prx restart x' opens it`, data: {} };
+    api.problems.set(suspend, named);
+    expect((await runCli(api, ['suspend', SESSION])).err.match(/restart/g)).toHaveLength(1);
+  });
+
   test('an ambiguous name lists its candidates', async () => {
     const candidates = [
       { id: 's_1', name: 'r', state: 'running' },
