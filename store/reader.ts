@@ -18,7 +18,6 @@ const PAGE_BYTES_MAX = 4 * 1024 * 1024;
 const SCAN_EVENTS_MAX = 20_000;
 const SESSIONS_MAX = 10_000;
 const CANDIDATES_MAX = 10;
-const PART_CHARS_MIN = 3;
 
 interface LastRow {
   readonly seq: number;
@@ -360,7 +359,7 @@ function findIds(db: Database, ref: string): readonly string[] {
     [`WHERE name = ? ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX}`, ref],
     [
       `WHERE instr(id, ?) > 0 ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX}`,
-      ref.length < PART_CHARS_MIN ? null : ref,
+      ref === '' ? null : ref,
     ],
   ];
   for (const [where, value] of ways) {

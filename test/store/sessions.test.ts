@@ -88,7 +88,8 @@ describe('sessions', () => {
       expect(await resolve('alpha')).toBe(first);
       expect(await resolve('2abc')).toBe(second);
       expect(await resolve('@last')).toBe(second);
-      for (const ref of ['ab', 'zzz', '', 'alph', '%']) {
+      expect(await resolve('2')).toBe(second);
+      for (const ref of ['zzz', '', 'alph', '%']) {
         await expect(resolve(ref)).rejects.toMatchObject({ code: 'SESSION_NOT_FOUND' });
       }
       const ambiguous = { code: 'SESSION_AMBIGUOUS' };
@@ -101,6 +102,9 @@ describe('sessions', () => {
           ],
         },
       });
+      for (const ref of ['ab', 's_', '0']) {
+        await expect(resolve(ref)).rejects.toMatchObject(ambiguous);
+      }
       await store.append({ events: [renamed('alpha', 0x2abc)] });
       await expect(resolve('alpha')).rejects.toMatchObject(ambiguous);
     }));
