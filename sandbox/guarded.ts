@@ -67,7 +67,29 @@ export function findActiveKey(text: string): string | undefined {
     const key = `${section}.${name}`;
     // A value that goes on in the next line would be read as a key: then it is not plain.
     if (!PLAIN_KEYS.test(key) || line.endsWith('\\')) return key.slice(0, 120);
-    if (/::|^-/.test(line.slice(line.indexOf('=') + 1).trim())) return key.slice(0, 120);
+    // Quotes may stand anywhere in a value, and git takes them away.
+    const value = line.slice(line.indexOf('=') + 1).replaceAll(/["\\]/g, '');
+    if (/::|^-/.test(value.trim())) return key.slice(0, 120);
   }
   return undefined;
+}
+
+/** What else a repository's configuration leads git to: folders of hooks, and files with more
+ *  keys; as they are written there. Pure. */
+export function findLeads(text: string): { readonly hooks: string[]; readonly includes: string[] } {
+  const leads = { hooks: [] as string[], includes: [] as string[] };
+  let section = '';
+  for (const raw of text.split('\n')) {
+    const header = /^\s*\[\s*([A-Za-z0-9.-]+)[^\]]*\]/.exec(raw);
+    if (header !== null) section = (header[1] ?? '').toLowerCase();
+    const line = header === null ? raw : raw.slice(header[0].length);
+    const [, name = '', value = ''] =
+      /^\s*([A-Za-z][A-Za-z0-9-]*)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
+    const path = value.replaceAll('"', '').trim();
+    if (path === '') continue;
+    const key = `${section}.${name.toLowerCase()}`;
+    if (key === 'core.hookspath') leads.hooks.push(path);
+    if (key === 'include.path' || key === 'includeif.path') leads.includes.push(path);
+  }
+  return leads;
 }

@@ -20,7 +20,11 @@ import {
 } from '../protocol/sandbox-methods.ts';
 import { type Calls, createCalls } from './calls.ts';
 import type { Backend } from './launch/backend.ts';
-import { createWorkspaceGuard } from './launch/workspace-guard.ts';
+import {
+  createWorkspaceGuard,
+  surveyKnown,
+  type WorkspaceGuard,
+} from './launch/workspace-guard.ts';
 import type { Callers } from './network/callers.ts';
 import { createSessionNetwork, type SessionNetwork } from './network/session-network.ts';
 import { type CustomToolHost, createCustomTools } from './tools/custom.ts';
@@ -65,6 +69,7 @@ interface RoomSpec {
   readonly policy: SandboxPolicy;
   readonly artifactDir: string;
   readonly network: SessionNetwork;
+  readonly guard: WorkspaceGuard;
 }
 
 const SECRET_TIMEOUT_MS = 10_000;
@@ -96,8 +101,11 @@ export function serveHost(spec: HostSpec): Host {
           network.close();
           throw error;
         });
+        const surveying = surveyKnown(policy.workspace);
         const backend = await making;
-        room = openRoom({ session: sessionId, backend, policy, artifactDir, network });
+        const known = await surveying;
+        const guard = createWorkspaceGuard({ backend, known, clock, random: spec.random });
+        room = openRoom({ session: sessionId, backend, policy, artifactDir, network, guard });
         if (closing) await backend.close();
         const { level, uid, workspaceAccess, notice } = backend;
         logger.info('sandbox.initialized', { sandbox: level, uid, workspaceAccess });
@@ -158,13 +166,8 @@ export function serveHost(spec: HostSpec): Host {
     });
   }
 
-  function openRoom({ session, backend, policy, artifactDir, network }: RoomSpec): Room {
+  function openRoom({ session, backend, policy, artifactDir, network, guard }: RoomSpec): Room {
     const { workspace } = policy;
-    const guard = createWorkspaceGuard({
-      backend,
-      clock,
-      random: spec.random,
-    });
     const fileTools = createFileTools({ backend, workspace, clock, logger });
     const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
       connection.notify('tool/output', output);

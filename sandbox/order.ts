@@ -20,7 +20,7 @@ import {
 import { type SandboxPolicy, sandboxPolicySchema } from '../protocol/sandbox-methods.ts';
 import type { Backend } from './launch/backend.ts';
 import type { ProbeResult } from './launch/probe.ts';
-import { createWorkspaceGuard } from './launch/workspace-guard.ts';
+import { createWorkspaceGuard, surveyKnown } from './launch/workspace-guard.ts';
 import type { Callers } from './network/callers.ts';
 import type { SessionNetwork } from './network/session-network.ts';
 import { runSingle } from './single.ts';
@@ -111,10 +111,11 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
     const order = orderSchema.parse(JSON.parse(spec.text));
     const policy = await toOrderedPolicy(order, spec);
     network = await openNetwork(policy, clock);
+    const surveying = surveyKnown(policy.workspace);
     backend = await spec.createBackend(policy, scratchDir, network?.callers);
     if (backend.notice !== undefined) await write('stderr', `prx-supervisor: ${backend.notice}\n`);
     const { command, raw } = order;
-    const guard = createWorkspaceGuard({ backend, clock, random });
+    const guard = createWorkspaceGuard({ backend, known: await surveying, clock, random });
     const ports = { backend, guard, clock, write, use: { call: CALL } };
     const exit = await runSingle({ ...ports, policy, command, raw, signal: abort.signal });
     const refused = network?.endCall(CALL) ?? '';

@@ -1,90 +1,132 @@
-/** Looks through a workspace for repositories that would make git run something, changed since a
- *  moment: a nested repository, or a folder that looks like one, with such keys in its
- *  configuration, with hooks, or pointing to another configuration. Only finds; what is found is
- *  renamed by a sandbox (the paths are the tool's to play with). */
-import { closeSync, constants, lstatSync, openSync, readdirSync, readSync } from 'node:fs';
+/** Looks through a workspace for repositories that would make git run something: a nested one, or a
+ *  folder that looks like one, with such keys in its configuration, with hooks, or pointing to
+ *  another configuration; and for folders that nobody can look into. Only finds; what of it is new
+ *  is decided, and renamed, elsewhere (the paths are the tool's to play with). */
+import {
+  closeSync,
+  constants,
+  type Dirent,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
+import { systemCode } from '../../base/errors.ts';
 import { findActiveKey } from '../guarded.ts';
 
 export interface GitFinding {
   /** Relative to the workspace. */
   readonly path: string;
   readonly reason: string;
+  /** The same as long as nobody wrote to it, replaced or renamed it, wherever it lies. Not its
+   *  time alone: a file may be old when the folder around it becomes a repository. */
+  readonly identity: string;
 }
 
-const FOLDERS_MAX = 20_000;
-const FINDINGS_MAX = 100;
+const FOLDERS_MAX = 200_000;
 const CONFIG_BYTES_MAX = 64 * 1024;
+/** Of a repository with more, the folder of them is found as one. */
+const HOOKS_MAX = 20;
 /** So many folders are read between two turns of the event loop. */
 const BATCH = 100;
-/** In a repository: git's own data, which holds no other repository. */
-const DATA: ReadonlySet<string> = new Set(['objects', 'refs', 'logs']);
 
-/** @param sinceMs  wall time; what has not changed since is not looked at.
+/** Nearest to the top first: that is where somebody would enter.
  *  @returns what was found; `isWhole` false: there are more folders than are looked at. */
 export async function scanGit(
   workspace: string,
-  sinceMs: number,
 ): Promise<{ readonly findings: readonly GitFinding[]; readonly isWhole: boolean }> {
   const findings: GitFinding[] = [];
   const folders = [''];
-  for (let count = 0; count < FOLDERS_MAX && findings.length < FINDINGS_MAX; count += 1) {
-    const folder = folders.pop();
-    if (folder === undefined) break;
-    if (count % BATCH === BATCH - 1) await nextLoopTurn();
+  for (let index = 0; index < folders.length; index += 1) {
+    if (index % BATCH === BATCH - 1) await nextLoopTurn();
+    const folder = folders[index] ?? '';
     const entries = listEntries(join(workspace, folder));
-    const names = new Set(entries.map(({ name }) => name));
-    // What git takes for a repository.
-    const isRepository = names.has('HEAD') && (names.has('objects') || names.has('commondir'));
-    for (const entry of entries) {
-      const isData = isRepository && DATA.has(entry.name);
-      if (entry.isDirectory() && !isData) folders.push(join(folder, entry.name));
+    if (entries === undefined) {
+      findings.push(toFinding(workspace, folder, 'it cannot be looked into'));
+      continue;
     }
-    if (isRepository) findings.push(...judge(workspace, folder, sinceMs));
+    const names = new Map(entries.map((entry) => [entry.name, entry]));
+    if (isRepository(names)) findings.push(...judge(workspace, folder, names));
+    if (folders.length > FOLDERS_MAX) continue;
+    for (const entry of entries) if (entry.isDirectory()) folders.push(join(folder, entry.name));
   }
-  return { findings, isWhole: folders.length === 0 };
+  return { findings, isWhole: folders.length <= FOLDERS_MAX };
 }
 
-function judge(workspace: string, folder: string, sinceMs: number): GitFinding[] {
-  const isWorktree = /(^|\/)worktrees\/[^/]+$/.test(folder);
-  const fresh = (name: string): string[] =>
-    isFresh(join(workspace, folder, name), sinceMs) ? [join(folder, name)] : [];
-  const configs = [...fresh('config'), ...fresh('config.worktree')].flatMap((path) => {
+type Names = ReadonlyMap<string, Pick<Dirent, 'isSymbolicLink'>>;
+
+/** What git takes for one, and what it takes for the common folder of one, which needs no HEAD. */
+function isRepository(names: Names): boolean {
+  return (names.has('objects') && names.has('refs')) || names.has('commondir');
+}
+
+function judge(workspace: string, folder: string, names: Names): GitFinding[] {
+  const configs = ['config', 'config.worktree'].flatMap((name) => {
+    if (!names.has(name)) return [];
+    const path = join(folder, name);
     const key = findActiveKey(readSmall(join(workspace, path)));
-    return key === undefined ? [] : [{ path, reason: `it sets ${key}` }];
+    return key === undefined ? [] : [toFinding(workspace, path, `it sets ${key}`)];
   });
-  const moved = isWorktree ? [] : fresh('commondir');
-  const hooks = listEntries(join(workspace, folder, 'hooks'))
-    .filter(({ name }) => !name.endsWith('.sample'))
-    .flatMap(({ name }) => fresh(`hooks/${name}`));
+  const pointer = join(folder, 'commondir');
+  const isMoved = names.has('commondir') && !isOrdinary(workspace, pointer);
+  const reason = 'it points to another configuration';
   return [
     ...configs,
-    ...moved.map((path) => ({ path, reason: 'it points to another configuration' })),
-    ...hooks.map((path) => ({ path, reason: 'it is a hook' })),
+    ...(isMoved ? [toFinding(workspace, pointer, reason)] : []),
+    ...judgeHooks(workspace, join(folder, 'hooks'), names.get('hooks')?.isSymbolicLink() === true),
   ];
 }
 
-function isFresh(path: string, sinceMs: number): boolean {
-  try {
-    const stat = lstatSync(path, { throwIfNoEntry: false });
-    return stat !== undefined && stat.ctimeMs >= sinceMs;
-  } catch {
-    // Behind a folder that we may not pass.
-    return false;
-  }
+/** As `git worktree add` writes it: the repository around it, which is looked at by itself. */
+function isOrdinary(workspace: string, pointer: string): boolean {
+  if (!/(^|\/)worktrees\/[^/]+\/commondir$/.test(pointer)) return false;
+  return readSmall(join(workspace, pointer)).trim() === '../..';
 }
 
+/** Behind a link nothing is renamed: then it is the link. */
+function judgeHooks(workspace: string, path: string, isLink: boolean): GitFinding[] {
+  const names = (listEntries(join(workspace, path)) ?? []).map(({ name }) => name);
+  const hooks = names
+    .filter((name) => !name.endsWith('.sample'))
+    .map((name) => toFinding(workspace, `${path}/${name}`, 'it is a hook'));
+  if (hooks.length === 0 || (!isLink && hooks.length <= HOOKS_MAX)) return hooks;
+  const own = toFinding(workspace, path, 'it holds hooks');
+  return [{ ...own, identity: [own, ...hooks].map(({ identity }) => identity).join(' ') }];
+}
+
+function toFinding(workspace: string, path: string, reason: string): GitFinding {
+  return { path, reason, identity: identify(join(workspace, path)) };
+}
+
+/** Of the name and, where it is a link, of what it leads to. */
+function identify(path: string): string {
+  return [lstatSync, statSync]
+    .map((read) => {
+      try {
+        const stat = read(path, { bigint: true, throwIfNoEntry: false });
+        return stat === undefined ? 'none' : `${stat.dev}:${stat.ino}:${stat.ctimeNs}`;
+      } catch {
+        // Behind a folder that we may not pass.
+        return 'closed';
+      }
+    })
+    .join('>');
+}
+
+/** Undefined: closed to us. */
 function listEntries(path: string) {
   try {
     return readdirSync(path, { withFileTypes: true });
-  } catch {
-    // Gone, or closed to us.
-    return [];
+  } catch (error) {
+    // Gone, or no folder.
+    return systemCode(error) === 'EACCES' ? undefined : [];
   }
 }
 
 /** What is too long, or cannot be read, is no plain configuration. */
-function readSmall(path: string): string {
+export function readSmall(path: string): string {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);

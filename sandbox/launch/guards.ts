@@ -2,19 +2,24 @@
  *  appears. Works through an open descriptor of the workspace: whoever moves a folder above it
  *  cannot lead us elsewhere. */
 import {
+  chmodSync,
   closeSync,
   constants,
+  fstatSync,
   lstatSync,
   openSync,
   readdirSync,
   realpathSync,
   renameSync,
   type Stats,
+  statSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join, relative } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
+import { systemCode } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
-import { GIT_ENTRIES, starterNames, toAsideName } from '../guarded.ts';
+import { findLeads, GIT_ENTRIES, starterNames, toAsideName } from '../guarded.ts';
+import { readSmall } from './git-scan.ts';
 
 export interface GuardedPath {
   /** Relative to the workspace. */
@@ -31,7 +36,49 @@ const PATHS_MAX = 200;
  *  they lead to inside the workspace is read-only. */
 export function surveyGuarded(workspace: string): GuardedPath[] {
   const starters = starterNames.flatMap((name) => toReadOnly(workspace, name));
-  return [...starters, ...surveyRepository(workspace, '.git', 0)].slice(0, PATHS_MAX);
+  const own = [...starters, ...surveyRepository(workspace, '.git', 0)].slice(0, PATHS_MAX);
+  const led = listLed(workspace).flatMap((path) => resolveInside(workspace, path) ?? []);
+  return [...new Map([...led, ...own].map((guard) => [guard.path, guard])).values()];
+}
+
+const LED_MAX = 100;
+
+/** What the repository of the workspace leads git to in the workspace: by its configuration, or by
+ *  hooks that are links. Relative to the workspace; it may not be there. */
+function listLed(workspace: string): string[] {
+  const { hooks, includes } = findLeads(readSmall(`${workspace}/.git/config`));
+  const links = listLinks(`${workspace}/.git/hooks`).map((name) => `.git/hooks/${name}`);
+  return [
+    ...hooks.map((path) => toInner(path, '.')),
+    ...includes.map((path) => toInner(path, '.git')),
+  ]
+    .filter((path) => path !== undefined)
+    .concat(links)
+    .slice(0, LED_MAX);
+
+  function toInner(path: string, from: string): string | undefined {
+    const inner = isAbsolute(path) ? relative(findReal(workspace), path) : join(from, path);
+    return inner.startsWith('..') || inner === '.' || inner === '' ? undefined : inner;
+  }
+}
+
+function listLinks(folder: string): string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries.filter((entry) => entry.isSymbolicLink()).map((entry) => entry.name);
+  } catch {
+    // There are no hooks.
+    return [];
+  }
+}
+
+function findReal(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    // Gone meanwhile.
+    return path;
+  }
 }
 
 function surveyRepository(workspace: string, path: string, depth: number): GuardedPath[] {
@@ -115,6 +162,8 @@ export interface GuardWatch {
 }
 
 const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY;
+/** O_PATH: to pass through a folder it need not be readable. */
+const PASSED = 0o10000000 | constants.O_DIRECTORY;
 
 /** A folder's time says whether a name in it came or went; but two changes within one tick of the
  *  kernel's clock have the same. The time of its last change of any kind (ctime), because the other
@@ -125,7 +174,10 @@ const TICK_MS = 20;
  *  @param workspace  may be an open descriptor, `/proc/self/fd/N/.`: it is not normalised (`join`),
  *  because without its dot that is a link of the kernel's, which nothing in the folder changes. */
 export function stampGuarded(workspace: string, nowMs: number): string | undefined {
-  const folders = ['.', '.git', '.git/modules'].map((name) => find(`${workspace}/${name}`));
+  // What these are may change where no time shows it.
+  if (listLed(workspace).length > 0) return undefined;
+  const names = ['.', '.git', '.git/config', '.git/modules'];
+  const folders = names.map((name) => find(`${workspace}/${name}`));
   const isFresh = folders.some((stat) => stat !== undefined && nowMs - stat.ctimeMs < TICK_MS);
   return isFresh ? undefined : folders.map((stat) => `${stat?.ino}:${stat?.ctimeMs}`).join(' ');
 }
@@ -142,18 +194,23 @@ export function watchGuarded(
   if (fd === undefined) return undefined;
   const root = `/proc/self/fd/${fd}/.`;
   const stamp = stampGuarded(root, clock.wallMs());
-  const names = starterNames.concat(GIT_ENTRIES.map((name) => `.git/${name}`));
-  const readInodes = () => new Map(names.map((name) => [name, find(`${root}/${name}`)?.ino]));
-  const before = readInodes();
+  const own = starterNames.concat(GIT_ENTRIES.map((name) => `.git/${name}`));
+  const names = [...new Set([...own, ...listLed(root)])];
+  const read = () => new Map(names.map((name) => [name, identify(`${root}/${name}`)]));
+  const before = read();
+  const hasLinks = [...before.values()].some((identity) => identity?.includes('>'));
   const hadGit = find(`${root}/.git`)?.isDirectory() === true;
+  const mode = find(root)?.mode;
   let open = true;
 
   return {
     sweep() {
       if (!open) return [];
-      if (stamp !== undefined && stamp === stampGuarded(root, clock.wallMs())) return [];
-      return [...readInodes()]
-        .filter(([path, ino]) => ino !== undefined && ino !== before.get(path))
+      reopen(fd, mode);
+      const isSame = stamp !== undefined && stamp === stampGuarded(root, clock.wallMs());
+      if (isSame && !hasLinks) return [];
+      return [...read()]
+        .filter(([path, identity]) => identity !== undefined && identity !== before.get(path))
         .filter(([path]) => hadGit || !path.startsWith('.git/'))
         .flatMap(([path]) => putAside(fd, path, random));
     },
@@ -164,26 +221,96 @@ export function watchGuarded(
   };
 }
 
+/** Which file it is, and where it is a link, `>` and which one it leads to. Undefined: none. */
+function identify(path: string): string | undefined {
+  const stat = find(path);
+  if (stat?.isSymbolicLink() !== true) return stat?.ino.toString();
+  return `${stat.ino}>${findTarget(path)?.ino}`;
+}
+
+function findTarget(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    // It leads in circles, or behind a folder that we may not pass.
+    return undefined;
+  }
+}
+
+const OWNER_MODE = 0o700;
+
+/** A workspace that its user could enter and write to before is so afterwards. */
+function reopen(fd: number, before: number | undefined): void {
+  const now = fstatSync(fd).mode;
+  const lost = (before ?? 0) & OWNER_MODE & ~now;
+  if (lost !== 0) changeMode(fd, now | lost);
+}
+
 /** Renames within its folder. Each folder on the way is opened by itself and never through a link,
- *  so what a tool does to the path meanwhile cannot lead out of the workspace. */
+ *  so what a tool does to the path meanwhile cannot lead out of the workspace: a link on the way is
+ *  what is renamed. */
 export function putAside(rootFd: number, path: string, random: Random): Withheld[] {
-  const folders = path.split('/');
-  const name = folders.pop() ?? '';
-  const aside = toAsideName(name, random.hex(3));
+  const names = path.split('/');
   const opened: number[] = [];
   try {
     let fd = rootFd;
-    for (const folder of folders) {
-      fd = openSync(`/proc/self/fd/${fd}/${folder}`, FOLDER | constants.O_NOFOLLOW);
-      opened.push(fd);
+    for (const [index, name] of names.entries()) {
+      const next = index === names.length - 1 ? undefined : openStep(fd, name);
+      if (next === undefined) {
+        const before = names.slice(0, index);
+        const aside = toAsideName(name, random.hex(3));
+        inOpened(fd, () => renameSync(toStep(fd, name), toStep(fd, aside)));
+        return [{ path: [...before, name].join('/'), aside: [...before, aside].join('/') }];
+      }
+      opened.push(next);
+      fd = next;
     }
-    renameSync(`/proc/self/fd/${fd}/${name}`, `/proc/self/fd/${fd}/${aside}`);
-    return [{ path, aside: [...folders, aside].join('/') }];
+    return [];
   } catch {
     // Gone again, or not ours to rename: the next look begins anew.
     return [];
   } finally {
     for (const fd of opened) closeSync(fd);
+  }
+}
+
+/** Undefined: it is no folder. */
+function openStep(fd: number, name: string): number | undefined {
+  try {
+    return inOpened(fd, () => openSync(toStep(fd, name), PASSED | constants.O_NOFOLLOW));
+  } catch (error) {
+    if (systemCode(error) === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+function toStep(fd: number, name: string): string {
+  return `/proc/self/fd/${fd}/${name}`;
+}
+
+/** In a folder that a tool has closed to its user, who is the owner of both: it is as before when
+ *  the use is over. */
+function inOpened<T>(fd: number, use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    if (systemCode(error) !== 'EACCES') throw error;
+  }
+  const { mode } = fstatSync(fd);
+  changeMode(fd, mode | OWNER_MODE);
+  try {
+    return use();
+  } finally {
+    changeMode(fd, mode);
+  }
+}
+
+/** By its name under /proc, because a descriptor that only passes cannot be changed by itself. */
+function changeMode(fd: number, mode: number): void {
+  try {
+    chmodSync(`/proc/self/fd/${fd}`, mode & 0o7777);
+  } catch {
+    // Somebody else's.
   }
 }
 

@@ -11,38 +11,43 @@ import { type GuardWatch, openFolder, putAside, type Withheld, watchGuarded } fr
 export interface WorkspaceGuard {
   /** For one call; undefined where there is nothing we could guard. */
   watch(): GuardWatch | undefined;
-  /** Puts aside what has become active in repositories since the last scan (the first: since the
-   *  guard was made). */
+  /** Puts aside what has become active in repositories since the guard was made. */
   scan(): Promise<readonly Withheld[]>;
 }
 
+/** What would make git run something before the first call: that is its user's. */
+export type Known = ReadonlySet<string>;
+
 export interface WorkspaceGuardSpec {
   readonly backend: Pick<Backend, 'level' | 'workspace'>;
+  readonly known: Known;
   readonly clock: Clock;
   readonly random: Random;
 }
 
-/** The kernel stamps files by a clock that may be a tick behind. */
-const STAMP_SLACK_MS = 20;
+/** Looks through the workspace once; it may be done while the sandbox is being built.
+ *  @param workspace  empty: there is none. */
+export async function surveyKnown(workspace: string): Promise<Known> {
+  const { findings } = workspace === '' ? { findings: [] } : await scanGit(workspace);
+  return new Set(findings.map(({ identity }) => identity));
+}
 
 export function createWorkspaceGuard(spec: WorkspaceGuardSpec): WorkspaceGuard {
-  const { clock, random } = spec;
+  const { known, clock, random } = spec;
   const { level, workspace } = spec.backend;
   // Where nothing is mounted, whoever wants to goes around it, and a user's own settings that an
   // honest tool rewrites would be put aside.
   if (level === 'none') return { watch: () => undefined, scan: async () => [] };
-  let sinceMs = clock.wallMs() - STAMP_SLACK_MS;
   return {
     watch: () => watchGuarded(workspace, { clock, random }),
     async scan() {
-      const startedMs = clock.wallMs() - STAMP_SLACK_MS;
-      const { findings } = await scanGit(workspace, sinceMs);
-      sinceMs = startedMs;
-      if (findings.length === 0) return [];
+      const { findings } = await scanGit(workspace);
+      const fresh = findings.filter(({ identity }) => !known.has(identity));
+      if (fresh.length === 0) return [];
       const fd = openFolder(workspace);
       if (fd === undefined) return [];
       try {
-        return findings.flatMap(({ path, reason }) =>
+        return fresh.flatMap(({ path, reason }) =>
           putAside(fd, path, random).map((withheld) => ({ ...withheld, reason })),
         );
       } finally {

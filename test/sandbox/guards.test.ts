@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -33,8 +34,13 @@ afterEach(async () => {
 
 const GIT = 'git -c user.name=a -c user.email=b -c init.defaultBranch=main';
 
-async function startIn(uid: number | undefined, files: readonly string[] = []): Promise<TestHost> {
+async function startIn(
+  uid: number | undefined,
+  files: readonly string[] = [],
+  prepare: (at: (path: string) => string) => void = () => undefined,
+): Promise<TestHost> {
   host = await startTestHost(uid === undefined ? {} : { uid });
+  const { workspace } = host;
   for (const file of files) {
     const path = join(host.workspace, file);
     mkdirSync(join(path, '..'), { recursive: true });
@@ -42,6 +48,7 @@ async function startIn(uid: number | undefined, files: readonly string[] = []): 
     writeFileSync(path, 'old');
     if (uid !== undefined) chownSync(path, uid, uid);
   }
+  prepare((path) => join(workspace, path));
   await host.initialize();
   return host;
 }
@@ -105,6 +112,119 @@ on.each(users)('a command of uid %s', (uid) => {
     expect(at('plain/.git/config')).toBe(true);
     expect([at('sub/.git/config'), at('deep/er.x/config')]).toEqual([false, false]);
     expect(at('hooked/.git/hooks/post-checkout')).toBe(false);
+  });
+
+  const EVIL = 'printf "[core]\\nrepositoryformatversion = 0\\nfsmonitor = x\\n" > sub/.git/config';
+  const twoCalls: readonly (readonly [string, string, string])[] = [
+    ['no HEAD at first', 'mv sub/.git/HEAD sub/.git/H', 'mv sub/.git/H sub/.git/HEAD'],
+    ['no objects at first', 'mv sub/.git/objects sub/o', 'mv sub/o sub/.git/objects'],
+    ['elsewhere at first', 'mv sub/.git/config c', 'mv c sub/.git/config'],
+    ['a closed folder', 'chmod 000 sub', 'chmod 700 sub*; true'],
+    ['a folder that is passed only', 'chmod 311 sub/.git', 'true'],
+    ['a folder above it that is passed only', 'chmod 311 .', 'true'],
+    ['a folder that nobody may write to', 'chmod 555 sub/.git', 'true'],
+  ];
+  test.each(twoCalls)(
+    'one session makes a repository, one activates it: %s',
+    async (_, one, two) => {
+      const first = await startIn(uid);
+      const { workspace } = first;
+      await first.shell(`git init -q sub; ${EVIL}; ${one}`);
+      first.connection.close();
+      await first.exited;
+      const second = await startTestHost({
+        ...(uid === undefined ? {} : { uid }),
+        policy: { workspace },
+      });
+      await second.initialize();
+      await second.shell(two);
+      second.connection.close();
+      await second.exited;
+      await second.close();
+      expect(existsSync(join(workspace, 'sub/.git/config'))).toBe(false);
+    },
+  );
+
+  test('a repository that leads to a configuration beside it is cut off', async () => {
+    const ready = await startIn(uid);
+    await ready.shell(
+      'mkdir -p x/worktrees/y sub; git init -q sub; mv sub/.git evil; rm evil/HEAD; ' +
+        'echo ref: refs/heads/main > x/worktrees/y/HEAD; ' +
+        'echo "gitdir: ../x/worktrees/y" > sub/.git; ' +
+        'echo ../../../evil > x/worktrees/y/commondir; echo "[core] pager = x" > evil/config; ' +
+        'git init -q --bare d.x; cp -r d.x d.x/objects/ab; ' +
+        'echo "[core] pager = x" > d.x/objects/ab/config',
+    );
+    ready.connection.close();
+    await ready.exited;
+    const left = ['x/worktrees/y/commondir', 'evil/config', 'd.x/objects/ab/config'];
+    expect(left.filter((path) => existsSync(join(ready.workspace, path)))).toEqual([]);
+    expect(existsSync(join(ready.workspace, 'd.x/config'))).toBe(true);
+  });
+
+  test('no number of decoys hides a hook, nor does a link', async () => {
+    const ready = await startIn(uid);
+    await ready.shell(
+      'mkdir scripts; echo x > scripts/pre-commit; for k in $(seq 9); do git init -q a$k; ' +
+        'for n in $(seq 30); do echo x > a$k/.git/hooks/h$n; done; done; git init -q sub; ' +
+        'rm -r sub/.git/hooks; ln -s ../../scripts sub/.git/hooks',
+    );
+    ready.connection.close();
+    await ready.exited;
+    const hooks = readdirSync(ready.workspace).map((name) => `${name}/.git/hooks`);
+    expect(hooks.filter((path) => existsSync(join(ready.workspace, path)))).toEqual([]);
+    expect(existsSync(join(ready.workspace, 'scripts/pre-commit'))).toBe(true);
+  });
+
+  test('what its user had stays, wherever it is moved to', async () => {
+    const ready = await startIn(uid, [
+      'old/objects/x',
+      'old/refs/x',
+      'old/HEAD',
+      'old/hooks/post-merge',
+    ]);
+    await ready.shell('mv old new; touch new/objects/file');
+    ready.connection.close();
+    await ready.exited;
+    expect(existsSync(join(ready.workspace, 'new/hooks/post-merge'))).toBe(true);
+  });
+
+  test('what the configuration or a hook leads git to is read-only, and stays in place', async () => {
+    const files = ['hk/a/pre-push', 'tools/check', 'cfg', '.git/HEAD', '.git/config', 'conf/x'];
+    const ready = await startIn(uid, files, (at) => {
+      writeFileSync(
+        at('.git/config'),
+        '[core]\n\thooksPath = "hk/a"\n[include]\n\tpath = ../cfg\n',
+      );
+      mkdirSync(at('.git/hooks'));
+      if (uid !== undefined) chownSync(at('.git/hooks'), uid, uid);
+      symlinkSync('../../tools/check', at('.git/hooks/post-merge'));
+      symlinkSync('conf', at('.vscode'));
+    });
+    const at = (path: string): string => join(ready.workspace, path);
+    await ready.shell(
+      'for f in hk/a/pre-push hk/a/new tools/check cfg conf/x; do echo x > $f; done',
+    );
+    for (const file of files.filter((name) => !name.startsWith('.'))) {
+      expect(readFileSync(at(file), 'utf8')).toBe('old');
+    }
+    const outcome = await ready.shell(
+      'mv hk hk2; mkdir -p d/a; echo x > d/a/pre-push; ln -s d hk; ' +
+        'mv tools t2; mkdir tools; echo x > tools/check',
+    );
+    expect(outcome.output).toMatch(/Put aside.*hk is now hk\.withheld.*post-merge is now/);
+    expect(existsSync(at('hk/a/pre-push'))).toBe(false);
+    expect(existsSync(at('.git/hooks/post-merge'))).toBe(false);
+  });
+
+  test('a workspace that it closes to its user is opened again', async () => {
+    const ready = await startIn(uid);
+    const { mode } = lstatSync(ready.workspace);
+    for (const closed of ['555', '311', '000']) {
+      await ready.shell(`echo x > .envrc; chmod ${closed} .`);
+      expect(existsSync(join(ready.workspace, '.envrc'))).toBe(false);
+      expect(lstatSync(ready.workspace).mode & 0o700).toBe(mode & 0o700);
+    }
   });
 
   test('the file tools refuse the same by name, through a link as well', async () => {
@@ -210,6 +330,7 @@ test.each([
   ['[core]\n\tbare = false \\\n\tfsmonitor = x\n', 'core.bare'],
   ['[include]\n\tpath = x\n', 'include.path'],
   ['[alias]\n\ta = !x\n', 'alias.a'],
+  ['[remote "o"]\n\turl = ext:":sh -c x"\n', 'remote.o.url'],
   ['[remote "o"]\n\turl = ext::sh -c x\n', 'remote.o.url'],
   ['[remote "o"]\n\tuploadpack = x\n', 'remote.o.uploadpack'],
   ['[submodule "s"]\n\tupdate = !x\n', 'submodule.s.update'],
