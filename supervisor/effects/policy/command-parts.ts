@@ -53,6 +53,10 @@ const RUNNERS: ReadonlySet<string> = new Set([
   ...['nice', 'ionice', 'setsid', 'stdbuf', 'xargs', 'busybox', 'chroot', 'unshare', 'nsenter'],
   ...['flock', 'strace', 'watch', 'parallel', 'find', 'script', 'setpriv', 'chrt', 'taskset'],
 ]);
+/** Runners whose words are a command line for a shell. */
+const JOINERS: ReadonlySet<string> = new Set(['watch', 'parallel']);
+/** Options of runners that a command line follows. */
+const LINE_OPTIONS = /^(-c|--command|-S|--split-string)$/;
 const SHELLS: ReadonlySet<string> = new Set([
   ...['sh', 'bash', 'dash', 'zsh', 'ksh', 'ash', 'rbash', 'fish', 'su'],
 ]);
@@ -123,12 +127,12 @@ function collect(source: string, depth: number, parts: ShellPart[]): void {
   /** What a command is asked to run as a command line of its own. */
   function addInner(text: string, words: CommandPart['words']): void {
     const place = findShell(words);
-    if (place === undefined) return;
-    const line = toInnerLine(words.slice(place));
-    if (line === 'none') return;
-    if (line === undefined) add(unknown(text, 'the command line it runs is known only later'));
-    else if (depth >= NESTING_MAX) add(unknown(text, `shells in ${NESTING_MAX} levels`));
-    else collect(line, depth + 1, parts);
+    const line = place === undefined ? 'none' : toInnerLine(words.slice(place));
+    for (const each of [...(line === 'none' ? [] : [line]), ...listHeldLines(words)]) {
+      if (each === undefined) add(unknown(text, 'the command line it runs is known only later'));
+      else if (depth >= NESTING_MAX) add(unknown(text, `shells in ${NESTING_MAX} levels`));
+      else collect(each, depth + 1, parts);
+    }
   }
 }
 
@@ -183,4 +187,15 @@ function toInnerLine([name, ...rest]: CommandPart['words']): string | 'none' | u
   const option = rest.findIndex((word) => word?.match(/^-[a-z]*c[a-z]*$/i) != null);
   if (option >= 0) return rest.slice(option + 1).find((word) => !isOption(word));
   return rest.find((word) => !isOption(word)) === undefined ? undefined : 'none';
+}
+
+/** Command lines that are one word of another command: kept for later (`trap`, `alias`), or handed
+ *  to a shell by a program that runs others. undefined: not known. */
+function listHeldLines([name, ...rest]: CommandPart['words']): readonly (string | undefined)[] {
+  if (name === 'trap') return rest.length < 2 || rest[0] === '-' ? [] : rest.slice(0, 1);
+  if (name === 'alias') return rest.map((word) => word?.slice(word.indexOf('=') + 1));
+  if (name === undefined || !isRunner(name)) return [];
+  const program = toProgramName(name);
+  if (JOINERS.has(program)) return rest.filter((word) => word === undefined || /\s/.test(word));
+  return rest.filter((_, index) => LINE_OPTIONS.test(rest[index - 1] ?? ''));
 }

@@ -138,6 +138,14 @@ describe('a forbidden command', () => {
     'bash -o pipefail -lc "rm x"',
     'env sh -c "sh -c \'rm x\'"',
     'eval "rm x"',
+    "trap 'ls; rm x' EXIT",
+    'alias x="rm x"; x',
+    'alias x=rm; x y',
+    'env -S "rm x"',
+    "flock lock -c 'rm x'",
+    "script -q -c 'rm x' /dev/null",
+    "watch -n 1 'rm x'",
+    "parallel 'rm {}' ::: a",
     // What cannot be known counts against the call.
     '$X y',
     'eval "$X"',
@@ -164,6 +172,8 @@ describe('a forbidden command', () => {
     'for f in *.txt; do cat "$f"; done',
     "cat <<'E'\n$(rm x)\nE\n",
     'echo "rm -rf $HOME"',
+    "trap - EXIT; trap 'ls' INT",
+    'env A="rm x" find . -name "rm x"',
   ])('is not seen in: %j', (command) => {
     expect(shell(denyRm, command)).toBe('allow');
   });
