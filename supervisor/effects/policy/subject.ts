@@ -1,8 +1,8 @@
 /** What rules look at in a tool call: the commands it may run, the paths and the domains it names.
  *  Found by the names of the arguments, so that a tool that comes later, or from elsewhere, is
  *  judged like ours. */
-import { realpathSync } from 'node:fs';
-import { basename, dirname, isAbsolute, join, normalize, relative } from 'node:path';
+import { readlinkSync } from 'node:fs';
+import { isAbsolute, join, normalize, relative } from 'node:path';
 import { systemCode } from '../../../base/errors.ts';
 import { type CanonicalHost, parseHost } from '../../../base/hostnames.ts';
 import { listPatchPaths } from '../../../protocol/patch.ts';
@@ -94,17 +94,37 @@ function toShown(workspace: string, absolute: string): string {
   return inner === '..' || inner.startsWith('../') ? absolute : inner;
 }
 
-/** Where a path ends behind its links; what does not exist yet keeps its name. */
+/** As the kernel has it. */
+const LINKS_MAX = 40;
+
+/** Where a path ends behind its links; what does not exist yet keeps its name. Undefined: that
+ *  cannot be known. So it is with /proc: its links mean the process that asks, and that is another
+ *  one inside the sandbox (`/proc/self/cwd` there is the workspace). */
 function findReal(absolute: string): string | undefined {
-  const missing: string[] = [];
-  for (let path = absolute; ; path = dirname(path)) {
-    try {
-      return join(realpathSync(path), ...missing);
-    } catch (error) {
-      const isMissing = ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
-      if (!isMissing || path === '/') return undefined;
-      missing.unshift(basename(path));
+  const names = absolute.split('/').filter((name) => name !== '');
+  let path = '/';
+  for (let links = 0; links <= LINKS_MAX; ) {
+    const name = names.shift();
+    if (name === undefined) return path;
+    const next = join(path, name);
+    if (next === '/proc') return undefined;
+    const target = readLink(next);
+    if (target === 'closed') return undefined;
+    if (target === 'none') path = next;
+    else {
+      links += 1;
+      if (isAbsolute(target.to)) path = '/';
+      names.unshift(...target.to.split('/').filter((each) => each !== ''));
     }
+  }
+  return undefined;
+}
+
+function readLink(path: string): { readonly to: string } | 'none' | 'closed' {
+  try {
+    return { to: readlinkSync(path) };
+  } catch (error) {
+    return ['EINVAL', 'ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '') ? 'none' : 'closed';
   }
 }
 

@@ -270,8 +270,15 @@ describe('[config:security.rules[].path] a path', () => {
     symlinkSync('secrets', join(workspace, 'public'));
     symlinkSync('/usr', join(workspace, 'out'));
     symlinkSync('loop', join(workspace, 'loop'));
+    symlinkSync('secrets/later', join(workspace, 'later'));
+    symlinkSync('/proc/self/cwd/secrets', join(workspace, 'inside'));
     expect(read('public/key')).toBe('deny');
     expect(read('public/new')).toBe('deny');
+    expect(read('later')).toBe('deny');
+    expect(read('inside/key')).toBe('deny');
+    expect(read('/proc/self/cwd/secrets/key')).toBe('deny');
+    expect(read('/proc/self/task/1/cwd/secrets/key')).toBe('deny');
+    expect(read('/dev/fd/7/key')).toBe('deny');
     expect(read('out/share')).toBe('ask');
     expect(
       decide([{ path: '**', action: 'allow' }], 'read_file', { path: 'loop/x' }),
