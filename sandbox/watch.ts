@@ -90,6 +90,7 @@ export function decideRestMs(
 
 export function watchTree(spec: TreeWatchSpec): TreeWatch {
   const { clock, tree, limits } = spec;
+  const machineBefore = limits.memoryBytes === 0 ? undefined : tree.machineBytes();
   let growthMs = clock.wallMs() - STAMP_SLACK_MS;
   let growth = watchDisk(limits, growthMs);
   let breach: Breach | undefined;
@@ -118,14 +119,25 @@ export function watchTree(spec: TreeWatchSpec): TreeWatch {
     if (tree.wasOutOfMemory()) {
       return { bytes: quick, breach: toBreach('memory_limit_mb', max, max) };
     }
-    peakBytes = Math.max(peakBytes, Math.min(quick, max === 0 ? quick : max));
-    if (max === 0 || quick <= max) return { bytes: quick };
+    const rough = quick + findHidden(quick);
+    peakBytes = Math.max(peakBytes, Math.min(rough, max === 0 ? rough : max));
+    if (max === 0 || rough <= max) return { bytes: rough };
     // Held still: the exact look takes long enough to use as much again.
     const thaw = tree.freeze();
-    const bytes = tree.measure('exact') ?? 0;
+    const exact = tree.measure('exact') ?? 0;
+    const bytes = exact + findHidden(exact);
     if (bytes > max) return { bytes, breach: toBreach('memory_limit_mb', bytes, max) };
     thaw();
     return { bytes };
+  }
+
+  /** What the sizes of its processes do not explain: no more than the machine has less than before,
+   *  and no more than this tree can hold so. Both, because a machine has others. */
+  function findHidden(seen: number): number {
+    if (limits.memoryBytes === 0 || machineBefore === undefined) return 0;
+    const lost = machineBefore - (tree.machineBytes() ?? machineBefore);
+    if (lost <= limits.memoryBytes || lost <= seen) return 0;
+    return tree.measureHideable(lost - seen);
   }
 
   function findCpu(nowMs: number): Breach | undefined {

@@ -4,12 +4,16 @@ import { existsSync, readdirSync } from 'node:fs';
 import { listTree, toChildLister } from '../../base/descendants.ts';
 import { listDescendants } from '../../base/process.ts';
 import { SCRIPT_FOLDER } from './arguments.ts';
-import { readCpuMs, readMemory, type TreeView } from './footprint.ts';
+import { readAvailable, readCpuMs, readHideable, readMemory, type TreeView } from './footprint.ts';
 import { signalProcess } from './process-tree.ts';
 
 export interface CommandTree {
   /** Memory, bytes. Undefined: it is gone, or cannot be looked at. */
   measure(precision: 'quick' | 'exact'): number | undefined;
+  /** The most it can hold in memory that `measure` does not see, bytes; `enough` at most. */
+  measureHideable(enough: number): number;
+  /** What the machine could give to anybody, bytes. Undefined: that is not known. */
+  machineBytes(): number | undefined;
   /** Processor time of all of it so far. Undefined: as above. */
   readCpuMs(): number | undefined;
   /** The kernel killed in it, because its memory limit was reached. */
@@ -47,6 +51,11 @@ export function toSandboxTree(
       const view = findView();
       return view === undefined ? undefined : readMemory(view, precision);
     },
+    measureHideable(enough) {
+      const view = findView();
+      return view === undefined ? 0 : readHideable(view, enough);
+    },
+    machineBytes: readAvailable,
     readCpuMs() {
       const view = findView();
       return view === undefined ? undefined : readCpuMs(view);
@@ -77,6 +86,8 @@ function toListedTree(listPids: () => readonly number[]): CommandTree {
   const view: TreeView = { proc: '/proc', listPids, memoryFolders: [] };
   return {
     measure: (precision) => readMemory(view, precision),
+    measureHideable: (enough) => readHideable(view, enough),
+    machineBytes: readAvailable,
     readCpuMs: () => readCpuMs(view),
     wasOutOfMemory: () => false,
     peakBytes: () => undefined,

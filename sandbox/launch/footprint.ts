@@ -1,7 +1,7 @@
 /** What a tree of processes uses at this moment: memory of all of it together, or processor time.
  *  Read through a /proc that shows just this tree, so a process cannot leave the count by leaving
  *  its parent. */
-import { readdirSync, readFileSync, statfsSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
 
 export interface TreeView {
   /** A folder with a folder per process: the /proc of the sandbox. */
@@ -22,13 +22,97 @@ const KIB = 1024;
  *  never less than what is used; `exact`: they are divided, which costs a walk of all pages.
  *  @returns undefined when the tree is gone. */
 export function readMemory(view: TreeView, precision: 'quick' | 'exact'): number | undefined {
-  const [file, fields] =
-    precision === 'quick'
-      ? ['status', ['RssAnon', 'RssShmem', 'VmSwap']]
-      : ['smaps_rollup', ['Pss_Anon', 'Pss_Shmem', 'SwapPss']];
-  const ofProcesses = sumOver(view, (path) => readFields(`${path}/${file}`, fields) * KIB);
+  const ofProcesses = sumOver(view, (path) => readProcess(path, precision) * KIB);
   if (ofProcesses === undefined) return undefined;
   return view.memoryFolders.reduce((sum, folder) => sum + readUsed(folder), ofProcesses);
+}
+
+/** KiB; with the tables of its pages, which may be larger than they. */
+function readProcess(path: string, precision: 'quick' | 'exact'): number {
+  if (precision === 'quick') {
+    return readFields(`${path}/status`, ['RssAnon', 'RssShmem', 'VmSwap', 'VmPTE']);
+  }
+  const pages = readFields(`${path}/smaps_rollup`, ['Pss_Anon', 'Pss_Shmem', 'SwapPss']);
+  return pages + readFields(`${path}/status`, ['VmPTE']);
+}
+
+/** What the machine could give to anybody now, bytes; undefined: the kernel does not say. */
+export function readAvailable(): number | undefined {
+  const kib = readFields('/proc/meminfo', ['MemAvailable']);
+  return kib === 0 ? undefined : kib * KIB;
+}
+
+/** A queue may hold twice net.core.wmem_max (208 KiB), and the kernel's own with it. */
+const SOCKET_BYTES = 512 * 1024;
+const PIPE_BYTES = 64 * 1024;
+/** What the kernel keeps for one mapping. */
+const MAPPING_BYTES = 256;
+/** Shared memory without a file; it is kept when its pages leave every process's tables. */
+const SHARED_MEMORY = '/dev/zero (deleted)';
+
+/** The most that a tree can hold where no size of a process shows it: in the queues of sockets and
+ *  pipes, in shared memory that is mapped and was dropped from the tables, in mappings themselves.
+ *  Not what it does hold, which nobody says.
+ *  @param enough  more than this is not counted. */
+export function readHideable(view: TreeView, enough: number): number {
+  const seen = new Map<string, number>();
+  let sum = 0;
+  const add = (id: string, bytes: number): void => {
+    const more = bytes - (seen.get(id) ?? 0);
+    if (more <= 0) return;
+    seen.set(id, bytes);
+    sum += more;
+  };
+  for (const pid of view.listPids?.() ?? listPids(view.proc)) {
+    const path = `${view.proc}/${pid}`;
+    for (const fd of listNames(`${path}/fd`)) {
+      if (sum >= enough) return enough;
+      const target = readLink(`${path}/fd/${fd}`);
+      if (target.startsWith('socket:')) add(target, SOCKET_BYTES);
+      else if (target.startsWith('pipe:')) add(target, PIPE_BYTES);
+    }
+    const maps = readText(`${path}/maps`);
+    add(path, countLines(maps) * MAPPING_BYTES);
+    if (maps.includes(SHARED_MEMORY)) for (const [id, bytes] of readShared(maps)) add(id, bytes);
+  }
+  return Math.min(sum, enough);
+}
+
+function listNames(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    // It ended meanwhile.
+    return [];
+  }
+}
+
+function readLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // Closed meanwhile.
+    return '';
+  }
+}
+
+/** Bytes by inode. */
+function readShared(maps: string): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const line of maps.split('\n')) {
+    if (!line.endsWith(SHARED_MEMORY)) continue;
+    const [, from = '0', to = '0', inode = ''] =
+      /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)/.exec(line) ?? [];
+    const bytes = Number.parseInt(to, 16) - Number.parseInt(from, 16);
+    found.set(inode, (found.get(inode) ?? 0) + bytes);
+  }
+  return found;
+}
+
+function countLines(text: string): number {
+  let count = 0;
+  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count += 1;
+  return count;
 }
 
 /** @returns undefined when the tree is gone. */

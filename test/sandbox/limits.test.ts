@@ -48,6 +48,18 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
     'one that leaves its parent',
     `import os\nif os.fork() or os.fork(): os._exit(0)\nos.setsid()\na = ${touch(300)}`,
   ],
+  [
+    'shared memory that no table shows',
+    `import mmap\nm = mmap.mmap(-1, 600 << 20)\nfor at in range(0, 600 << 20, 1 << 20):\n m[at:at + (1 << 20)] = ${touch(1)}\n m.madvise(mmap.MADV_DONTNEED)`,
+  ],
+  [
+    'what waits in sockets',
+    `import socket\npairs = []\nfor i in range(1900):\n pair = socket.socketpair()\n pairs.append(pair)\n for end in pair:\n  end.setblocking(False)\n  try:\n   while True: end.send(b"x" * 32768)\n  except BlockingIOError: pass`,
+  ],
+  [
+    'the tables of pages that are not there',
+    `import mmap\nm = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)\nfor at in range(0, 1 << 40, 2 << 20): m[at]`,
+  ],
   ['files in memory', `a = ${touch(90)}\nopen("/tmp/a", "wb").write(a)`],
 ];
 

@@ -124,6 +124,8 @@ describe('printable output', () => {
 
 const untouched: CommandTree = {
   measure: () => undefined,
+  measureHideable: () => 0,
+  machineBytes: () => undefined,
   readCpuMs: () => undefined,
   wasOutOfMemory: () => false,
   peakBytes: () => undefined,

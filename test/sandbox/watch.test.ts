@@ -27,6 +27,8 @@ test.each([
 interface Use {
   quickBytes: number;
   exactBytes: number;
+  hideableBytes: number;
+  machineBytes: number;
   cpuMs: number;
   cpuReadCount: number;
 }
@@ -34,7 +36,10 @@ interface Use {
 /** A tree of many processes: to hold it still and to look exactly takes 22 ms. */
 function watchMadeUp(limits: { readonly memoryBytes: number; readonly cpuMs: number }) {
   const clock = createSteppedClock();
-  const use: Use = { quickBytes: 0, exactBytes: 0, cpuMs: 0, cpuReadCount: 0 };
+  const use: Use = {
+    ...{ quickBytes: 0, exactBytes: 0, hideableBytes: 0, machineBytes: 64 * MAX },
+    ...{ cpuMs: 0, cpuReadCount: 0 },
+  };
   const breaches: (Breach | undefined)[] = [];
   const tree: CommandTree = {
     measure(precision) {
@@ -42,6 +47,8 @@ function watchMadeUp(limits: { readonly memoryBytes: number; readonly cpuMs: num
       clock.skip(22);
       return use.exactBytes;
     },
+    measureHideable: (enough) => Math.min(enough, use.hideableBytes),
+    machineBytes: () => use.machineBytes,
     readCpuMs() {
       use.cpuReadCount += 1;
       return use.cpuMs;
@@ -69,6 +76,22 @@ test('just under its limit a tree is looked at again soon, however slow that is 
   // The look ended at 32 ms; with one share for all looks the next came at 132.
   clock.advance(50);
   expect(breaches).toEqual([{ limit: 'memory_limit_mb', value: 513, max: 512 }]);
+});
+
+test.each([
+  // Hideable, the machine has so much less, seen of it, is.
+  ['what it can hold and the machine misses is its own', MAX, MAX + MIB, 2 * MIB, 513],
+  ['pages that count for each who has them hide nothing', MAX, 2 * MAX, 3 * MAX, 514],
+  ['a neighbour takes what it cannot hold', MAX / 2, 9 * MAX, 2 * MIB, undefined],
+  ['nobody misses what it could hold', 9 * MAX, MAX, 2 * MIB, undefined],
+])('memory that no process shows: %s', (_, hideableBytes, lost, quickBytes, value) => {
+  const { clock, use, breaches } = watchMadeUp({ memoryBytes: MAX, cpuMs: 0 });
+  Object.assign(use, { hideableBytes, quickBytes, exactBytes: 2 * MIB });
+  use.machineBytes -= lost;
+  clock.advance(300);
+  expect(breaches).toEqual(
+    value === undefined ? [] : [{ limit: 'memory_limit_mb', value, max: 512 }],
+  );
 });
 
 test('processor time is read every tenth of a second, not at each look', () => {
