@@ -158,7 +158,10 @@ export function watchTree(spec: TreeWatchSpec): TreeWatch {
     }
     if (growth?.isSuspicious() !== true) return undefined;
     const thaw = tree.freeze();
-    const { bytes, files } = growth.count(tree.openFileFolders());
+    const { bytes, files } = growth.count({
+      folders: tree.openFileFolders(),
+      countHeld: () => tree.countHeldFiles(),
+    });
     const { diskBytes, files: filesMax } = limits;
     if (diskBytes > 0 && bytes > diskBytes) return toBreach('max_disk_mb', bytes, diskBytes);
     if (filesMax > 0 && files > filesMax) return toBreach('max_files', files, filesMax);

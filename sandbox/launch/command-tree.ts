@@ -4,7 +4,14 @@ import { existsSync, readdirSync } from 'node:fs';
 import { listTree, toChildLister } from '../../base/descendants.ts';
 import { listDescendants } from '../../base/process.ts';
 import { SCRIPT_FOLDER } from './arguments.ts';
-import { readAvailable, readCpuMs, readHideable, readMemory, type TreeView } from './footprint.ts';
+import {
+  countHeldFiles,
+  readAvailable,
+  readCpuMs,
+  readHideable,
+  readMemory,
+  type TreeView,
+} from './footprint.ts';
 import { signalProcess } from './process-tree.ts';
 
 export interface CommandTree {
@@ -22,6 +29,8 @@ export interface CommandTree {
   peakBytes(): number | undefined;
   /** Folders whose entries are the files its processes hold open. */
   openFileFolders(): readonly string[];
+  /** How many files it may hold that have no name and stand in none of these folders. */
+  countHeldFiles(): number;
   /** Sends this to all its processes; the first one of a sandbox takes none but SIGKILL. */
   signal(name: NodeJS.Signals): void;
   /** Stops all its processes; the function that is returned lets them go on. */
@@ -61,6 +70,10 @@ export function toSandboxTree(
       return view === undefined ? undefined : readCpuMs(view);
     },
     openFileFolders: () => listFileFolders(findView()),
+    countHeldFiles() {
+      const view = findView();
+      return view === undefined ? 0 : countHeldFiles(view);
+    },
     signal(name) {
       const pid = findHostPid();
       if (pid !== undefined) signalAll(listSandbox(pid), name);
@@ -92,6 +105,7 @@ function toListedTree(listPids: () => readonly number[]): CommandTree {
     wasOutOfMemory: () => false,
     peakBytes: () => undefined,
     openFileFolders: () => listPids().map((each) => `/proc/${each}/fd`),
+    countHeldFiles: () => countHeldFiles(view),
     signal: (name) => signalAll(listPids(), name),
     freeze: () => freezeAll(listPids),
   };

@@ -1,7 +1,7 @@
 /** What a tree of processes uses at this moment: memory of all of it together, or processor time.
  *  Read through a /proc that shows just this tree, so a process cannot leave the count by leaving
  *  its parent. */
-import { readdirSync, readFileSync, readlinkSync, statfsSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs';
 
 export interface TreeView {
   /** A folder with a folder per process: the /proc of the sandbox. */
@@ -76,6 +76,40 @@ export function readHideable(view: TreeView, enough: number): number {
     if (maps.includes(SHARED_MEMORY)) for (const [id, bytes] of readShared(maps)) add(id, bytes);
   }
   return Math.min(sum, enough);
+}
+
+/** A mapped file that was removed; not what the kernel shows as one. */
+const REMOVED = / ([0-9a-f]+:[0-9a-f]+) (\d+) +\/(?!dev\/zero|memfd:|SYSV).* \(deleted\)$/gm;
+
+/** Mapped files that were removed, and descriptors on their way through a socket: they take room on
+ *  the disk, and nobody says how much. */
+export function countHeldFiles(view: TreeView): number {
+  const inMemory = new Set(view.memoryFolders.map(readDevice));
+  const mapped = new Set<string>();
+  let sent = 0;
+  for (const pid of view.listPids?.() ?? listPids(view.proc)) {
+    const path = `${view.proc}/${pid}`;
+    for (const [, device = '', inode] of readText(`${path}/maps`).matchAll(REMOVED)) {
+      if (!inMemory.has(device)) mapped.add(`${device} ${inode}`);
+    }
+    for (const fd of listNames(`${path}/fd`)) {
+      if (!readLink(`${path}/fd/${fd}`).startsWith('socket:')) continue;
+      sent += Number(/^scm_fds:\s+(\d+)/m.exec(readText(`${path}/fdinfo/${fd}`))?.[1] ?? 0);
+    }
+  }
+  return mapped.size + sent;
+}
+
+/** As /proc/PID/maps has it. */
+function readDevice(folder: string): string {
+  try {
+    const { dev } = statSync(folder, { bigint: true });
+    const numbers = [(dev >> 8n) & 0xfffn, (dev & 0xffn) | ((dev >> 12n) & 0xfff00n)];
+    return numbers.map((number) => number.toString(16).padStart(2, '0')).join(':');
+  } catch {
+    // The sandbox is gone.
+    return '';
+  }
 }
 
 function listNames(folder: string): string[] {

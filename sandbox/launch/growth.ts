@@ -18,7 +18,14 @@ export interface GrowthWatch {
   /** Cheap. True: more was used on these file systems than this call may, by whomever. */
   isSuspicious(): boolean;
   /** What this call added, counted up to just over a limit. */
-  count(openFileFolders: readonly string[]): Growth;
+  count(open: OpenFiles): Growth;
+}
+
+export interface OpenFiles {
+  /** Folders whose entries are open files. */
+  readonly folders: readonly string[];
+  /** How many files without a name stand in none of these. */
+  countHeld(): number;
 }
 
 const BLOCK_BYTES = 512;
@@ -29,7 +36,8 @@ export function watchGrowth(
   limits: GrowthLimits,
   startedMs: number,
 ): GrowthWatch {
-  let before = roots.map(readFree);
+  const first = roots.map(readFree);
+  let before = first;
   let left: Growth = { bytes: limits.bytesMax, files: limits.filesMax };
   return {
     isSuspicious() {
@@ -39,12 +47,17 @@ export function watchGrowth(
         return then.bytes - free.bytes > left.bytes || then.files - free.files > left.files;
       });
     },
-    count(openFileFolders) {
+    count(open) {
       const now = roots.map(readFree);
       const found = { bytes: 0, files: 0 };
       const isOver = (): boolean => found.bytes > limits.bytesMax || found.files > limits.filesMax;
       for (const root of roots) addTree(root, startedMs, found, isOver);
-      for (const folder of openFileFolders) addUnlinked(folder, startedMs, found);
+      for (const folder of open.folders) addUnlinked(folder, startedMs, found);
+      // What nobody can measure counts as far as the disk misses it, each at most as one may have.
+      const lost = Math.max(0, ...now.map(({ bytes }, i) => (first[i]?.bytes ?? 0) - bytes));
+      if (!isOver() && lost > limits.bytesMax) {
+        found.bytes += Math.min(lost - found.bytes, open.countHeld() * limits.bytesMax);
+      }
       before = now;
       left = {
         bytes: Math.max(0, limits.bytesMax - found.bytes),

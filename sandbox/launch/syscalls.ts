@@ -125,4 +125,5 @@ export const inspectedCalls = {
   creat: [85, -1],
   mknod: [133, -1],
   mknodat: [259, 33],
+  fallocate: [285, 47],
 } as const satisfies Readonly<Record<string, CallNumbers>>;

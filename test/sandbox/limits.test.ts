@@ -63,6 +63,20 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
   ['files in memory', `a = ${touch(90)}\nopen("/tmp/a", "wb").write(a)`],
 ];
 
+/** Fills files that have neither a name nor a descriptor: something else keeps them. */
+const nameless = (keep: string): string =>
+  [
+    'import ctypes, os, socket, time',
+    'libc = ctypes.CDLL(None); libc.mmap.argtypes = [ctypes.c_void_p] + [ctypes.c_long] * 5',
+    'a, b = socket.socketpair()',
+    'for i in range(40):',
+    ' fd = os.open("f", os.O_RDWR | os.O_CREAT); os.unlink("f")',
+    ' os.write(fd, bytes(5000000)); os.fsync(fd)',
+    ` ${keep}`,
+    ' os.close(fd)',
+    'time.sleep(600)',
+  ].join('\n');
+
 on.each(users)('a call that uses too much (uid %s)', (uid) => {
   test.each(bombs)('memory, %s: killed as a whole, by name', async (_, script) => {
     const ready = await startReady({ memoryLimitBytes: 128 * MIB, tmpBytes: 256 * MIB }, uid);
@@ -97,6 +111,14 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
     [
       'files that have no name any more',
       'exec 5> a 6> b; rm a b; head -c 15000000 /dev/zero >&5; head -c 15000000 /dev/zero >&6; sleep 600',
+    ],
+    [
+      'files that are only mapped',
+      `python3 -c '${nameless('libc.mmap(None, 4096, 1, 1, fd, 0)')}'`,
+    ],
+    [
+      'files on their way through a socket',
+      `python3 -c '${nameless('a.sendmsg([b"x"], [(1, 1, fd.to_bytes(4, "little"))])')}'`,
     ],
   ])('disk, %s', async (_, script) => {
     const ready = await startReady({ diskBytes: 20 * MIB }, uid);

@@ -130,6 +130,7 @@ const untouched: CommandTree = {
   wasOutOfMemory: () => false,
   peakBytes: () => undefined,
   openFileFolders: () => [],
+  countHeldFiles: () => 0,
   signal: () => undefined,
   freeze: () => () => undefined,
 };

@@ -11,6 +11,7 @@ import {
 const ALLOW = 0x7fff0000;
 const EPERM = 0x00050001;
 const ENOSYS = 0x00050026;
+const EOPNOTSUPP = 0x0005005f;
 const EAFNOSUPPORT = 0x00050061;
 const KILL = 0x80000000;
 const audits = { x64: 0xc000003e, arm64: 0xc00000b7 } as const;
@@ -96,6 +97,11 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     ['ioctl', [0, 0x5401], ALLOW],
     ['ioctl', [0, 0x5412], EPERM],
     ['ioctl', [0, 0x541c], EPERM],
+    ['ioctl', [0, 0x40305828], EPERM],
+    ['ioctl', [0, 0x40305839], EPERM],
+    ['fallocate', [5, 0], EOPNOTSUPP],
+    ['fallocate', [5, 0x11], EOPNOTSUPP],
+    ['fallocate', [5, 0x03], ALLOW],
     ['prctl', [1, 9], ALLOW],
     ['prctl', [1, 0], EPERM],
     ['prctl', [15, 0], ALLOW],

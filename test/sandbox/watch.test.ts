@@ -56,6 +56,7 @@ function watchMadeUp(limits: { readonly memoryBytes: number; readonly cpuMs: num
     wasOutOfMemory: () => false,
     peakBytes: () => undefined,
     openFileFolders: () => [],
+    countHeldFiles: () => 0,
     signal: () => undefined,
     freeze: () => () => undefined,
   };
