@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { realClock } from '../base/clock.ts';
+import { closeInherited } from '../base/descriptors.ts';
 import { createLogger, silentLogger } from '../base/logger.ts';
 import { OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
@@ -151,6 +152,7 @@ async function runHost(): Promise<void> {
 // What a tool creates has the modes its user expects, whatever the supervisor keeps for itself;
 // and what is bound into a sandbox must be readable there. Our own files name their modes.
 process.umask(0o022);
+closeInherited();
 if (process.argv.includes('--probe')) void runProbe();
 else if (process.argv[2] === '--run') void runOrder();
 else if (process.argv[2] === '--explain') void runExplanation();

@@ -9,6 +9,7 @@ import { runInNewContext } from 'node:vm';
 import { z } from 'zod';
 import { type Api, createApi } from '../api/server.ts';
 import { realClock } from '../base/clock.ts';
+import { closeInherited } from '../base/descriptors.ts';
 import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/logger.ts';
 import { realMarks } from '../base/marked-processes.ts';
@@ -322,7 +323,9 @@ async function main(): Promise<void> {
     return;
   }
   const programs = findPrograms(import.meta.filename, process.execPath);
-  const running = await start(options, loadConfig(options, process.env), programs);
+  const config = loadConfig(options, process.env);
+  closeInherited();
+  const running = await start(options, config, programs);
   await notifyManager(running);
 }
 

@@ -46,6 +46,8 @@ export interface HostOptions {
   /** Runs the host as this user (root only). */
   readonly uid?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** A file that is open, under 40, in whoever starts the host. */
+  readonly open?: string;
   /** What the vault holds, as far as this host may have it. */
   readonly secrets?: Readonly<Record<string, string>>;
   readonly fingerprints?: Fingerprints;
@@ -178,10 +180,12 @@ function createPlace(uid: number | undefined) {
 }
 
 function startChild(options: HostOptions): Promise<RunningProcess> {
-  const { uid } = options;
+  const { uid, open } = options;
+  const host = [process.execPath, mainPath];
+  const [command = '', ...args] =
+    open === undefined ? host : ['/bin/bash', '-c', 'exec 40<"$0"; exec "$@"', open, ...host];
   return startProcess({
-    command: process.execPath,
-    args: [mainPath],
+    ...{ command, args },
     cwd: '/',
     env: { ...options.env },
     ownSession: true,

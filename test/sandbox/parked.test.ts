@@ -17,8 +17,11 @@ afterEach(async () => {
   host = undefined;
 });
 
-async function start(backend: (typeof levels)[number]): Promise<TestHost> {
-  host = await startTestHost({ policy: { backend }, ...(isRoot ? { uid: OTHER_UID } : {}) });
+async function start(backend: (typeof levels)[number], open?: string): Promise<TestHost> {
+  host = await startTestHost({
+    ...{ policy: { backend }, ...(isRoot ? { uid: OTHER_UID } : {}) },
+    ...(open === undefined ? {} : { open }),
+  });
   await host.initialize();
   return host;
 }
@@ -35,6 +38,18 @@ const findWaiting = ({ process }: TestHost): number[] =>
       'readlink $(seq -f /proc/self/fd/%g 0 9); set | grep prx_input; env | grep prx_input; :',
     );
     expect(output).toMatch(/^\/dev\/null\n\/sys\/pipes\/\d+\/out\n\/sys\/pipes\/\d+\/err\n$/);
+  });
+
+  test('what was open in whoever started the host is not open in a command', async () => {
+    const { shell } = await start(level, '/etc/hostname');
+    const { output } = await shell('ls /proc/$$/fd');
+    expect(
+      output
+        .trim()
+        .split(/\s+/)
+        .map(Number)
+        .filter((fd) => fd > 15),
+    ).toEqual([]);
   });
 
   test('a process gets its input from the first byte, the word of the wait too', async () => {
