@@ -50,8 +50,13 @@ const PLAIN_KEYS =
   /^(core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf|eol|safecrlf|abbrev|compression|sharedrepository)|user\.(name|email)|init\.defaultbranch|remote\.(.+\.)?(url|pushurl|fetch|mirror|prune|tagopt|partialclonefilter|promisor)|branch\.(.+\.)?(remote|merge|rebase|pushremote|description)|submodule\.(.+\.)?(url|active|branch)|submodule\.active|extensions\.(objectformat|partialclone|refstorage|preciousobjects)|pull\.(rebase|ff)|push\.(default|autosetupremote)|fetch\.prune|gc\.auto|advice\..*)$/;
 
 /** The first key of a git configuration that may make git run something; undefined: none. What
- *  cannot be read as plain sections and keys counts. Pure. */
-export function findActiveKey(text: string): string | undefined {
+ *  cannot be read as plain sections and keys counts. Pure.
+ *  @param isOwnWorktree  whether `core.worktree`, which may lead anywhere, leads to the folder that
+ *    belongs to this repository, as in a submodule; absent: never. */
+export function findActiveKey(
+  text: string,
+  isOwnWorktree: (path: string) => boolean = () => false,
+): string | undefined {
   let section = '';
   for (const raw of text.split('\n')) {
     const line = raw.trim();
@@ -65,11 +70,12 @@ export function findActiveKey(text: string): string | undefined {
     const name = /^([A-Za-z][A-Za-z0-9-]*)\s*(?:=|$)/.exec(line)?.[1]?.toLowerCase();
     if (name === undefined) return line.slice(0, 60);
     const key = `${section}.${name}`;
+    const value = line.slice(line.indexOf('=') + 1).trim();
+    if (key === 'core.worktree' && isOwnWorktree(value)) continue;
     // A value that goes on in the next line would be read as a key: then it is not plain.
     if (!PLAIN_KEYS.test(key) || line.endsWith('\\')) return key.slice(0, 120);
     // Quotes may stand anywhere in a value, and git takes them away.
-    const value = line.slice(line.indexOf('=') + 1).replaceAll(/["\\]/g, '');
-    if (/::|^-/.test(value.trim())) return key.slice(0, 120);
+    if (/::|^-/.test(value.replaceAll(/["\\]/g, ''))) return key.slice(0, 120);
   }
   return undefined;
 }

@@ -10,9 +10,10 @@ import {
   openSync,
   readdirSync,
   readSync,
+  realpathSync,
   statSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
 import { findActiveKey } from '../guarded.ts';
 
@@ -66,7 +67,8 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
   const configs = ['config', 'config.worktree'].flatMap((name) => {
     if (!names.has(name)) return [];
     const path = join(folder, name);
-    const key = findActiveKey(readSmall(join(workspace, path)));
+    const isOwn = (target: string): boolean => isOwnWorktree(workspace, folder, target);
+    const key = findActiveKey(readSmall(join(workspace, path)), isOwn);
     return key === undefined ? [] : [toFinding(workspace, path, `it sets ${key}`)];
   });
   const pointer = join(folder, 'commondir');
@@ -77,6 +79,23 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
     ...(isMoved ? [toFinding(workspace, pointer, reason)] : []),
     ...judgeHooks(workspace, join(folder, 'hooks'), names.get('hooks')?.isSymbolicLink() === true),
   ];
+}
+
+/** A folder of the workspace, not behind a link, whose `.git` leads back here. */
+function isOwnWorktree(workspace: string, folder: string, target: string): boolean {
+  const place = join(folder, target);
+  if (isAbsolute(target) || place.startsWith('..') || place === '.') return false;
+  const [, back = ''] = /^gitdir: (.+)\n$/.exec(readSmall(join(workspace, place, '.git'))) ?? [];
+  return !isAbsolute(back) && join(place, back) === folder && isReal(join(workspace, place));
+}
+
+function isReal(path: string): boolean {
+  try {
+    return realpathSync(path) === path;
+  } catch {
+    // Gone meanwhile.
+    return false;
+  }
 }
 
 /** As `git worktree add` writes it: the repository around it, which is looked at by itself. */

@@ -162,6 +162,22 @@ on.each(users)('a command of uid %s', (uid) => {
     expect(existsSync(join(ready.workspace, 'd.x/config'))).toBe(true);
   });
 
+  test('a submodule keeps what says where its folder is, as long as that is true', async () => {
+    const ready = await startIn(uid);
+    const git = `${GIT} -c protocol.file.allow=always`;
+    const work = `${git} init -q lib; cd lib; ${git} commit -q --allow-empty -m a; cd ..`;
+    const add = `for n in a b c; do ${git} init -q $n; ${git} -C $n submodule add ../lib s/l; done`;
+    await ready.shell(
+      `${work}; ${add}; rm -r b/s/l; mkdir -p o; ln -s ../../o b/s/l; rm c/s/l/.git`,
+    );
+    ready.connection.close();
+    await ready.exited;
+    const left = ['a', 'b', 'c'].filter((name) =>
+      existsSync(join(ready.workspace, name, '.git/modules/s/l/config')),
+    );
+    expect(left).toEqual(['a']);
+  });
+
   test('no number of decoys hides a hook, nor does a link', async () => {
     const ready = await startIn(uid);
     await ready.shell(
