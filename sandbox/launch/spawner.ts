@@ -13,11 +13,11 @@ import { OWNER_MARK } from '../../base/process.ts';
 export const SLOTS_AT_ONCE = 8;
 
 /** Called with the stage, mkfifo, then the command of a sandbox, which reads its arguments from
- *  descriptor 3. PRX_DOOR is the runtime that opens
- *  the session's door to the proxy and hands it out through descriptor 3, which is then closed;
- *  absent: no door. One fork, so that bubblewrap is the child of the loop itself: its death signal
- *  is armed against its parent, whoever that is then. `jobs` reaps and forgets those that ended.
- *  Any POSIX shell will do. */
+ *  descriptor 3. PRX_DOOR is the runtime that opens the session's door to the proxy and hands it
+ *  out through descriptor 3, which is then closed; absent: no door. One fork, so that bubblewrap
+ *  is the child of the loop itself: its death signal is armed against its parent, whoever that is
+ *  then. The pipes are ours alone; what a sandbox makes has the modes its user expects. `jobs`
+ *  reaps and forgets those that ended. Any POSIX shell will do. */
 export const SPAWNER_SCRIPT = `
 umask 077
 unset ${OWNER_MARK}
@@ -43,6 +43,7 @@ while read -r slot hold; do
   fi
   echo "made $slot"
   (
+    umask 022
     [ "$hold" = hold ] && exec 4<"$pipes/in"
     exec "$@" 3<"$pipes/args" 5>"$pipes/status" 6<"$stage/filter" \\
       <"$pipes/in" >"$pipes/out" 2>"$pipes/err"

@@ -1,4 +1,6 @@
 /** The shells that wait for a script: what they leave in it, and what their death does. */
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { listDescendants } from '../../base/process.ts';
 import { killProcess, readCommandLine } from '../../sandbox/launch/process-tree.ts';
@@ -38,6 +40,15 @@ const findWaiting = ({ process }: TestHost): number[] =>
       'readlink $(seq -f /proc/self/fd/%g 0 9); set | grep prx_input; env | grep prx_input; :',
     );
     expect(output).toMatch(/^\/dev\/null\n\/sys\/pipes\/\d+\/out\n\/sys\/pipes\/\d+\/err\n$/);
+  });
+
+  test('what a tool makes has the modes that any program gives', async () => {
+    const { shell, run, workspace } = await start(level);
+    await shell('touch file program; chmod +x program; mkdir folder');
+    await run('write_file', { path: 'deep/written', content: 'x' });
+    const names = ['file', 'program', 'folder', 'deep', 'deep/written'];
+    const modes = names.map((name) => statSync(join(workspace, name)).mode & 0o777);
+    expect(modes).toEqual([0o644, 0o755, 0o755, 0o755, 0o644]);
   });
 
   test('what was open in whoever started the host is not open in a command', async () => {
