@@ -2,8 +2,7 @@
  *  Order that must hold: output to the spool, then reported; the end to the spool, synced, then
  *  answered. Never throws for what a tool does. */
 import { join } from 'node:path';
-import { background } from '../base/background.ts';
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ToolOutcome } from '../protocol/content.ts';
@@ -19,16 +18,11 @@ import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
 import type { Backend } from './launch/backend.ts';
 import type { WorkspaceGuard } from './launch/workspace-guard.ts';
 import type { SessionNetwork } from './network/session-network.ts';
-import {
-  joinSentence,
-  type ToolLimits,
-  type ToolResult,
-  toFailure,
-  toWithheldSentence,
-} from './outcome.ts';
+import { joinSentence, type ToolLimits, type ToolResult, toFailure } from './outcome.ts';
 import { createProcesses, type Processes } from './processes/processes.ts';
 import { runProcessTool } from './processes/run-process-tool.ts';
 import { createWriters } from './processes/writers.ts';
+import { createScanner } from './scanner.ts';
 import { openSpool, type Spool } from './spool.ts';
 import { createStreamer, type Streamer } from './streamer.ts';
 import type { CustomToolHost } from './tools/custom.ts';
@@ -113,7 +107,10 @@ interface Recording {
 
 export function createCalls(spec: CallsSpec): Calls {
   const running = new Map<EffectId, RunningCall>();
-  const scanner = createScanner(spec, () => running.size === 0);
+  const scanner = createScanner(spec, {
+    isIdle: () => running.size === 0,
+    hasProcesses: () => processes.running().length > 0,
+  });
   const writers = createWriters(spec.clock);
   const processes = createProcesses({
     ...spec,
@@ -163,42 +160,6 @@ export function createCalls(spec: CallsSpec): Calls {
     scan: scanner.scan,
     async settled() {
       await Promise.allSettled([...running.values()].map((call) => call.outcome));
-    },
-  };
-}
-
-/** After a burst of calls, in a pause of the session. */
-const SCAN_PAUSE_MS = 1000;
-
-/** Scans when nothing runs; what it put aside is said with the next result. */
-function createScanner({ guard, clock, logger }: CallsSpec, isIdle: () => boolean) {
-  let timer: Timer | undefined;
-  let notice = '';
-  let isDue = false;
-
-  async function scan(): Promise<void> {
-    timer?.cancel();
-    if (!isDue) return;
-    isDue = false;
-    const withheld = await guard.scan();
-    if (withheld.length === 0) return;
-    logger.warn('sandbox.withheld', { withheld });
-    notice = toWithheldSentence(withheld);
-  }
-
-  return {
-    scan,
-    scanLater(): void {
-      isDue = true;
-      timer?.cancel();
-      timer = clock.setTimer(SCAN_PAUSE_MS, () => {
-        if (isIdle()) background(scan(), 'sandbox.scan', logger);
-      });
-    },
-    takeNotice(): string {
-      const said = notice;
-      notice = '';
-      return said;
     },
   };
 }

@@ -1,6 +1,6 @@
 /** Background processes in a real host: a server that later calls speak to, input, output by its
  *  offset, limits by name, and their end: asked for, or with whoever dies. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ToolOutcome } from '../../protocol/content.ts';
@@ -59,6 +59,8 @@ createServer((request, response) => {
   response.end('hello ' + count);
 }).listen(3000, '127.0.0.1', () => console.log('listening'));
 `;
+/** Against a test that hangs; no statement of how soon. */
+const GUARD_MS = 110_000;
 const ASK = `console.log(await (await fetch('http://127.0.0.1:3000')).text())`;
 
 on.each(users)(`a background process (uid %s)${why}`, (uid) => {
@@ -92,6 +94,20 @@ on.each(users)(`a background process (uid %s)${why}`, (uid) => {
         end: expect.objectContaining({ reason: 'stopped' }),
       },
     ]);
+  });
+
+  test('makes no repository that git obeys, long after the last call', async () => {
+    const host = await startReady(user);
+    const config = 'printf "[core]\\nfsmonitor = x\\n" > r/config';
+    // Later than the look behind the call that started it.
+    await begin(host, `sleep 2; mkdir -p r/objects r/refs; echo x > r/HEAD; ${config}; sleep 600`);
+    const folder = join(host.workspace, 'r');
+    await eventually(
+      () => existsSync(folder) && readdirSync(folder).some((name) => name.includes('.withheld-')),
+      GUARD_MS,
+    );
+    expect(readdirSync(folder)).not.toContain('config');
+    expect((await poll(host)).output).toContain('runs since');
   });
 
   test('gets input, and its end', async () => {
