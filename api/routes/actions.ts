@@ -32,8 +32,10 @@ const forkSchema = z.strictObject({
 });
 
 export const actionRoutes: readonly Route[] = [
-  defineAction('interrupt', 'End the running turn; nothing happens without one', (s, ref, by) =>
-    s.interrupt(ref, by),
+  defineAction(
+    'interrupt',
+    'End the running turn, or the one that is about to begin; nothing happens without one',
+    (s, ref, by) => s.interrupt(ref, by),
   ),
   defineAction('suspend', 'Hold a session: inputs wait until it is resumed', (s, ref, by) =>
     s.suspend(ref, by),

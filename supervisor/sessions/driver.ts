@@ -27,7 +27,7 @@ import {
   toResultEnd,
   toTurnEnd,
 } from './turn-end.ts';
-import { createTurnStart } from './turn-start.ts';
+import { createTurnStart, type TurnStart } from './turn-start.ts';
 import { createTurnStop, type TurnStop } from './turn-stop.ts';
 
 export interface DriverDeps {
@@ -57,6 +57,8 @@ export interface Driver {
   /** An approval was asked for or answered, or an ask of the worker was answered. */
   onWaiting(): void;
   readonly stopTurn: TurnStop['stop'];
+  /** Of an input that waits: see TurnStart. */
+  readonly stopNext: TurnStart['stopNext'];
   /** The session no longer runs (suspended): give the worker back, keep the turn. */
   stepBack(): void;
   /** Since when it is idle, monotonic ms, and may be asked to give its slot; undefined: it works,
@@ -97,7 +99,11 @@ export function startDriver(deps: DriverDeps): Driver {
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
   const idleness = createIdleness({ ...deps, state: journal.state, isOpen, replace: takeWorker });
-  const start = createTurnStart({ ...deps, isOpen, isHalted, takeWorker });
+  const lookAgain = (): void => {
+    waitAbort.abort();
+    idleness.wake();
+  };
+  const start = createTurnStart({ ...deps, isOpen, isHalted, takeWorker, lookAgain });
   const stop = createTurnStop({ ...deps, isHalted, cancel });
   const parking = createParking({
     ...deps,
@@ -273,13 +279,12 @@ export function startDriver(deps: DriverDeps): Driver {
   /** Tells all that runs of this turn to stop; a worker that does not answer is not waited for. */
   function cancel(turn: number): void {
     gate.cancelTurn();
-    waitAbort.abort();
+    lookAgain();
     resident.worker()?.interrupt(turn);
     clock.setTimer(STOP_GRACE_MS, () => {
       if (executing?.turn !== turn) return;
       executing.end({ outcome: 'interrupted', steps: journal.record().open_turn?.steps ?? 0 });
     });
-    idleness.wake();
   }
 
   /** The turn's time runs only while a worker runs it and nobody is waited for. */
@@ -292,11 +297,15 @@ export function startDriver(deps: DriverDeps): Driver {
     done: loop(),
     wake: idleness.wake,
     stopTurn: stop.stop,
+    stopNext: start.stopNext,
     idleSinceMs: () =>
       resident.isHolding() ? (idleness.sinceMs() ?? parking.sinceMs()) : undefined,
     onState() {
       syncClock();
-      if (!isOpen()) waitAbort.abort();
+      if (!isOpen()) {
+        waitAbort.abort();
+        start.giveUp();
+      }
       parking.look();
       idleness.wake();
     },
@@ -316,9 +325,9 @@ export function startDriver(deps: DriverDeps): Driver {
     },
     halt() {
       halting.abort();
-      waitAbort.abort();
+      start.giveUp();
       time.close();
-      idleness.wake();
+      lookAgain();
     },
   };
 }

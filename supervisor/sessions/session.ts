@@ -93,6 +93,18 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     else await driver.stopTurn(turn, ending, written);
   }
 
+  /** Also of the turn that is about to begin: its input was accepted, and may wait for a slot. */
+  async function interruptNow(by: string): Promise<void> {
+    const { open_turn: open, queued } = journal.record();
+    const reason = `interrupted by ${by}`;
+    if (open === undefined && queued.length > 0 && journal.state() === 'running') {
+      const data = { source: by, outcome: 'interrupted', reason } as const;
+      const toTombstone = (turn: number) => draft('interrupt.accepted', data, { turn });
+      if (await driver.stopNext(toTombstone)) return;
+    }
+    await stopTurn(by, [], reason);
+  }
+
   async function accept(params: SendInput, by: string): Promise<InputAccepted> {
     const content: ContentPart[] = params.content ?? [{ type: 'text', text: params.text ?? '' }];
     const key = params.idempotency_key;
@@ -177,7 +189,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     driver,
     host,
     acceptInput: (params, by) => serialize(() => accept(params, by)),
-    interrupt: (by) => serialize(() => stopTurn(by, [], `interrupted by ${by}`)),
+    interrupt: (by) => serialize(() => interruptNow(by)),
     suspend: (by) =>
       serialize(async () => {
         if (journal.record().state === 'suspended') return;

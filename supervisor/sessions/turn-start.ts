@@ -7,7 +7,7 @@ import type { OpenTurn } from '../../store/contract.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
 import { type InputReader, pickNext } from './input-reader.ts';
-import { draft, type SessionJournal } from './journal.ts';
+import { type Draft, draft, type SessionJournal } from './journal.ts';
 import type { Resident } from './resident.ts';
 
 export interface TurnStartDeps {
@@ -20,6 +20,8 @@ export interface TurnStartDeps {
   /** Undefined: none is to be had now.
    *  @param onTaken  a new one is told its session: what else is to be done is done meanwhile. */
   readonly takeWorker: (onTaken: () => void) => Promise<Worker | undefined>;
+  /** Nobody waits for a worker, or for work, any more. */
+  readonly lookAgain: () => void;
 }
 
 /** A turn whose start is on its way to the disk. */
@@ -33,12 +35,23 @@ export interface TurnStart {
   /** Begins the next input's turn and tells its worker. Resolves when the start is durable, or
    *  there is no worker, or nothing to begin any more. */
   open(): Promise<void>;
+  /** The turn that begins next has its tombstone from the beginning, and takes no worker.
+   *  @returns that it is written; false: that turn was beginning already, or none begins now.
+   *  Rejects as the store does. */
+  stopNext(tombstone: (turn: number) => Draft): Promise<boolean>;
+  /** No turn begins now. */
+  giveUp(): void;
   /** Tells the worker, if it was not told. Rejects as the store does, before it is told.
    *  @returns how its turn ends. */
   tell(worker: Worker, open: OpenTurn): Promise<{ readonly running: Promise<TurnResult> }>;
 }
 
 type AcceptedInput = z.infer<typeof acceptedInputSchema>;
+
+interface Next {
+  readonly tombstone: (turn: number) => Draft;
+  readonly written: PromiseWithResolvers<boolean>;
+}
 
 interface Told {
   readonly worker: Worker;
@@ -50,6 +63,8 @@ interface Told {
 export function createTurnStart(deps: TurnStartDeps): TurnStart {
   const { journal, inputs, gate, resident } = deps;
   let early: Told | undefined;
+  let beginning: Promise<unknown> | undefined;
+  let next: Next | undefined;
 
   function tellNow(worker: Worker, turn: number, input: InputId): Told {
     const accepted = inputs.take(input).then(({ data }) => acceptedInputSchema.parse(data));
@@ -66,14 +81,18 @@ export function createTurnStart(deps: TurnStartDeps): TurnStart {
     const turn = latest + 1;
     inputs.start(input);
     const started = { turn, input_id: input, attempt: 1, spent_ms: 0 };
-    const durable = journal.append(draft('turn.started', started, { turn }));
-    durable.catch(() => undefined); // Heard of by who waits for it.
+    const tombstones = next === undefined ? [] : [next.tombstone(turn)];
+    const durable = journal.append(draft('turn.started', started, { turn }), ...tombstones);
+    beginning = durable.catch(() => undefined); // Heard of by who waits for it.
+    next?.written.resolve(durable.then(() => true));
+    next = undefined;
     gate.openTurn(turn, true, durable);
     return { turn, input, durable };
   }
 
   return {
     async open() {
+      if (next !== undefined) return void (await begin()?.durable);
       let meanwhile: Begun | undefined;
       const worker = await deps.takeWorker(() => {
         meanwhile = begin();
@@ -84,6 +103,23 @@ export function createTurnStart(deps: TurnStartDeps): TurnStart {
         early = tellNow(worker, begun.turn, begun.input);
       }
       await begun?.durable;
+    },
+    async stopNext(tombstone) {
+      const { turn } = journal.record();
+      for (let seen: typeof beginning | null = null; seen !== beginning; ) {
+        seen = beginning;
+        await seen;
+      }
+      const { turn: latest, queued } = journal.record();
+      const isOver = latest !== turn || queued.length === 0;
+      if (isOver || !deps.isOpen() || deps.isHalted()) return false;
+      next = { tombstone, written: Promise.withResolvers() };
+      deps.lookAgain();
+      return next.written.promise;
+    },
+    giveUp() {
+      next?.written.resolve(false);
+      next = undefined;
     },
     async tell(worker, { turn, input_id: input }) {
       const isTold = early?.worker === worker && early.turn === turn;

@@ -64,6 +64,30 @@ describe('[config:agent.limits.max_concurrent_sessions] at capacity', () => {
     expect((await house.supervisor.getSession(b)).residency).toBe('resident');
   });
 
+  test('an interrupt ends the turn of an input that waits for a slot, and that one only (regression)', async () => {
+    const held = createLatch();
+    const gateway = answers({
+      '1.1': async () => {
+        await held.opened;
+        return say('done');
+      },
+    });
+    const house = await createHouse({ toml: small(1), script: { gateway } });
+    const [a, b] = (await createMany(house, 2)) as [SessionId, SessionId];
+    await house.send(a, 'hello');
+    await house.until(a, 'model.started');
+    await house.send(b, 'first');
+    await house.send(b, 'second');
+    await house.until(b, isTo('queued'));
+    await house.supervisor.interrupt(b, 'test');
+    const ended = await house.turnDone(b, 1);
+    expect(ended.data).toMatchObject({ turn: 1, outcome: 'interrupted' });
+    expect((await house.events(b)).map(({ type }) => type)).not.toContain('worker.started');
+    held.open();
+    expect((await house.turnDone(b, 2)).data).toMatchObject({ turn: 2, outcome: 'completed' });
+    expect((await house.store.verify()).problems).toEqual([]);
+  });
+
   test('sessions whose turn was interrupted give theirs as well (regression)', async () => {
     const gateway = answers({
       '1.1': async (_, handle) => {

@@ -83,6 +83,47 @@ async function checkNext(house: House, id: SessionId): Promise<void> {
 }
 
 describe('an interrupt', () => {
+  test('right behind an input ends its turn, which has not begun (regression)', async () => {
+    const house = await createHouse({ script: patient([]) });
+    const id = await house.create();
+    const sent = house.send(id, 'hello');
+    await house.until(id, 'input.accepted');
+    await house.supervisor.interrupt(id, 'test');
+    await sent;
+    expect((await house.turnDone(id)).data).toMatchObject({ turn: 1, outcome: 'interrupted' });
+    checkEnds(await house.events(id));
+    await checkNext(house, id);
+  });
+
+  test('of a turn whose start is on its way to the disk ends it, and not the one behind it (regression)', async () => {
+    const [begun, held] = [createLatch(), createLatch()];
+    const house: House = await createHouse({
+      script: patient([]),
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            const isStart = request.events.some(
+              ({ type, turn }) => type === 'turn.started' && turn === 1,
+            );
+            if (isStart) {
+              begun.open();
+              await held.opened;
+            }
+            return store.append(request);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.send(id, 'next');
+    await begun.opened;
+    const interrupted = house.supervisor.interrupt(id, 'test');
+    held.open();
+    await interrupted;
+    expect((await house.turnDone(id)).data).toMatchObject({ turn: 1, outcome: 'interrupted' });
+    expect((await house.turnDone(id, 2)).data).toMatchObject({ turn: 2, outcome: 'completed' });
+  });
+
   test.each(cases)('at $at ends the turn once, as interrupted', async ({ at, waits, spec }) => {
     const house = await createHouse({ ...spec, script: patient(waits) });
     const id = await house.create();
