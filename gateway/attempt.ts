@@ -107,7 +107,14 @@ async function listen(spec: AttemptSpec, sink: DeltaSink): Promise<AttemptOutcom
     spec.cancel.removeEventListener('abort', stop);
     stop();
   }
-  return judge(spec, hearing, thrown);
+  return toWhole(judge(spec, hearing, thrown), sink.close());
+}
+
+/** Whoever follows the deltas has the whole text, also where the last could not be spooled. */
+function toWhole(outcome: AttemptOutcome, textChars: number): AttemptOutcome {
+  if (outcome.kind === 'failed') return outcome;
+  const unsaid = outcome.message.text.slice(textChars);
+  return unsaid === '' ? outcome : { ...outcome, unsaid };
 }
 
 async function hear(spec: AttemptSpec, hearing: Hearing, sink: DeltaSink): Promise<void> {

@@ -27,6 +27,8 @@ export interface DeltaSink {
   push(part: SaidPart): Promise<void> | undefined;
   /** Spools and reports what waits, at once. Throws as push does. */
   finish(): void;
+  /** Nothing is spooled or reported any more. @returns characters of text in what was. */
+  close(): number;
 }
 
 /** `report` resolves when the delta is taken; it never rejects. */
@@ -38,12 +40,16 @@ export function createDeltaSink(
   let pendingChars = 0;
   let flushing: Promise<void> | undefined;
   let failure: Error | undefined;
+  let isClosed = false;
+  let textChars = 0;
 
   function spoolNext(part: SaidPart): Delta {
     const text = toDeltaText(part);
     const record: ModelSpoolRecord = { kind: 'delta', delta: part.kind, text };
     try {
-      return { kind: part.kind, text, offset: log.append(record) };
+      const offset = log.append(record);
+      if (part.kind === 'text') textChars += text.length;
+      return { kind: part.kind, text, offset };
     } catch (error) {
       failure = toSpoolFailure(error);
       throw failure;
@@ -51,7 +57,7 @@ export function createDeltaSink(
   }
 
   function takeNext(): SaidPart | undefined {
-    const part = pending.shift();
+    const part = isClosed ? undefined : pending.shift();
     if (part !== undefined) pendingChars -= toChars(part);
     return part;
   }
@@ -85,6 +91,10 @@ export function createDeltaSink(
       for (let part = takeNext(); part !== undefined; part = takeNext()) {
         void report(spoolNext(part));
       }
+    },
+    close() {
+      isClosed = true;
+      return textChars;
     },
   };
 }

@@ -46,6 +46,8 @@ export const attemptOutcomeSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('completed'),
     message: assistantMessageSchema,
+    /** The end of its text that is in no delta: the disk was full. */
+    unsaid: z.string().optional(),
     finish_reason: finishReasonSchema,
     usage: usageSchema,
     cost_usd: z.number(),

@@ -271,8 +271,12 @@ async function commitAttempt(
   const { deps, ask, effect } = call;
   const { step } = ask;
   if (outcome.kind === 'completed') {
-    const { kind: _, ...completed } = outcome;
-    await deps.journal.append(draft('model.completed', { step, attempt, ...completed }, at(call)));
+    const { kind: _, unsaid: text, ...completed } = outcome;
+    const rest = { step, attempt, kind: 'text', text: text ?? '' } as const;
+    await deps.journal.append(
+      ...(text === undefined ? [] : [draft('model.delta', rest, at(call))]),
+      draft('model.completed', { step, attempt, ...completed }, at(call)),
+    );
     deps.spools.remove(deps.stateDir, deps.session, effect);
     const { message, finish_reason, usage } = outcome;
     if (finish_reason === 'cancelled') return { kind: 'cancelled' };

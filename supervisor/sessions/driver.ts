@@ -99,10 +99,6 @@ export function startDriver(deps: DriverDeps): Driver {
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
   const idleness = createIdleness({ ...deps, state: journal.state, isOpen, replace: takeWorker });
-  const lookAgain = (): void => {
-    waitAbort.abort();
-    idleness.wake();
-  };
   const start = createTurnStart({ ...deps, isOpen, isHalted, takeWorker, lookAgain });
   const stop = createTurnStop({ ...deps, isHalted, cancel });
   const parking = createParking({
@@ -285,6 +281,12 @@ export function startDriver(deps: DriverDeps): Driver {
       if (executing?.turn !== turn) return;
       executing.end({ outcome: 'interrupted', steps: journal.record().open_turn?.steps ?? 0 });
     });
+  }
+
+  /** No worker is waited for, and what changed is looked at. */
+  function lookAgain(): void {
+    waitAbort.abort();
+    idleness.wake();
   }
 
   /** The turn's time runs only while a worker runs it and nobody is waited for. */

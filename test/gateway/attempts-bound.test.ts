@@ -70,6 +70,15 @@ test('as many attempts as may run at once are run; one more is refused by name',
   expect(attempts.runningCount()).toBe(0);
 });
 
+test('what could not be spooled is told with the end: who follows the deltas has the whole text (regression)', async () => {
+  const said: string[] = [];
+  const report = async ({ text }: { text: string }) => void said.push(text);
+  const own = { spoolPath: '/dev/full', provider: brief, report };
+  const outcome = await runAttempt({ ...toPlan(1, own), cancel: new AbortController().signal });
+  expect(outcome).toMatchObject({ kind: 'completed', message: { text: 'word' }, unsaid: 'word' });
+  expect(said).toEqual([]);
+});
+
 // A pipe takes records and cannot be synced: who tries is heard of.
 test.each([
   ['synced where there is no supervisor', true, 1],

@@ -35,6 +35,26 @@ function writeSpool({ spoolPath }: GenerateRequest, outcome?: AttemptOutcome): n
 
 const neverEnds = (): Promise<never> => new Promise(() => undefined);
 
+test('what a full disk kept out of the deltas is one more delta before the end (regression)', async () => {
+  const gateway = answers({
+    '1.1': async (_, handle) => {
+      handle.delta('one ');
+      return { ...say('one two'), unsaid: 'two' };
+    },
+  });
+  const house = await createHouse({ script: { gateway } });
+  const id = await house.create();
+  await house.send(id, 'hello');
+  await house.turnDone(id);
+  const events = await house.events(id);
+  const texts = dataOf<{ text: string }>(events, 'model.delta').map(({ text }) => text);
+  expect(texts.join('')).toBe('one two');
+  expect(typesOf(events).slice(-3)).toEqual(['model.delta', 'model.completed', 'turn.completed']);
+  expect(dataOf(events, 'model.completed')).toEqual([
+    expect.not.objectContaining({ unsaid: 'two' }),
+  ]);
+});
+
 describe('[event:model.failed] retries', () => {
   test('each is an attempt with its own reserve, as the gateway says; then fallback', async () => {
     const gateway = answers({
