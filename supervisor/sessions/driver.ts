@@ -99,6 +99,10 @@ export function startDriver(deps: DriverDeps): Driver {
   const isHalted = (): boolean => halting.signal.aborted;
   const isOpen = (): boolean => ['running', 'awaiting'].includes(journal.state());
   const idleness = createIdleness({ ...deps, state: journal.state, isOpen, replace: takeWorker });
+  const lookAgain = (): void => {
+    waitAbort.abort();
+    idleness.wake();
+  };
   const start = createTurnStart({ ...deps, isOpen, isHalted, takeWorker, lookAgain });
   const stop = createTurnStop({ ...deps, isHalted, cancel });
   const parking = createParking({
@@ -283,12 +287,6 @@ export function startDriver(deps: DriverDeps): Driver {
     });
   }
 
-  /** No worker is waited for, and what changed is looked at. */
-  function lookAgain(): void {
-    waitAbort.abort();
-    idleness.wake();
-  }
-
   /** The turn's time runs only while a worker runs it and nobody is waited for. */
   function syncClock(): void {
     if (executing !== undefined && journal.record().state === 'running') time.run();
@@ -296,18 +294,12 @@ export function startDriver(deps: DriverDeps): Driver {
   }
 
   return {
-    done: loop(),
-    wake: idleness.wake,
-    stopTurn: stop.stop,
-    stopNext: start.stopNext,
+    ...{ done: loop(), wake: idleness.wake, stopTurn: stop.stop, stopNext: start.stopNext },
     idleSinceMs: () =>
       resident.isHolding() ? (idleness.sinceMs() ?? parking.sinceMs()) : undefined,
     onState() {
       syncClock();
-      if (!isOpen()) {
-        waitAbort.abort();
-        start.giveUp();
-      }
+      if (!isOpen()) start.giveUp();
       parking.look();
       idleness.wake();
     },
@@ -327,9 +319,8 @@ export function startDriver(deps: DriverDeps): Driver {
     },
     halt() {
       halting.abort();
-      start.giveUp();
       time.close();
-      lookAgain();
+      start.giveUp();
     },
   };
 }

@@ -39,7 +39,7 @@ export interface TurnStart {
    *  @returns that it is written; false: that turn was beginning already, or none begins now.
    *  Rejects as the store does. */
   stopNext(tombstone: (turn: number) => Draft): Promise<boolean>;
-  /** No turn begins now. */
+  /** No turn begins now, and no worker is waited for. */
   giveUp(): void;
   /** Tells the worker, if it was not told. Rejects as the store does, before it is told.
    *  @returns how its turn ends. */
@@ -120,6 +120,7 @@ export function createTurnStart(deps: TurnStartDeps): TurnStart {
     giveUp() {
       next?.written.resolve(false);
       next = undefined;
+      deps.lookAgain();
     },
     async tell(worker, { turn, input_id: input }) {
       const isTold = early?.worker === worker && early.turn === turn;
