@@ -2,7 +2,15 @@
  *  the root group, where a shell stands, the kernel weighs sessions of processes and not what we
  *  ask for. The proof itself, whose model server and clients stand for other machines, has one
  *  beside it that goes before it. cgroup v1 and root only. */
-import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 export interface ProcessorGroup {
@@ -12,6 +20,7 @@ export interface ProcessorGroup {
 }
 
 const MOUNT = '/sys/fs/cgroup/cpu';
+const OWN = '/proc/self/cgroup';
 /** The most the kernel takes. */
 const SHARES_MAX = 262_144;
 const GONE_MS = 1000;
@@ -22,6 +31,7 @@ export function createProcessorGroup(uid: number | undefined): ProcessorGroup | 
   if (process.getuid?.() !== 0 || !existsSync(join(MOUNT, 'cgroup.procs'))) return undefined;
   const folder = join(MOUNT, `prx-prove-${process.pid}-${Math.round(performance.now())}`);
   const outside = `${folder}-outside`;
+  const own = /^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:(\/.*)$/m.exec(readFileSync(OWN, 'utf8'));
   try {
     for (const path of [folder, outside]) mkdirSync(path);
   } catch {
@@ -35,7 +45,7 @@ export function createProcessorGroup(uid: number | undefined): ProcessorGroup | 
   return {
     folder,
     close() {
-      enter(MOUNT);
+      enter(join(MOUNT, own?.[1] ?? '/'));
       for (const path of [folder, outside]) removeTree(path);
     },
   };
