@@ -223,7 +223,7 @@ describe('bin/prx-supervisor', () => {
     rmSync(join(dirname(installed), '../dist/cli.js'));
     const { status, stderr } = run();
     expect(status).toBe(78);
-    expect(stderr).toContain('npm run build');
+    expect(stderr).toContain('supervisor/setup.mjs');
   });
 });
 
