@@ -133,7 +133,7 @@ export const openaiRoutes: readonly Route[] = [
       if (activities.some(({ kind }) => kind === 'ended')) {
         return toJsonAnswer(await toView(supervisor, turn));
       }
-      if (isWaiting(turn, activities)) await waitForStart(supervisor, turn, signal);
+      if (isWaiting(turn, activities)) await checkNext(supervisor, turn);
       await supervisor.interrupt(turn.session, by);
       const builder = createResponseBuilder(turn, {}, 'replace');
       const ending = await followTurn(supervisor, turn, signal);
@@ -203,21 +203,13 @@ function isWaiting({ of }: Turn, activities: readonly Activity[]): boolean {
   return 'inputId' in of && !activities.some(({ kind }) => kind === 'started');
 }
 
-/** Between an input and its turn there is nothing to interrupt yet, and the turn is about to come.
- *  @throws STATE_INVALID when something else comes first, CANCELLED when the client leaves. */
-async function waitForStart(
-  supervisor: Supervisor,
-  turn: Turn,
-  signal: AbortSignal,
-): Promise<void> {
+/** An interrupt ends the turn that is about to begin. @throws STATE_INVALID: that is another. */
+async function checkNext(supervisor: Supervisor, turn: Turn): Promise<void> {
   const { state, activity, queued_inputs: queued } = await supervisor.getSession(turn.session);
-  if (state !== 'running' || activity !== 'idle' || queued > 1) {
-    if (!isWaiting(turn, await readTurn(supervisor, turn))) return;
-    const message = `response ${toId('resp', turn)} waits for its turn; cancel the one before it`;
-    throw new PrxError('STATE_INVALID', message);
-  }
-  await untilStarted(supervisor, turn, signal);
-  if (signal.aborted) throw new PrxError('CANCELLED', 'the client left before the turn began');
+  if (state === 'running' && activity === 'idle' && queued <= 1) return;
+  if (!isWaiting(turn, await readTurn(supervisor, turn))) return;
+  const message = `response ${toId('resp', turn)} waits for its turn; cancel the one before it`;
+  throw new PrxError('STATE_INVALID', message);
 }
 
 /** @returns false when the turn will not begin, has ended meanwhile, or the signal aborted. */
