@@ -79,8 +79,13 @@ export class WalSync {
     await promisify(close)(this.#fd);
   }
 
-  /** Whoever commits or syncs next hears of its failure. */
+  /** Whoever commits or syncs next hears of its failure. Never beside a sync: the kernel would tell
+   *  one of the two, and the other would take what is lost for written. */
   async #writeBack(): Promise<void> {
+    const current = this.#current;
+    await current?.catch(() => undefined); // Its callers heard of the failure.
+    // Somebody asked meanwhile: that one covers it.
+    if (this.#current !== current || this.#next !== undefined) return;
     try {
       await promisify(fdatasync)(this.#fd);
     } catch (cause) {
@@ -97,6 +102,7 @@ export class WalSync {
   }
 
   async #sync(): Promise<void> {
+    await this.#writingBack;
     this.assertUsable();
     const id = this.#committedId();
     this.#count += 1;
