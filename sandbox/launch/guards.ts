@@ -170,54 +170,98 @@ const PASSED = 0o10000000 | constants.O_DIRECTORY;
  *  one (mtime) is set to whatever a tool likes. */
 const TICK_MS = 20;
 
-/** What would differ if anything guarded had come or gone; undefined: it is too fresh to tell.
- *  @param workspace  may be an open descriptor, `/proc/self/fd/N/.`: it is not normalised (`join`),
+/** What differs once anything guarded has come or gone; undefined: it is too fresh to tell, or
+ *  shows where no time does. */
+export type Stamper = (workspace: string, nowMs: number) => string | undefined;
+
+/** Its workspace may be an open descriptor, `/proc/self/fd/N/.`: it is not normalised (`join`),
  *  because without its dot that is a link of the kernel's, which nothing in the folder changes. */
-export function stampGuarded(workspace: string, nowMs: number): string | undefined {
-  // What these are may change where no time shows it.
-  if (listLed(workspace).length > 0) return undefined;
-  const names = ['.', '.git', '.git/config', '.git/modules'];
-  const folders = names.map((name) => find(`${workspace}/${name}`));
-  const isFresh = folders.some((stat) => stat !== undefined && nowMs - stat.ctimeMs < TICK_MS);
-  return isFresh ? undefined : folders.map((stat) => `${stat?.ino}:${stat?.ctimeMs}`).join(' ');
+export function createStamper(): Stamper {
+  let plain: string | undefined;
+  return (workspace, nowMs) => {
+    const folders = [find(`${workspace}/.`), ...findGitFolders(workspace)];
+    const isFresh = folders.some((stat) => stat !== undefined && nowMs - stat.ctimeMs < TICK_MS);
+    if (isFresh) return undefined;
+    const stamp = folders.map((stat) => `${stat?.ino}:${stat?.ctimeMs}`).join(' ');
+    if (stamp === plain) return stamp;
+    // What these are may change where no time shows it.
+    if (listLed(workspace).length > 0) return undefined;
+    plain = stamp;
+    return stamp;
+  };
+}
+
+/** Of the hooks what a link leads to, because that is where their links are. */
+function findGitFolders(workspace: string): (Stats | undefined)[] {
+  const git = find(`${workspace}/.git`);
+  if (git === undefined) return [];
+  const names = ['config', 'modules'].map((name) => find(`${workspace}/.git/${name}`));
+  return [git, ...names, findTarget(`${workspace}/.git/hooks`)];
 }
 
 /** Watched: the starters, and in a git folder what moves git to another configuration. A whole new
  *  git folder is looked into by the scan (git-scan.ts), because making one is ordinary work.
- *  @returns undefined when the workspace is not ours to open. */
-export function watchGuarded(
+ *  @returns begins a watch; that gives undefined when the workspace is not ours to open. */
+export function createWatcher(
   workspace: string,
-  ports: { readonly clock: Clock; readonly random: Random },
-): GuardWatch | undefined {
-  const { clock, random } = ports;
-  const fd = openFolder(workspace);
-  if (fd === undefined) return undefined;
-  const root = `/proc/self/fd/${fd}/.`;
-  const stamp = stampGuarded(root, clock.wallMs());
-  const own = starterNames.concat(GIT_ENTRIES.map((name) => `.git/${name}`));
-  const names = [...new Set([...own, ...listLed(root)])];
-  const read = () => new Map(names.map((name) => [name, identify(`${root}/${name}`)]));
-  const before = read();
-  const hasLinks = [...before.values()].some((identity) => identity?.includes('>'));
-  const hadGit = find(`${root}/.git`)?.isDirectory() === true;
-  const mode = find(root)?.mode;
-  let open = true;
+  { clock, random }: { readonly clock: Clock; readonly random: Random },
+): () => GuardWatch | undefined {
+  const stampGuarded = createStamper();
+  let last: { readonly stamp: string | undefined; readonly seen: Seen } | undefined;
 
+  /** By the watch before. Where links lead may have changed since, which no folder's time shows. */
+  function findSeen(stamp: string | undefined): Seen | undefined {
+    const isSame = stamp !== undefined && stamp === last?.stamp;
+    return isSame && last?.seen.hasLinks === false ? last.seen : undefined;
+  }
+
+  return () => {
+    const fd = openFolder(workspace);
+    if (fd === undefined) return undefined;
+    const root = `/proc/self/fd/${fd}/.`;
+    const stamp = stampGuarded(root, clock.wallMs());
+    const before = findSeen(stamp) ?? look(root, stamp === undefined);
+    last = { stamp, seen: before };
+    const { mode } = fstatSync(fd);
+    let open = true;
+
+    return {
+      sweep() {
+        if (!open) return [];
+        reopen(fd, mode);
+        const isSame = stamp !== undefined && stamp === stampGuarded(root, clock.wallMs());
+        if (isSame && !before.hasLinks) return [];
+        return before.names
+          .map((path) => ({ path, identity: identify(`${root}/${path}`) }))
+          .filter(({ path, identity }) => identity !== undefined && identity !== before.of(path))
+          .filter(({ path }) => before.hadGit || !path.startsWith('.git/'))
+          .flatMap(({ path }) => putAside(fd, path, random));
+      },
+      close() {
+        if (open) closeSync(fd);
+        open = false;
+      },
+    };
+  };
+}
+
+/** The guarded names, and which files they were. */
+interface Seen {
+  readonly names: readonly string[];
+  of(name: string): string | undefined;
+  readonly hasLinks: boolean;
+  readonly hadGit: boolean;
+}
+
+function look(root: string, mayBeLed: boolean): Seen {
+  const own = starterNames.concat(GIT_ENTRIES.map((name) => `.git/${name}`));
+  const names = [...new Set([...own, ...(mayBeLed ? listLed(root) : [])])];
+  const identities = new Map(names.map((name) => [name, identify(`${root}/${name}`)]));
   return {
-    sweep() {
-      if (!open) return [];
-      reopen(fd, mode);
-      const isSame = stamp !== undefined && stamp === stampGuarded(root, clock.wallMs());
-      if (isSame && !hasLinks) return [];
-      return [...read()]
-        .filter(([path, identity]) => identity !== undefined && identity !== before.get(path))
-        .filter(([path]) => hadGit || !path.startsWith('.git/'))
-        .flatMap(([path]) => putAside(fd, path, random));
-    },
-    close() {
-      if (open) closeSync(fd);
-      open = false;
-    },
+    names,
+    of: (name) => identities.get(name),
+    hasLinks: [...identities.values()].some((identity) => identity?.includes('>')),
+    hadGit: find(`${root}/.git`)?.isDirectory() === true,
   };
 }
 
@@ -240,9 +284,9 @@ function findTarget(path: string): Stats | undefined {
 const OWNER_MODE = 0o700;
 
 /** A workspace that its user could enter and write to before is so afterwards. */
-function reopen(fd: number, before: number | undefined): void {
+function reopen(fd: number, before: number): void {
   const now = fstatSync(fd).mode;
-  const lost = (before ?? 0) & OWNER_MODE & ~now;
+  const lost = before & OWNER_MODE & ~now;
   if (lost !== 0) changeMode(fd, now | lost);
 }
 

@@ -16,7 +16,7 @@ import type { Backend, CommandUse, StartedCommand, ToolHostProcess } from './bac
 import { canBuild, toBuilderCommand } from './builder.ts';
 import { type CallGroups, openRealCallGroups } from './call-group.ts';
 import { type Cell, type Programs, startCell } from './cell.ts';
-import { stampGuarded, surveyGuarded } from './guards.ts';
+import { createStamper, type Stamper, surveyGuarded } from './guards.ts';
 import { decideRlimits } from './limits.ts';
 import { createPool, parkSandbox, type SandboxPool } from './one-shot.ts';
 import { findRealOwnGroup, type OwnGroup } from './own-group.ts';
@@ -75,7 +75,8 @@ export async function createNamespaceBackend(spec: NamespaceSpec): Promise<Backe
   const plan = planView({ policy, files, canStage: stages });
   const groups = openRealCallGroups(spec.isSingle ? policy.memoryLimitBytes : 0);
   const ownGroup = spec.isSingle ? undefined : findRealOwnGroup();
-  const bridge = { spec, programs, plan, limitScript, groups, ownGroup };
+  const stampGuarded = createStamper();
+  const bridge = { spec, programs, plan, limitScript, groups, ownGroup, stampGuarded };
   let room = await openRoom(bridge);
   let open = true;
   const backend = describe(spec.level, plan, room);
@@ -164,10 +165,11 @@ interface Bridge {
   readonly limitScript: string;
   readonly groups: CallGroups | undefined;
   readonly ownGroup: OwnGroup | undefined;
+  readonly stampGuarded: Stamper;
 }
 
 async function openRoom(bridge: Bridge): Promise<Room> {
-  const { spec, programs, plan, limitScript } = bridge;
+  const { spec, programs, plan, limitScript, stampGuarded } = bridge;
   const { clock, random } = spec;
   const { identity, system, items, etc } = plan;
   const filter = findFilter();

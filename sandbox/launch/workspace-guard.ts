@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Random } from '../../base/random.ts';
 import type { Backend } from './backend.ts';
 import { scanGit } from './git-scan.ts';
-import { type GuardWatch, openFolder, putAside, type Withheld, watchGuarded } from './guards.ts';
+import { createWatcher, type GuardWatch, openFolder, putAside, type Withheld } from './guards.ts';
 
 export interface WorkspaceGuard {
   /** For one call; undefined where there is nothing we could guard. */
@@ -39,7 +39,7 @@ export function createWorkspaceGuard(spec: WorkspaceGuardSpec): WorkspaceGuard {
   // honest tool rewrites would be put aside.
   if (level === 'none') return { watch: () => undefined, scan: async () => [] };
   return {
-    watch: () => watchGuarded(workspace, { clock, random }),
+    watch: createWatcher(workspace, { clock, random }),
     async scan() {
       const { findings } = await scanGit(workspace);
       const fresh = findings.filter(({ identity }) => !known.has(identity));

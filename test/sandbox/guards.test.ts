@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   utimesSync,
@@ -18,7 +19,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { realRandom } from '../../base/random.ts';
 import { findActiveKey, findGuard, starterNames } from '../../sandbox/guarded.ts';
-import { watchGuarded } from '../../sandbox/launch/guards.ts';
+import { createWatcher } from '../../sandbox/launch/guards.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.ts';
 
@@ -276,9 +277,10 @@ describe('a watch', () => {
   afterEach(() => rmSync(workspace, { recursive: true }));
 
   test('of a later call finds what the first would have found (regression)', async () => {
-    for (const name of ['.envrc', '.mcp.json']) {
+    const begin = createWatcher(workspace, ports);
+    for (const name of ['.envrc', '.mcp.json', '.envrc']) {
       await realClock.sleep(50);
-      const watch = watchGuarded(workspace, ports);
+      const watch = begin();
       writeFileSync(join(workspace, name), 'x');
       expect(watch?.sweep()).toMatchObject([{ path: name }]);
       // The next one has the same descriptor.
@@ -286,10 +288,25 @@ describe('a watch', () => {
     }
   });
 
+  test('of a later call takes a link for what it leads to by then', async () => {
+    mkdirSync(join(workspace, 'sub'));
+    symlinkSync('sub/it', join(workspace, '.envrc'));
+    const begin = createWatcher(workspace, ports);
+    for (const content of ['first', 'second']) {
+      // In the folder below: no time of the workspace shows it.
+      writeFileSync(join(workspace, 'sub/next'), content);
+      renameSync(join(workspace, 'sub/next'), join(workspace, 'sub/it'));
+      await realClock.sleep(50);
+      const watch = begin();
+      expect(watch?.sweep()).toEqual([]);
+      watch?.close();
+    }
+  });
+
   test('is not deceived by a folder whose time a tool sets back (regression)', async () => {
     utimesSync(workspace, 1000, 1000);
     await realClock.sleep(50);
-    const watch = watchGuarded(workspace, ports);
+    const watch = createWatcher(workspace, ports)();
     writeFileSync(join(workspace, '.envrc'), 'x');
     utimesSync(workspace, 1000, 1000);
     expect(watch?.sweep()).toMatchObject([{ path: '.envrc' }]);
