@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { systemCode } from './errors.ts';
 
 export interface AppendLog {
   /** Writes one record (process-durable) and returns the file offset behind it, bytes. Throws the
@@ -48,8 +49,7 @@ export function encodeRecord(record: unknown): string {
  *  the death of an earlier writer, is cut off: behind it nothing could be read. Throws the system
  *  error as it is. */
 export function openAppendLog(path: string): AppendLog {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const fd = openSync(path, 'a+', 0o600);
+  const fd = openInFolder(path);
   let open = true;
   let offset: number;
   try {
@@ -79,6 +79,17 @@ export function openAppendLog(path: string): AppendLog {
       closeSync(fd);
     },
   };
+}
+
+/** Asks for the file first: its folder is almost always there. */
+function openInFolder(path: string): number {
+  try {
+    return openSync(path, 'a+', 0o600);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  return openSync(path, 'a+', 0o600);
 }
 
 function cutTornTail(fd: number): number {

@@ -53,7 +53,7 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   const { backend, clock, script, timeoutMs, limits, guard, signal, onOutput } = spec;
   if (signal.aborted) return { kind: 'cancelled' };
   const command = await backend.run(script, spec.use);
-  const draining = new AbortController();
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
   let cause: StopCause | 'limit' | undefined;
   let over = false;
 
@@ -78,7 +78,7 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   const watch = watchTree({ clock, tree, limits, onBreach, onLook: sweep, growthSince });
   const timer = clock.setTimer(timeoutMs, () => stop('timeout'));
   const pump = (stream: Readable, name: StreamName): Promise<void> =>
-    readInto(stream, (bytes) => onOutput(name, bytes, stop), draining.signal);
+    readInto(stream, (bytes) => onOutput(name, bytes, stop), released);
   const readers = Promise.all([pump(command.stdout, 'stdout'), pump(command.stderr, 'stderr')]);
   const end = await command.ended;
   const { breach, peakBytes } = watch.finish();
@@ -86,7 +86,7 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   over = true;
   timer.cancel();
   signal.removeEventListener('abort', cancel);
-  draining.abort();
+  release();
   await Promise.race([readers, clock.sleep(DRAIN_MS)]);
   command.stdout.destroy();
   command.stderr.destroy();
@@ -102,15 +102,12 @@ export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
   return cause === undefined || cause === 'limit' ? { ...end, ...seen } : { kind: cause, ...seen };
 }
 
-/** Reads to the end; waits for the taker of each piece, until `draining` says not to. */
+/** Reads to the end; waits for the taker of each piece, until it is `released` from that. */
 async function readInto(
   stream: Readable,
   take: (bytes: Buffer) => Promise<void>,
-  draining: AbortSignal,
+  released: Promise<void>,
 ): Promise<void> {
-  const released = new Promise<void>((resolve) => {
-    draining.addEventListener('abort', () => resolve(), { once: true });
-  });
   try {
     for await (const chunk of stream) await Promise.race([take(chunk as Buffer), released]);
   } catch {

@@ -150,7 +150,7 @@ describe('an append log', () => {
   test('errors of the system come as they are', () => {
     expect(() => readAppendLog(path)).toThrow(expect.objectContaining({ code: 'ENOENT' }));
     writeFileSync(join(folder, 'spool'), '');
-    expect(() => openAppendLog(path)).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    expect(() => openAppendLog(path)).toThrow(expect.objectContaining({ code: 'ENOTDIR' }));
   });
 
   test('a full disk leaves no half record behind', () => {
