@@ -10,7 +10,9 @@ import { checkSqliteVersion, Database } from './sqlite.ts';
 const AUTO_CHECKPOINT_PAGES = 16_384;
 const WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 5000;
-const CACHE_KIB = 4096;
+/** What the sessions at work touch between two commits; the rest of the file is in the cache of the
+ *  kernel, which every connection shares. */
+const CACHE_KIB = 1024;
 
 export interface JournalFile {
   readonly db: Database;

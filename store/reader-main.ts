@@ -3,6 +3,7 @@
  *  never stand between a delta and its commit. */
 import { workerData } from 'node:worker_threads';
 import { assert, unreachable } from '../base/assert.ts';
+import { collectGarbage } from '../base/collect.ts';
 import { writeBackup } from './backup-file.ts';
 import { toJsonArray } from './envelope.ts';
 import { exportPage } from './export.ts';
@@ -48,6 +49,7 @@ export function run(task: Task<ReaderTasks>): Promise<Reply<ReadReport>> {
   return toReply(() => {
     if (task.kind === 'checkpoint') return checkpoint(task.input.mode);
     if (task.kind === 'backup') return backup(task.input);
+    if (task.kind === 'shrink') return shrink();
     const db = reader();
     return db.transaction('read', () => answer(db, task, task.safeId ?? 0));
   });
@@ -61,6 +63,13 @@ function reader(): Database {
   return thread.reader;
 }
 
+function shrink(): ReadReport {
+  thread.reader?.shrink();
+  thread.checkpointer?.shrink();
+  collectGarbage();
+  return { json: 'null', powerId: 0 };
+}
+
 function journalPath(): string {
   const data: unknown = workerData;
   assert(typeof data === 'string', 'a reader is started with the path of the journal');
@@ -69,7 +78,7 @@ function journalPath(): string {
 
 function answer(
   db: Database,
-  task: Exclude<Task<ReaderTasks>, { kind: 'checkpoint' | 'backup' }>,
+  task: Exclude<Task<ReaderTasks>, { kind: 'checkpoint' | 'backup' | 'shrink' }>,
   safeId: number,
 ): ReadReport {
   const of = (value: unknown, session?: string): ReadReport => ({

@@ -77,6 +77,11 @@ export class Database {
     }
   }
 
+  /** Gives back the memory of pages that were read. */
+  shrink(): void {
+    this.exec('PRAGMA shrink_memory');
+  }
+
   close(): void {
     this.#statements.clear();
     if (this.#db.isOpen) this.#db.close();

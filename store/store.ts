@@ -233,6 +233,10 @@ export class JournalStore implements Store {
     return this.#read('export', input);
   }
 
+  async shrink(): Promise<void> {
+    await Promise.all([this.#parts.writer.run('shrink', null), this.#read('shrink', null)]);
+  }
+
   backup(path: string): Promise<BackupSummary> {
     const { clock, stateDir } = this.#parts;
     return this.#read('backup', { path, stateDir, createdAt: toTimestamp(clock.wallMs()) });

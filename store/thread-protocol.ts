@@ -127,6 +127,8 @@ export interface WriterTasks {
   readonly trim: readonly [SnapshotRow, StepReport<null>];
   readonly putProcess: readonly [readonly (string | number | null)[], null];
   readonly removeProcess: readonly [readonly [number, number], null];
+  /** Gives memory back. */
+  readonly shrink: readonly [null, null];
   readonly close: readonly [null, null];
 }
 
@@ -228,6 +230,8 @@ export interface ReaderTasks {
   readonly trimPoint: { readonly session: string; readonly keep: number };
   readonly trim: TrimStep;
   readonly backup: WireBackup;
+  /** Gives memory back. */
+  readonly shrink: null;
   readonly checkpoint: { readonly mode: 'PASSIVE' | 'TRUNCATE' };
 }
 

@@ -4,6 +4,7 @@
 import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { assert, unreachable } from '../base/assert.ts';
+import { collectGarbage } from '../base/collect.ts';
 import { openJournalFile } from './journal-file.ts';
 import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
 import { writeMeta } from './meta.ts';
@@ -123,6 +124,8 @@ function answer(
     case 'removeProcess':
       writer.db.run('DELETE FROM processes WHERE pid = ? AND start_ticks = ?', ...task.input);
       return null;
+    case 'shrink':
+      return shrink(writer);
     case 'close':
       return close(writer, sync);
     default:
@@ -144,6 +147,12 @@ async function probe(writer: Writer, sync: WalSync): Promise<null> {
   writer.write(() => writeMeta(writer.db, 'probe', 'x'.repeat(PROBE_BYTES)));
   writer.write(() => writeMeta(writer.db, 'probe', ''));
   await sync.run();
+  return null;
+}
+
+function shrink({ db }: Writer): null {
+  db.shrink();
+  collectGarbage();
   return null;
 }
 

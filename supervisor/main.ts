@@ -4,11 +4,12 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { getHeapStatistics, setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { getHeapStatistics } from 'node:v8';
 import { z } from 'zod';
 import { type Api, createApi } from '../api/server.ts';
+import { background } from '../base/background.ts';
 import { realClock } from '../base/clock.ts';
+import { collectGarbage } from '../base/collect.ts';
 import { closeInherited } from '../base/descriptors.ts';
 import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/logger.ts';
@@ -16,6 +17,7 @@ import { realMarks } from '../base/marked-processes.ts';
 import { type ProcessPort, realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { type OfferedLevel, toAskedLevels } from '../protocol/sandbox-levels.ts';
+import type { Store } from '../store/contract.ts';
 import { openStore } from '../store/index.ts';
 import { announce } from './announce.ts';
 import { ensureToken } from './api-token.ts';
@@ -221,7 +223,7 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
   hearChange = () => runtime.hearChange();
   const settings = (): Config['raw']['store'] => runtime.config().raw.store;
   startRetention({ clock: realClock, logger, store, supervisor, settings });
-  startIdleCollection(realClock, createRealHeap());
+  startIdleCollection(realClock, createRealHeap(store, logger));
   await runtime.start(async () => listen(api, config));
   const status = await runtime.status(false);
   const running: Running = { runtime, processes, config, logger };
@@ -344,7 +346,7 @@ async function notifyManager({ runtime, processes, logger }: Running): Promise<v
   });
 }
 
-function createRealHeap(): Heap {
+function createRealHeap(store: Store, logger: Logger): Heap {
   let before = performance.eventLoopUtilization();
   return {
     usedBytes: () => getHeapStatistics().used_heap_size,
@@ -354,10 +356,9 @@ function createRealHeap(): Heap {
       before = now;
       return utilization;
     },
-    /** The flag is set when it is needed: at the start it would make the code cache void. */
     collect() {
-      setFlagsFromString('--expose-gc');
-      runInNewContext('gc')();
+      background(store.shrink(), 'store.shrink', logger);
+      collectGarbage();
     },
   };
 }

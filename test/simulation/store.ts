@@ -289,6 +289,7 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
       ),
     verify: async () => verify(disk),
     health: () => ({ degraded, damaged: [] }),
+    shrink: async () => undefined,
     async close() {
       if (closed) return;
       while (waiting.length > 0 || underWay.length > 0) await clock.sleep(1);

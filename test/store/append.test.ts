@@ -109,3 +109,17 @@ function codeOf(outcome: PromiseSettledResult<unknown>): string {
   if (outcome.status === 'fulfilled') return 'ok';
   return outcome.reason instanceof PrxError ? outcome.reason.code : String(outcome.reason);
 }
+
+it('gives back the memory of what was written and read, and goes on', async () => {
+  await withStore(async (store) => {
+    await store.append({ events: [created()] });
+    const text = 'x'.repeat(256 * 1024);
+    for (let count = 0; count < 100; count += 1) await store.append({ events: [delta(text)] });
+    await store.verify();
+    const before = process.memoryUsage.rss();
+    await store.shrink();
+    expect(process.memoryUsage.rss()).toBeLessThan(before - 4 * 1024 * 1024);
+    await store.append({ events: [delta('on')] });
+    expect((await store.verify()).problems).toEqual([]);
+  });
+});
