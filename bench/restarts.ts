@@ -6,8 +6,8 @@ import { openSession, pause, settle } from './session.ts';
 /** What the first ones cost is kept: pools, caches, compiled code. */
 const WARM_UP = 300;
 const COUNT = 1000;
-/** For garbage to go, as far as it goes by itself. */
-const QUIET_MS = 3000;
+/** A quiet supervisor gives its garbage back after ten seconds. */
+const QUIET_MS = 15_000;
 
 export const restarts: Figure = {
   name: 'restarts',
