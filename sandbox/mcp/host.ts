@@ -134,7 +134,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
       await backend.close();
       throw error;
     });
-    const stdio = createStdioTransport(process, clock);
+    const stdio = createStdioTransport(process);
     const watch = watchTree({
       ...{ clock, tree: process.tree, limits: toTreeLimits(reach.policy, backend.temporaryFolder) },
       onBreach: () => stdio.end(toTooMuch(watch.finish().breach)),

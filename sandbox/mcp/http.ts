@@ -46,6 +46,8 @@ async function fetchBounded(
 ): Promise<Response> {
   const { clock, timeoutMs, reach } = spec;
   checkAllowed(reach.within, String(url));
+  // Before the vault is asked.
+  init.signal?.throwIfAborted();
   const { headers, prints } = await takeHeaders(spec, init.headers);
   const isStream = (init.method ?? 'GET') === 'GET';
   const late = new AbortController();

@@ -18,6 +18,7 @@ import type { McpListing } from '../../protocol/mcp-methods.ts';
 import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
 import { toParamHeaders } from './param-headers.ts';
 import { type CallResult, callResultSchema } from './result.ts';
+import { createUnaskedCount } from './unasked.ts';
 
 export interface ServerSpec {
   readonly name: string;
@@ -89,7 +90,18 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
   let isClosing = false;
   let listing: McpListing = { tools: [], problems: [] };
   let relist: Timer | undefined;
-  client.onerror = (error) => logger.debug('mcp.transport', { server: name, error: error.message });
+  const unasked = createUnaskedCount(clock, (reason) => {
+    lost.resolve(reason);
+    background(client.close(), 'mcp.close', logger);
+  });
+  transport.onmessage = (message) => {
+    if ('method' in message) unasked.add();
+  };
+  client.onerror = (error) => {
+    // Among them each answer to a question that was never asked.
+    unasked.add();
+    logger.debug('mcp.transport', { server: name, error: error.message });
+  };
   client.setNotificationHandler('notifications/tools/list_changed', () => {
     relist ??= clock.setTimer(RELIST_MS, () => {
       relist = undefined;
@@ -106,15 +118,15 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     }
   }
 
-  const ended = Promise.race([spec.ended, lost.promise]);
+  const ended = Promise.race([lost.promise, spec.ended]);
   try {
     await Promise.race([
       client.connect(transport, { timeout: START_MS }),
-      spec.ended.then((reason) => Promise.reject(new Error(reason))),
+      ended.then((reason) => Promise.reject(new Error(reason))),
     ]);
     listing = await listTools(client, name);
   } catch (error) {
-    const reason = await whyEnded(spec.ended, error);
+    const reason = await whyEnded([lost.promise, spec.ended], error);
     await client.close();
     const message = `the MCP server ${name} could not be used: ${reason}`;
     throw new PrxError('MCP_UNAVAILABLE', message, { data: { server: name }, cause: error });
@@ -142,7 +154,7 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
       } catch (error) {
         const end = toCallEnd(error, signal);
         if (end.kind !== 'lost') return end;
-        const detail = await whyEnded(spec.ended, error);
+        const detail = await whyEnded([lost.promise, spec.ended], error);
         // A server behind a URL that lost us is asked anew by the next host.
         lost.resolve(detail);
         return { kind: 'lost', detail };
@@ -158,9 +170,9 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
 }
 
 /** Its own end says more than the request that failed by it. */
-async function whyEnded(ended: Promise<string>, error: unknown): Promise<string> {
+async function whyEnded(ends: readonly Promise<string>[], error: unknown): Promise<string> {
   const none = Promise.resolve(undefined);
-  return (await Promise.race([ended, none])) ?? describe(error);
+  return (await Promise.race([...ends, none])) ?? describe(error);
 }
 
 /** Of revision 2026-07-28 on; over a pipe, where nobody stands between, they are not read. */

@@ -2,7 +2,6 @@
  *  print what it likes, as much as it likes, and read nothing: each has a bound, and behind it the
  *  server is ended with the reason. */
 import { deserializeMessage, serializeMessage, type Transport } from '@modelcontextprotocol/client';
-import type { Clock } from '../../base/clock.ts';
 import type { FileHostProcess } from '../launch/backend.ts';
 import { cleanText } from './listing.ts';
 
@@ -17,19 +16,15 @@ export interface StdioTransport extends Transport {
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 /** Lines that are no messages: a banner, a stray print. */
 const STRAY_LINES_MAX = 1000;
-/** Messages that nobody asked for (notifications, requests), in a window. */
-const UNASKED_MAX = 2000;
-const UNASKED_WINDOW_MS = 10_000;
 /** What waits for a server that does not read. */
 const UNREAD_BYTES_MAX = 8 * 1024 * 1024;
 const STDERR_CHARS_MAX = 2000;
 const STDERR_CHARS_SHOWN = 300;
 
-export function createStdioTransport(server: FileHostProcess, clock: Clock): StdioTransport {
+export function createStdioTransport(server: FileHostProcess): StdioTransport {
   const over = Promise.withResolvers<string>();
   let isOpen = true;
   let said = '';
-  const unasked = createUnaskedCount(clock);
   let strays = 0;
 
   const transport: StdioTransport = {
@@ -59,10 +54,7 @@ export function createStdioTransport(server: FileHostProcess, clock: Clock): Std
   function onLine(line: string): void {
     if (!isOpen || line.trim() === '') return;
     try {
-      const message = deserializeMessage(line);
-      if ('method' in message && unasked.isTooMany()) {
-        end(`it sent more than ${UNASKED_MAX} messages in ${UNASKED_WINDOW_MS / 1000} s unasked`);
-      } else transport.onmessage?.(message);
+      transport.onmessage?.(deserializeMessage(line));
     } catch {
       // What is no message is not for us; too much of it is no server.
       strays += 1;
@@ -90,22 +82,6 @@ function tooLarge(): string {
 function toTail(said: string): string {
   const tail = cleanText(said).trim().slice(-STDERR_CHARS_SHOWN).replaceAll('\n', ' | ');
   return tail === '' ? '' : `; it last wrote: ${tail}`;
-}
-
-function createUnaskedCount(clock: Clock): { isTooMany(): boolean } {
-  let sinceMs = clock.nowMs();
-  let count = 0;
-  return {
-    isTooMany() {
-      const nowMs = clock.nowMs();
-      if (nowMs - sinceMs > UNASKED_WINDOW_MS) {
-        sinceMs = nowMs;
-        count = 0;
-      }
-      count += 1;
-      return count > UNASKED_MAX;
-    },
-  };
 }
 
 const NEWLINE = 10;

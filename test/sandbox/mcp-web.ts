@@ -20,9 +20,13 @@ export interface WebServerSpec {
   readonly answers: Readonly<Record<string, (asked: Asked) => void>>;
   /** True: it was answered already. */
   readonly before?: (asked: Asked, method: string) => boolean;
+  /** What it does with the stream on which it may speak unasked; absent: it has none. */
+  readonly stream?: (response: ServerResponse) => void;
+  /** What comes back of requests that it made itself. */
+  readonly onAnswer?: () => void;
 }
 
-type Message = { id?: number; method: string; params?: { name?: string } };
+type Message = { id?: number; method?: string; params?: { name?: string } };
 
 export function reply({ response, id }: Asked, result: unknown): void {
   response.setHeader('content-type', 'application/json');
@@ -42,15 +46,20 @@ export async function startWebServer(spec: WebServerSpec): Promise<WebServer> {
 }
 
 async function serve(
-  { tools, answers, before }: WebServerSpec,
+  { tools, answers, before, stream, onAnswer }: WebServerSpec,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  if (request.method === 'GET' && stream !== undefined) return stream(response);
   if (request.method !== 'POST') return void response.writeHead(405).end();
   let body = '';
   for await (const chunk of request) body += String(chunk);
   const { id, method, params }: Message = JSON.parse(body);
   const asked = { request, response, id };
+  if (method === undefined) {
+    onAnswer?.();
+    return void response.writeHead(202).end();
+  }
   if (before?.(asked, method) === true) return;
   if (id === undefined) return void response.writeHead(202).end();
   if (method === 'initialize') {
