@@ -9,10 +9,12 @@ import { type Fingerprints, noFingerprints, toFingerprints } from '../../protoco
 import type { McpReach, McpSecrets } from '../../protocol/mcp-methods.ts';
 import { isBelow } from '../../protocol/mcp-urls.ts';
 import { createRedactor, redactText } from '../../protocol/redactor.ts';
+import { createReopening, PAUSE_MS_MAX } from './reopening.ts';
 
 /** Of one answer: as of one message over a pipe. */
 const ANSWER_BYTES_MAX = 16 * 1024 * 1024;
-/** The stream on which the server speaks unasked; opened again, a few times, when it is cut. */
+/** The stream on which the server speaks unasked; opened again when it is cut, and tried a few
+ *  times when it cannot be. */
 const STREAM_BYTES_MAX = 64 * 1024 * 1024;
 const RECONNECTS_MAX = 3;
 /** Beside the limit of a call, which the client keeps itself. */
@@ -29,9 +31,10 @@ export interface HttpSpec {
 export function createHttpTransport(spec: HttpSpec): Transport {
   return new StreamableHTTPClientTransport(new URL(spec.reach.url), {
     fetch: (url, init) => fetchBounded(spec, url, init),
+    reconnectionScheduler: createReopening(spec.clock),
     reconnectionOptions: {
       initialReconnectionDelay: 1000,
-      maxReconnectionDelay: 30_000,
+      maxReconnectionDelay: PAUSE_MS_MAX,
       reconnectionDelayGrowFactor: 2,
       maxRetries: RECONNECTS_MAX,
     },
