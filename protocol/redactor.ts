@@ -81,7 +81,13 @@ function groupByHead(prints: readonly Print[]): ReadonlyMap<number, readonly Pri
 
 /** A whole text at once. */
 export function redactText(text: string, fingerprints: Fingerprints): string {
-  if (fingerprints.prints.length === 0 || text.length < WINDOW_BYTES) return text;
+  if (fingerprints.prints.length === 0) return text;
+  return redactBytes(Buffer.from(text), fingerprints).toString('utf8');
+}
+
+/** A whole file at once. */
+export function redactBytes(bytes: Buffer, fingerprints: Fingerprints): Buffer {
+  if (fingerprints.prints.length === 0 || bytes.length < WINDOW_BYTES) return bytes;
   const redactor = createRedactor(fingerprints);
-  return Buffer.concat([redactor.push(Buffer.from(text)), redactor.end()]).toString('utf8');
+  return Buffer.concat([redactor.push(bytes), redactor.end()]);
 }

@@ -102,6 +102,8 @@ test('a value below the window is not looked for, and one at it is', () => {
   const of = (text: string) => toFingerprints([{ name: 'N', value: Buffer.from(text) }], 's');
   expect(redactText('1234567', of('1234567'))).toBe('1234567');
   expect(redactText('x12345678', of('12345678'))).toBe('x[secret N]');
+  // Six letters, twelve bytes.
+  expect(redactText('пароль', of('пароль'))).toBe('[secret N]');
 });
 
 test('the fingerprints do not hold the value, and differ from seed to seed', () => {
