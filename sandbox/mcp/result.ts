@@ -6,7 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId } from '../../protocol/ids.ts';
-import { redactText } from '../../protocol/redactor.ts';
+import { redactBytes, redactText } from '../../protocol/redactor.ts';
 import { createCollector } from '../collect.ts';
 import { joinSentence, type ToolResult, toShown } from '../outcome.ts';
 import { ARTIFACT_BYTES_MAX, createSpill } from '../spill.ts';
@@ -64,7 +64,7 @@ export function toToolResult(result: CallResult, spec: ResultSpec): ToolResult {
     thresholdBytes: maxOutputBytes,
     bytesMax: ARTIFACT_BYTES_MAX,
   });
-  const texts = toTexts(result, createKeeper(artifactDir, id));
+  const texts = toTexts(result, createKeeper(spec, id));
   const text = redactText(texts.join('\n'), spec.fingerprints);
   collector.add(text);
   spill.add(Buffer.from(text));
@@ -82,16 +82,16 @@ function toTexts({ content, structuredContent }: CallResult, keep: Keep): string
   if (more > 0) texts.push(`[${more} more parts are not shown]`);
   if (structuredContent === undefined) return texts;
   // Servers repeat it as text for clients that do not know it.
-  const isRepeated = texts.some((text) => isDeepStrictEqual(parseJson(text), structuredContent));
+  const isRepeated = texts.some((text) => isJsonOf(text, structuredContent));
   return isRepeated ? texts : [...texts, JSON.stringify(structuredContent)];
 }
 
-function parseJson(text: string): unknown {
+function isJsonOf(text: string, value: unknown): boolean {
   try {
-    return JSON.parse(text);
+    return isDeepStrictEqual(JSON.parse(text), value);
   } catch {
-    // Ordinary words.
-    return undefined;
+    // Ordinary words, or nested deeper than a comparison reaches: then it is shown twice.
+    return false;
   }
 }
 
@@ -121,11 +121,11 @@ function toLabel(text: string): string {
 /** Writes bytes down, and says where. */
 type Keep = (kind: string, base64: string, mimeType: string | undefined) => string;
 
-function createKeeper(artifactDir: string, id: string): Keep {
+function createKeeper({ artifactDir, fingerprints }: ResultSpec, id: string): Keep {
   let count = 0;
   let leftBytes = ARTIFACT_BYTES_MAX;
   return (kind, base64, mimeType) => {
-    const bytes = Buffer.from(base64, 'base64');
+    const bytes = redactBytes(Buffer.from(base64, 'base64'), fingerprints);
     const what = `${kind} ${toLabel(mimeType ?? 'of no type')}, ${bytes.length} bytes`;
     if (bytes.length > leftBytes) return `[${what}: too large to be kept]`;
     count += 1;

@@ -103,13 +103,13 @@ withBubblewrap(
           server: 'one',
           state: 'running',
           processes: 1,
-          tools: 14,
+          tools: 16,
           level: 'bubblewrap',
           problems: [],
         },
       ]);
       const changes = dataOf(await systemEvents('mcp.changed'), 'mcp.changed');
-      expect(changes).toEqual([{ server: 'one', state: 'started', tools: 14, reason: '' }]);
+      expect(changes).toEqual([{ server: 'one', state: 'started', tools: 16, reason: '' }]);
     });
 
     test('[config:mcp.servers.<name>.shared] false: each session has its own, and it goes with it', async () => {
@@ -219,7 +219,7 @@ withBubblewrap('[config:mcp.servers.<name>.policy] who decides about them', () =
     };
     expect(await offered('none')).toEqual([]);
     expect(await offered('some')).toEqual(['mcp__a__echo', 'mcp__b__count']);
-    expect(await offered('all')).toHaveLength(15);
+    expect(await offered('all')).toHaveLength(17);
     const outcome = await results(await create('some'), call('mcp__a__count'));
     expect(outcome).toMatchObject([
       { status: 'error', output: expect.stringContaining("there is no tool 'mcp__a__count'") },

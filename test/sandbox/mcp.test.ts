@@ -134,6 +134,19 @@ withBubblewrap('an MCP server in its sandbox', () => {
     const spooled = JSON.stringify(host.readSpool('1.1.1'));
     expect([kept, spooled].filter((each) => each.includes('swordfish'))).toEqual([]);
     expect(kept).toBe(text.replace('swordfish', '[secret KEY]'));
+    await host.call('attach', { text: 'in a file: swordfish.' });
+    const attached = join(host.base, 'artifacts', session, 'mcp-1.1.2-1');
+    expect(readFileSync(attached, 'utf8')).toBe('in a file: [secret KEY].');
+  });
+
+  test('what it nests deeper than a comparison reaches is an answer like any other', async () => {
+    const host = await open('good');
+    const depths = [100, 5000].map((depth) => host.call('nest', { depth }));
+    const outcomes = await Promise.all(depths);
+    expect(outcomes.map(({ status, output }) => [status, output.length])).toEqual([
+      ['ok', 601],
+      ['ok', 60_003],
+    ]);
   });
 
   test('arguments are held to its schema, before and at the call', async () => {
