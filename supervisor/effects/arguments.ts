@@ -4,6 +4,10 @@ import { toPrxError } from '../../base/errors.ts';
 import { isForeignToolName } from '../../protocol/custom-names.ts';
 import { isToolName, toolTable } from '../../protocol/tools.ts';
 
+/** Deeper than any schema that is taken (of servers: 32 levels), and far from what a comparison
+ *  that calls itself can bear: an approval is digested, and the journal's record of it compared. */
+const DEPTH_MAX = 64;
+
 export interface ParsedArguments {
   /** As parsed; the text itself where it did not parse. */
   readonly value: unknown;
@@ -43,9 +47,10 @@ export function hasArguments(text: string, value: unknown): boolean {
   return JSON.stringify(parsed) === JSON.stringify(value);
 }
 
-/** What is wrong with a tool's arguments, as a sentence; undefined: nothing, or they are for an MCP
- *  server or a custom tool, whose own host checks them (such a schema is not read here). */
+/** What is wrong with a tool's arguments, as a sentence; undefined: nothing, or nothing but what
+ *  the host of an MCP server or a custom tool checks itself (such a schema is not read here). */
 export function findArgumentProblem(tool: string, value: unknown): string | undefined {
+  if (isDeeper(value, DEPTH_MAX)) return `the arguments are nested deeper than ${DEPTH_MAX} levels`;
   if (isForeignToolName(tool)) return undefined;
   if (!isToolName(tool)) return `there is no tool '${tool}'`;
   const parsed = toolTable[tool].arguments.safeParse(value);
@@ -54,4 +59,10 @@ export function findArgumentProblem(tool: string, value: unknown): string | unde
     (each) => `${each.path.join('.') || 'arguments'}: ${each.message}`,
   );
   return `the arguments do not fit ${tool}: ${issues.slice(0, 5).join('; ')}`;
+}
+
+/** Ends at the limit, whatever it is given. */
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((each) => isDeeper(each, levels - 1));
 }

@@ -189,4 +189,15 @@ describe('arguments', () => {
     expect(findArgumentProblem('edit_file', value)?.split(';')).toHaveLength(5);
     expect(findArgumentProblem('nothing', value)).toBe("there is no tool 'nothing'");
   });
+
+  test.each([
+    [64, undefined],
+    [65, 'the arguments are nested deeper than 64 levels'],
+    [100_000, 'the arguments are nested deeper than 64 levels'],
+  ])('those of a tool of others that are %s levels deep', (depth, problem) => {
+    const text = `${'{"a":'.repeat(depth - 1)}{}${'}'.repeat(depth - 1)}`;
+    const name = 'mcp__s__t';
+    expect(parseArguments({ name, arguments: text }, [name]).problem).toBe(problem);
+    expect(findArgumentProblem(name, JSON.parse(text))).toBe(problem);
+  });
 });
