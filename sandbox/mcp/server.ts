@@ -11,12 +11,13 @@ import {
 import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
 import { z } from 'zod';
 import { background } from '../../base/background.ts';
-import type { Clock, Timer } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
 import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
 import { toParamHeaders } from './param-headers.ts';
+import { createRelisting } from './relisting.ts';
 import { type CallResult, callResultSchema } from './result.ts';
 import { createUnaskedCount } from './unasked.ts';
 
@@ -63,8 +64,6 @@ const LIST_MS = 15_000;
 const PAGES_MAX = 32;
 /** Kept of the pages before anything is judged. */
 const LISTED_MAX = 4 * TOOLS_MAX;
-/** A server that changes its list all the time is asked so often. */
-const RELIST_MS = 2000;
 const PROBLEM_CHARS_MAX = 500;
 const MESSAGE_CHARS_MAX = 4000;
 const CAUSES_MAX = 4;
@@ -87,9 +86,7 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     },
   );
   const lost = Promise.withResolvers<string>();
-  let isClosing = false;
   let listing: McpListing = { tools: [], problems: [] };
-  let relist: Timer | undefined;
   const unasked = createUnaskedCount(clock, (reason) => {
     lost.resolve(reason);
     background(client.close(), 'mcp.close', logger);
@@ -102,12 +99,8 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     unasked.add();
     logger.debug('mcp.transport', { server: name, error: error.message });
   };
-  client.setNotificationHandler('notifications/tools/list_changed', () => {
-    relist ??= clock.setTimer(RELIST_MS, () => {
-      relist = undefined;
-      if (!isClosing) background(listAgain(), 'mcp.list', logger);
-    });
-  });
+  const relisting = createRelisting(clock, listAgain);
+  client.setNotificationHandler('notifications/tools/list_changed', relisting.changed);
 
   async function listAgain(): Promise<void> {
     try {
@@ -162,8 +155,7 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     },
     ended,
     async close() {
-      isClosing = true;
-      relist?.cancel();
+      relisting.stop();
       await client.close();
     },
   };
