@@ -145,6 +145,10 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
         const result = await client.request(request, callResultSchema, options);
         return { kind: 'result', result };
       } catch (error) {
+        if (isForgotten(error, transport)) {
+          lost.resolve(FORGOTTEN);
+          return { kind: 'failed', message: `${FORGOTTEN}; nothing ran; call again` };
+        }
         const end = toCallEnd(error, signal);
         if (end.kind !== 'lost') return end;
         const detail = await whyEnded([lost.promise, spec.ended], error);
@@ -159,6 +163,14 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
       await client.close();
     },
   };
+}
+
+const FORGOTTEN = 'it does not know our connection any more (404) and is asked for a new one';
+
+/** What was set up with it is over; without that, 404 is about the one request.
+ *  Source: MCP 2025-11-25, Streamable HTTP, session management. */
+function isForgotten(error: unknown, { sessionId }: Transport): boolean {
+  return sessionId !== undefined && error instanceof SdkHttpError && error.status === 404;
 }
 
 /** Its own end says more than the request that failed by it. */

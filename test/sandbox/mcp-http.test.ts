@@ -9,6 +9,8 @@ const VALUE = 'canary-5e1f-swordfish';
 let web: WebServer;
 let url: string;
 let elsewhere: string[];
+/** It gives its clients sessions, and forgets them. */
+let isForgetful: boolean;
 /** What came in the header of each request. */
 let carried: (string | undefined)[];
 let host: McpTestHost;
@@ -24,6 +26,7 @@ const answers: Readonly<Record<string, (asked: Asked) => void>> = {
   beside: ({ response }) => void response.writeHead(307, { location: `${url}2` }).end(),
   drop: ({ response }) => void response.destroy(),
   refuse: ({ response }) => void response.writeHead(403).end('not you'),
+  missing: ({ response }) => void response.writeHead(404).end('not here'),
   hang: () => undefined,
   endless({ response }) {
     response.writeHead(200, { 'content-type': 'application/json' });
@@ -63,10 +66,16 @@ beforeEach(async () => {
     description: `called with ${VALUE}`,
     inputSchema: { type: 'object' },
   }));
+  isForgetful = false;
   web = await startWebServer({
     ...{ tools, answers },
     before(asked, method) {
-      const { request } = asked;
+      const { request, response } = asked;
+      if (isForgetful && method === 'initialize') response.setHeader('mcp-session-id', 'one');
+      if (isForgetful && method === 'tools/call') {
+        response.writeHead(404).end('no such session');
+        return true;
+      }
       carried.push(request.headers['x-key']?.toString());
       if (request.headers.host?.startsWith('localhost') === true || request.url === '/mcp2') {
         elsewhere.push(request.url ?? '');
@@ -109,7 +118,20 @@ describe('[config:mcp.servers.<name>.url] a server behind a URL', () => {
     await start();
     await host.initialize();
     expect(await host.call('refuse')).toMatchObject({ status: 'error' });
+    expect(await host.call('missing')).toMatchObject({ status: 'error' });
     expect(await host.call('echo')).toMatchObject({ status: 'ok' });
+  });
+
+  test('that has forgotten us has not run anything, and is asked anew by the next host', async () => {
+    isForgetful = true;
+    await start();
+    await host.initialize();
+    expect(await host.call('echo')).toMatchObject({
+      status: 'error',
+      output: expect.stringContaining('nothing ran; call again'),
+    });
+    expect(await host.ending).toContain('does not know our connection any more');
+    expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
   });
 
   test.each(['drop', 'endless'])('that answers with a %s is gone', async (tool) => {
