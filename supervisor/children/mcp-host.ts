@@ -9,10 +9,12 @@ import {
   type McpListing,
   type McpSecrets,
   mcpAsks,
+  mcpListingSchema,
   mcpNotifications,
   mcpReports,
   mcpRequests,
 } from '../../protocol/mcp-methods.ts';
+import { redactText } from '../../protocol/redactor.ts';
 import type { ToolRun } from '../effects/ports.ts';
 import type { McpServerConfig } from '../mcp/servers.ts';
 import type { Cgroups } from './cgroup.ts';
@@ -97,6 +99,18 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
   let startedMs = 0;
   let retiring = false;
 
+  /** What a server says outside of its answers is in events, in `status` and before models, too. */
+  const clean = (text: string): string => redactText(text, deps.fingerprints());
+
+  function cleanError({ code, message, data, cause }: PrxError): PrxError {
+    return new PrxError(code, clean(message), { data, cause });
+  }
+
+  function takeListing({ level, ...said }: McpListing & { readonly level?: string }): void {
+    const listing = mcpListingSchema.parse(JSON.parse(clean(JSON.stringify(said))));
+    deps.onListing({ ...listing, ...(level === undefined ? {} : { level }) });
+  }
+
   function fail(reason: string): void {
     failures += 1;
     notBeforeMs = clock.nowMs() + backoffMs(failures, deps.random.next());
@@ -145,9 +159,9 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
       requests: { 'mcp/secrets': () => deps.readSecrets(server, deps.session) },
       notifications: {
         'mcp/ready': () => ready.resolve(),
-        'mcp/tools': (listing) => deps.onListing(listing),
+        'mcp/tools': takeListing,
         'mcp/ending': ({ reason }) => {
-          if (own !== undefined) lose(own, reason);
+          if (own !== undefined) lose(own, clean(reason));
         },
       },
       ready: ready.promise,
@@ -171,9 +185,9 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
     try {
       const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
       const said = await child.connection.request('mcp/initialize', params, options);
-      deps.onListing(said);
+      takeListing(said);
       failure = undefined;
-      deps.onState('started', said.problems.join('; '));
+      deps.onState('started', clean(said.problems.join('; ')));
     } catch (error) {
       void child.stop();
       throw error;
@@ -196,7 +210,7 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
       },
       (error: unknown) => {
         starting = undefined;
-        const known = toPrxError(error);
+        const known = cleanError(toPrxError(error));
         // A pause is no further failure.
         if (known.data['paused'] !== true) fail(known.message);
         throw known;
@@ -264,7 +278,8 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
       const options = { timeoutMs: CHECK_TIMEOUT_MS };
       return useLive(async (child) => {
         try {
-          return (await child.connection.request('mcp/check', params, options)).problem;
+          const { problem } = await child.connection.request('mcp/check', params, options);
+          return problem === undefined ? undefined : clean(problem);
         } catch (error) {
           const known = toPrxError(error);
           if (known.code === 'SHUTTING_DOWN') throw known;

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
+import { runCli } from './command-line.ts';
 import { type Bench, createBench, OTHER_UID, type Running } from './harness.ts';
 import { eventually, findRunning } from './processes.ts';
 import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
@@ -182,6 +183,23 @@ withBubblewrap(
       const { mcp: servers } = await bench.client.getStatus();
       expect(servers?.[0]).toMatchObject({ server: 'bad', state: 'failed', tools: 0 });
       expect(servers?.[0]?.problems[0]).toContain('cannot find my configuration');
+    });
+
+    test('[promise:no-secret-leaves] that say a value of the vault outside of an answer are not heard', async () => {
+      const told = 'env.TOLD = "canary-5e1f-swordfish"';
+      await start(`${server('bad', 'broken', told)}${server('tell', 'telltale', told)}`);
+      await runCli(bench, ['secret', 'set', 'KEY'], 'canary-5e1f-swordfish');
+      const session = await create();
+      const events = await run(session, call('mcp__tell__die'));
+      await eventually(async () => (await bench.client.getStatus()).mcp?.[1]?.state === 'failed');
+      const { mcp } = await bench.client.getStatus();
+      const changes = await systemEvents('mcp.changed');
+      expect(JSON.stringify([mcp, changes])).toContain('configuration [secret KEY]');
+      expect(JSON.stringify([mcp, changes])).toContain('[secret KEY] is wrong');
+      const sent = provider.body();
+      expect(sent).toContain('it is [secret KEY]');
+      const all = JSON.stringify([mcp, changes, events]);
+      expect([all, sent].filter((each) => each.includes('swordfish'))).toEqual([]);
     });
   },
 );

@@ -42,6 +42,8 @@ export interface ScriptedProvider {
   readonly authorizations: readonly (string | undefined)[];
   /** Names of the tools that the newest request offered. */
   offered(): readonly string[];
+  /** The newest request, as it came. */
+  body(): string;
   /** Streams whose client went away before their end. */
   readonly abandoned: () => number;
   /** Resolves when the stream of the n-th request (from 1) is held. */
@@ -56,6 +58,7 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
   const authorizations: (string | undefined)[] = [];
   let abandoned = 0;
   let offered: readonly string[] = [];
+  let newest = '';
   const heldRequests = new Set<number>();
   const heldWaiters = new Map<number, () => void>();
   let open: () => void = () => undefined;
@@ -73,6 +76,7 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
     for await (const chunk of request) body += String(chunk);
     const { step, index, tools } = chooseStep(body);
     offered = tools;
+    newest = body;
     requests.push(index);
     authorizations.push(request.headers.authorization);
     const number = requests.length;
@@ -128,6 +132,7 @@ export async function startScriptedProvider(): Promise<ScriptedProvider> {
     requests,
     authorizations,
     offered: () => offered,
+    body: () => newest,
     abandoned: () => abandoned,
     held: (request) =>
       heldRequests.has(request)
