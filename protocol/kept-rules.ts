@@ -10,7 +10,8 @@ export const keptRuleBodySchema = z.object({
   command: z.string().optional(),
   /** These paths and no other, behind all links; relative to the workspace. */
   paths: z.array(z.string()).optional(),
-  /** Exactly these arguments, as JSON with sorted keys; for tools without command and path. */
+  /** Exactly these arguments, as JSON with sorted keys; for tools without command and path, and for
+   *  a command that gets secrets. */
   arguments: z.string().optional(),
 });
 export type KeptRuleBody = z.infer<typeof keptRuleBodySchema>;

@@ -96,7 +96,8 @@ export function toKeptRuleBody(subject: Subject, agent: string): KeptRuleBody | 
   if (isForeignToolName(tool)) return undefined;
   const base = { tool, agent, workspace };
   const command = readCommand(args);
-  if (command !== undefined) {
+  // With secrets it is another call than without: its command line alone does not tell them.
+  if (command !== undefined && !asksForSecrets(args)) {
     return command.length > TEXT_CHARS_MAX ? undefined : { ...base, command };
   }
   const parts = toParts(subject);
@@ -112,6 +113,11 @@ export function toKeptRuleBody(subject: Subject, agent: string): KeptRuleBody | 
 function readCommand(args: unknown): string | undefined {
   if (typeof args !== 'object' || args === null || !('command' in args)) return undefined;
   return typeof args.command === 'string' ? args.command : undefined;
+}
+
+function asksForSecrets(args: unknown): boolean {
+  if (typeof args !== 'object' || args === null || !('secrets' in args)) return false;
+  return !Array.isArray(args.secrets) || args.secrets.length > 0;
 }
 
 function covers(rule: KeptRuleBody, call: KeptRuleBody): boolean {

@@ -220,6 +220,25 @@ describe('[event:rule.kept] [event:rule.removed] an answer with scope rule', () 
     ]);
   });
 
+  test('of a command without secrets is for none that asks for some', async () => {
+    const ask = (...secrets: string[]) =>
+      callTool('a', 'shell', { command: 'npm publish', secrets });
+    const calls = [call('a', 'npm publish'), ask(), ask('KEY'), ask('KEY'), ask('OTHER')];
+    const { house, id } = await asking(calls, {}, { workspace: createFolder() });
+    await isAsked(house, id);
+    await answer(house, id, first, keep);
+    const third = '1.3.1' as EffectId;
+    await isAsked(house, id, third);
+    await answer(house, id, third, keep);
+    await isAsked(house, id, '1.5.1' as EffectId);
+    expect(await house.supervisor.listKeptRules()).toMatchObject([
+      { tool: 'shell', command: 'npm publish' },
+      { tool: 'shell', arguments: '{"command":"npm publish","secrets":["KEY"]}' },
+    ]);
+    const decisions = dataOf(await house.events(id), 'tool.decided').map((each) => each.decision);
+    expect(decisions).toEqual(['ask', 'allow', 'ask', 'allow', 'ask']);
+  });
+
   test('never opens what a rule denies, and is refused for what cannot be shown whole', async () => {
     const long = call('a', `echo ${'x'.repeat(3000)}`);
     const { house, id } = await asking([long]);
