@@ -11,6 +11,7 @@ import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { OrphanFace } from '../protocol/orphan-door.ts';
 import { toPolicyDigest } from '../protocol/policy-digest.ts';
 import type { ProcessEnd, ProcessStart } from '../protocol/processes.ts';
+import { redactText } from '../protocol/redactor.ts';
 import {
   type SandboxPolicy,
   sandboxAsks,
@@ -146,6 +147,7 @@ export function serveHost(spec: HostSpec): Host {
   function openNetwork({ network: policy }: SandboxPolicy): SessionNetwork {
     return createSessionNetwork({
       ...{ policy, clock, logger },
+      redact: (text) => redactText(text, prints),
       async report(request) {
         const offset = room?.calls.note(request);
         await connection.notify('network/request', {

@@ -149,6 +149,7 @@ async function openNetwork(
   const { createSessionNetwork } = await import('./network/session-network.ts');
   return createSessionNetwork({
     ...{ policy, clock, logger: silentLogger },
+    redact: (text) => text,
     canRecord: () => true,
     report: async () => undefined,
     async readSecret(name) {

@@ -25,6 +25,8 @@ export interface SessionNetworkSpec
   extends Pick<RequestDeps, 'clock' | 'canRecord' | 'readSecret' | 'report'> {
   readonly policy: NetworkPolicy;
   readonly logger: Logger;
+  /** A text without the values of the vault. */
+  readonly redact: (text: string) => string;
 }
 
 /** Of one call; further ones are counted by their absence from the sentence only. */
@@ -54,7 +56,8 @@ export function createSessionNetwork(spec: SessionNetworkSpec): SessionNetwork {
       return count;
     },
     readSecret,
-    async report(request) {
+    async report(made) {
+      const request = toClean(made, spec.redact);
       note(request);
       await spec.report(request);
     },
@@ -75,6 +78,16 @@ export function createSessionNetwork(spec: SessionNetworkSpec): SessionNetwork {
       return `network requests were refused: ${list}; allowed: ${rules.allowed}`;
     },
     close: () => proxy.close(),
+  };
+}
+
+/** A name that is asked for may be anything, also what a command was given in confidence. */
+function toClean(request: NetworkRequest, redact: (text: string) => string): NetworkRequest {
+  const { method, host, rule, reason } = request;
+  return {
+    ...request,
+    ...{ method: redact(method), host: redact(host), rule: redact(rule) },
+    ...(reason === undefined ? {} : { reason: redact(reason) }),
   };
 }
 
