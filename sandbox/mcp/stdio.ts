@@ -52,7 +52,12 @@ export function createStdioTransport(server: FileHostProcess): StdioTransport {
   };
 
   function onLine(line: string): void {
-    if (!isOpen || line.trim() === '') return;
+    if (!isOpen) return;
+    // Some print one behind each message: it counts as what nobody asked for, and not for ever.
+    if (line.trim() === '') {
+      transport.onerror?.(new Error('an empty line'));
+      return;
+    }
     try {
       transport.onmessage?.(deserializeMessage(line));
     } catch {

@@ -65,8 +65,11 @@ describe('a server behind a URL that talks unasked', () => {
 });
 
 withBubblewrap('a server over a pipe that talks unasked', () => {
-  test('with answers to nothing is ended, and with it its host', async () => {
-    host = await startMcpHost('answers');
+  test.each([
+    ['answers to nothing', 'answers'],
+    ['empty lines', 'blank'],
+  ])('with %s is ended, and with it its host', async (_, behaviour) => {
+    host = await startMcpHost(behaviour);
     await host.initialize();
     expect(await host.call('never')).toMatchObject({ status: 'indeterminate' });
     expect(await host.ending).toContain(TOO_MANY);
