@@ -8,6 +8,9 @@ import { toShortId } from './text/format.ts';
 export interface SessionAction {
   /** How the answer begins: "closed 1a2b3c4d (now stopped)". */
   readonly past: string;
+  /** How it begins where there is nothing to do, which is asked of the session as it was before:
+   *  "nothing to interrupt in 1a2b3c4d". Undefined: there is something. */
+  readonly findVain?: (before: SessionView) => string | undefined;
   readonly act: (client: ApiClient, id: string) => Promise<SessionView>;
 }
 
@@ -20,11 +23,16 @@ export function defineAction(action: SessionAction): Command {
         describe: 'Id, part of one, name, or @last',
       }),
     run: async (context, { id }) => {
-      const view = await action.act(context.connect(), id);
+      const client = context.connect();
+      const isShown = !context.json && !context.quiet;
+      // Only the words depend on it: a turn that ends meanwhile is none that was not interrupted.
+      const before = isShown && action.findVain ? await client.getSession(id) : undefined;
+      const view = await action.act(client, id);
       if (context.json) context.printJson(view);
-      else if (!context.quiet) {
+      else if (isShown) {
+        const done = (before && action.findVain?.(before)) ?? action.past;
         const now = `state ${view.state}, activity ${view.activity}`;
-        context.print(`${action.past} ${toName(view)}: ${now}`);
+        context.print(`${done} ${toName(view)}: ${now}`);
       }
       return EXIT.done;
     },

@@ -223,13 +223,27 @@ describe('acting', () => {
   ])(
     '[command:interrupt] [command:suspend] [command:resume] [command:restart] [command:close] %s',
     async (name, past) => {
-      api.addSession(SESSION);
+      const state = name === 'resume' ? 'suspended' : 'running';
+      api.addSession(SESSION, { state, activity: 'turn' });
       const { exit, out } = await runCli(api, [name, '@last']);
-      expect([exit, out]).toEqual([0, `${past} 01234567: state running, activity idle\n`]);
+      expect([exit, out]).toEqual([0, `${past} 01234567: state ${state}, activity turn\n`]);
       expect(bodyOf('POST', `/@last/${name}`)).toBeUndefined();
       expect(api.requests.at(-1)?.path.endsWith(name)).toBe(true);
     },
   );
+
+  test.each([
+    ['interrupt', { state: 'running' }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'stopped' }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'suspended', queued_inputs: 1 }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'running', queued_inputs: 1 }, 'interrupted'],
+    ['interrupt', { state: 'awaiting', activity: 'waiting' }, 'interrupted'],
+    ['resume', { state: 'running' }, 'nothing to resume in'],
+  ])('%s of %j says what came of it: %s', async (name, view, words) => {
+    api.addSession(SESSION, view);
+    const { exit, out } = await runCli(api, [name, '@last']);
+    expect([exit, out]).toEqual([0, expect.stringContaining(`${words} 01234567: state `)]);
+  });
 
   test('[command:rm] removes several; one that is not there does not stop the others', async () => {
     api.addSession(SESSION);
