@@ -194,8 +194,8 @@ async function collect(bench: Bench): Promise<Omit<History, 'facts' | 'effects'>
   try {
     for (const { session } of loads) journals.set(session, await readJournal(api, session));
     const { deep } = await api.getStatus({ deep: true });
-    const { problems } = (deep?.['journal'] ?? {}) as { problems?: readonly unknown[] };
-    for (const problem of problems ?? []) bench.find('journal', JSON.stringify(problem));
+    for (const problem of deep?.journal.problems ?? [])
+      bench.find('journal', JSON.stringify(problem));
   } catch (error) {
     bench.find('liveness', `the journal cannot be read: ${toPrxError(error).message}`);
   }

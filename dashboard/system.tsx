@@ -1,6 +1,6 @@
 /** The supervisor and its machine: is it well, what runs, what holds it. */
 import { useEffect, useState } from 'preact/hooks';
-import type { ProcessView, StatusView } from '../protocol/resources.ts';
+import type { DeepStatus, ProcessView, StatusView } from '../protocol/resources.ts';
 import { call, get } from './api.ts';
 import { Act, Facts, Failure, toBytes, toClock, toMessage, usePolled } from './parts.tsx';
 
@@ -40,18 +40,12 @@ export function SystemPage() {
   );
 }
 
-interface Deep {
-  readonly node?: string;
-  readonly sqlite?: string;
-  readonly journal?: { sessions: number; events: number; problems: readonly unknown[] };
-}
-
 /** Asked for once and on demand: it reads the whole journal. */
 function Checks({ onError }: { onError: (message: string | undefined) => void }) {
-  const [deep, setDeep] = useState<Deep>();
+  const [deep, setDeep] = useState<DeepStatus>();
   const check = async (): Promise<void> => {
     const status = await get<StatusView>('/api/v1/status?deep=true');
-    setDeep(status.deep ?? {});
+    setDeep(status.deep);
   };
   useEffect(() => {
     check().catch((thrown: unknown) => onError(toMessage(thrown)));
@@ -66,15 +60,15 @@ function Checks({ onError }: { onError: (message: string | undefined) => void })
   );
 }
 
-function toChecks({ node, sqlite, journal }: Deep): [string, preact.ComponentChildren][] {
+function toChecks({ node, sqlite, journal }: DeepStatus): [string, preact.ComponentChildren][] {
   return [
-    ['Journal', journal === undefined ? '–' : toVerdict(journal)],
-    ['Node', node ?? '–'],
-    ['SQLite', sqlite ?? '–'],
+    ['Journal', toVerdict(journal)],
+    ['Node', node],
+    ['SQLite', sqlite],
   ];
 }
 
-function toVerdict({ sessions, events, problems }: NonNullable<Deep['journal']>) {
+function toVerdict({ sessions, events, problems }: DeepStatus['journal']) {
   const size = `${sessions} sessions, ${events} events`;
   if (problems.length === 0) return <span class="good">whole: {size}</span>;
   return (

@@ -10,6 +10,7 @@ import {
 } from './content.ts';
 import { eventEnvelopeSchema } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
+import { journalReportSchema } from './journal.ts';
 import { keptRuleBodySchema } from './kept-rules.ts';
 import { processStartSchema } from './processes.ts';
 import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
@@ -154,6 +155,15 @@ export const processViewSchema = z.object({
 });
 export type ProcessView = z.infer<typeof processViewSchema>;
 
+const deepStatusSchema = z.object({
+  node: z.string(),
+  sqlite: z.string(),
+  processes: z.array(processViewSchema),
+  /** The whole journal, read and checked for this answer. */
+  journal: journalReportSchema,
+});
+export type DeepStatus = z.infer<typeof deepStatusSchema>;
+
 export const statusViewSchema = z.object({
   status: z.enum(['ok', 'degraded', 'stopping']),
   /** Why it is not ok; empty when it is. */
@@ -223,7 +233,7 @@ export const statusViewSchema = z.object({
   }),
   sessions: z.record(z.string(), z.number()),
   /** With `deep`: processes, journal check, node and package versions. */
-  deep: z.record(z.string(), z.unknown()).optional(),
+  deep: deepStatusSchema.optional(),
 });
 export type StatusView = z.infer<typeof statusViewSchema>;
 

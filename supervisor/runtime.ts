@@ -9,7 +9,7 @@ import type { ProcessPort } from '../base/process.ts';
 import type { Random } from '../base/random.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
 import type { SessionId } from '../protocol/ids.ts';
-import type { ProcessView, StatusView } from '../protocol/resources.ts';
+import type { DeepStatus, ProcessView, StatusView } from '../protocol/resources.ts';
 import type { OfferedLevel } from '../protocol/sandbox-levels.ts';
 import type { SweepView } from '../protocol/sweep.ts';
 import type { SessionRecord, Store } from '../store/contract.ts';
@@ -284,13 +284,13 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     };
   }
 
-  async function describeDeep(): Promise<Record<string, unknown>> {
+  async function describeDeep(): Promise<DeepStatus> {
     const { sessions, events, problems } = await store.verify();
     return {
       node: process.version,
-      sqlite: process.versions['sqlite'],
-      processes: listProcesses(undefined),
-      journal: { sessions, events, problems },
+      sqlite: process.versions['sqlite'] ?? 'unknown',
+      processes: [...listProcesses(undefined)],
+      journal: { sessions, events, problems: [...problems] },
     };
   }
 

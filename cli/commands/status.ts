@@ -1,9 +1,9 @@
 /** Health, capacity, sandbox level and versions of the running supervisor. Exit code 1 when it is
  *  degraded, 3 when it does not run. */
-import type { StatusView } from '../../protocol/resources.ts';
+import type { DeepStatus, StatusView } from '../../protocol/resources.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
-import { formatAge } from '../text/format.ts';
+import { formatAge, formatBytes } from '../text/format.ts';
 import { renderFields } from '../text/table.ts';
 
 export const command = defineCommand({
@@ -55,12 +55,34 @@ export function renderStatus(
         `${capacity.queued} queued, ${capacity.warm} warm`,
     ],
     ['sessions', sessions.join(', ') || 'none'],
-    ...Object.entries(status.deep ?? {}).map(
-      ([key, value]) => [key, JSON.stringify(value)] as [string, string],
-    ),
+    ...(status.deep === undefined ? [] : toDeepFields(status.deep)),
   ];
   const layout = context.plain ? 'labelled' : 'columns';
   return renderFields(fields, { layout, style: context.style });
+}
+
+function toDeepFields({ node, sqlite, processes, journal }: DeepStatus): [string, string][] {
+  const verdict =
+    journal.problems.length === 0 ? 'no damage' : `${journal.problems.length} problems`;
+  return [
+    ['node', node],
+    ['sqlite', sqlite],
+    ...processes.map((each) => ['process', describeProcess(each)] as [string, string]),
+    ['journal', `${journal.sessions} sessions, ${journal.events} events: ${verdict}`],
+    ...journal.problems.map(
+      ({ session, seq, problem }) =>
+        ['problem', `${session}, event ${seq}: ${problem}`] as [string, string],
+    ),
+  ];
+}
+
+function describeProcess({ kind, pid, generation, rss_bytes }: DeepStatus['processes'][number]) {
+  const facts = [
+    `${kind} ${pid}`,
+    ...(generation === undefined ? [] : [`generation ${generation}`]),
+    ...(rss_bytes === undefined ? [] : [formatBytes(rss_bytes)]),
+  ];
+  return facts.join(', ');
 }
 
 function describeCustomTool(each: NonNullable<StatusView['custom_tools']>[number]): string {

@@ -314,6 +314,34 @@ describe('the supervisor', () => {
     expect((await runCli(api, ['status', '-q'])).out).toBe('ok\n');
   });
 
+  test('[command:status] --deep is in words: processes, and what the journal check found', async () => {
+    const { answers } = api;
+    const { out: json } = await runCli(api, ['status', '--json']);
+    const started_at = '2026-01-02T03:04:05.000Z';
+    const worker = { kind: 'worker', pid: 7, started_at, generation: 2, rss_bytes: 1024 ** 2 };
+    const processes = [{ kind: 'gateway', pid: 6, started_at }, worker];
+    const versions = { node: 'v1', sqlite: '2' };
+    const show = async (problems: unknown[]): Promise<string[]> => {
+      const journal = { sessions: 1, events: 9, problems };
+      const deep = { ...versions, processes, journal };
+      answers.set('GET /api/v1/status', { ...JSON.parse(json), deep });
+      const { out } = await runCli(api, ['status', '--deep', '--plain']);
+      return out.trimEnd().split('\n').slice(out.split('\n').indexOf('node: v1'));
+    };
+    const head = [
+      'node: v1',
+      'sqlite: 2',
+      'process: gateway 6',
+      'process: worker 7, generation 2, 1 MiB',
+    ];
+    expect(await show([])).toEqual([...head, 'journal: 1 sessions, 9 events: no damage']);
+    expect(await show([{ session: 's_1', seq: 3, problem: 'its checksum is wrong' }])).toEqual([
+      ...head,
+      'journal: 1 sessions, 9 events: 1 problems',
+      'problem: s_1, event 3: its checksum is wrong',
+    ]);
+  });
+
   test('[command:reload] what changed, and what needs a restart', async () => {
     const { out, err } = await runCli(api, ['reload']);
     expect([out, err]).toEqual(['changed: log.level\n', expect.stringContaining('api.listen')]);
