@@ -1,5 +1,6 @@
-/** The events of all sessions in commit order: from a cursor on, then live. */
-import type { EventEnvelope } from '../protocol/events.ts';
+/** Events that are followed past their session's channel: those of all sessions in commit order,
+ *  and the system's own. From a place on, then live. */
+import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
 import type { Store } from '../store/contract.ts';
 import type { Bus } from './sessions/bus.ts';
 
@@ -20,6 +21,25 @@ export async function* followAll(
     }
     cursor = page.cursor;
     if (page.events.length > 0) continue;
+    await changed;
+    changed = bus.nextChange(signal);
+  }
+}
+
+/** The system's events have no channel of their own: they are few, and whoever writes one says that
+ *  something has changed. */
+export async function* followSystem(
+  { store, bus }: { readonly store: Pick<Store, 'readEvents'>; readonly bus: Bus },
+  sinceAtStart: number,
+  signal: AbortSignal,
+): AsyncGenerator<EventEnvelope> {
+  let since = sinceAtStart;
+  let changed = bus.nextChange(signal);
+  while (!signal.aborted) {
+    const { events } = await store.readEvents(SYSTEM_SESSION, { since, limit: PAGE_EVENTS });
+    yield* events;
+    since = events.at(-1)?.seq ?? since;
+    if (events.length > 0) continue;
     await changed;
     changed = bus.nextChange(signal);
   }

@@ -88,7 +88,7 @@ export interface Supervisor {
   restart(ref: string, by: string): Promise<SessionView>;
   close(ref: string, by: string): Promise<SessionView>;
   fork(ref: string, at: number | undefined, name: string | undefined): Promise<SessionView>;
-  /** @throws CURSOR_SUPERSEDED, CURSOR_GONE. */
+  /** Of a session, or of `system`. @throws CURSOR_SUPERSEDED, CURSOR_GONE. */
   readEvents(
     ref: string,
     options: { since: number; limit: number; epoch?: number; types?: readonly string[] },

@@ -12,6 +12,7 @@ import type { CreateSession, EventPage, SessionView } from '../protocol/resource
 import type { JournalKey, ReadOptions, SessionRecord } from '../store/contract.ts';
 import { foldSession } from '../store/index.ts';
 import { findAgent } from './config.ts';
+import { followSystem } from './follow-all.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
 import { createPolicyFace } from './policy-face.ts';
 import type { Runtime } from './runtime.ts';
@@ -92,6 +93,10 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return damaged.some(({ session }) => session === ref) ? sessionIdSchema.parse(ref) : undefined;
   }
 
+  async function resolveJournal(ref: string): Promise<JournalKey> {
+    return ref === SYSTEM_SESSION ? SYSTEM_SESSION : (await store.resolveSession(ref)).id;
+  }
+
   /** Damaged or not. `isGone`: it may be that only what was moved aside is left of it. */
   async function findJournal(ref: string, isGone: boolean): Promise<JournalKey> {
     if (ref === SYSTEM_SESSION) return SYSTEM_SESSION;
@@ -128,7 +133,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   }
 
   /** A page, up to what is published. */
-  async function readPage(id: SessionId, options: ReadOptions): Promise<EventPage> {
+  async function readPage(id: JournalKey, options: ReadOptions): Promise<EventPage> {
     const page = await store.readEvents(id, options);
     const published = bus.publishedSeq(id) ?? page.last_seq;
     if (page.last_seq <= published) return page;
@@ -140,14 +145,15 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     ref: string,
     options: FollowOptions,
   ): Promise<AsyncIterable<EventEnvelope>> {
-    const record = await store.resolveSession(ref);
+    const id = await resolveJournal(ref);
     const { since, epoch, types, signal } = options;
     // Checked before the stream starts, so that a bad cursor is an answer and not a broken stream.
-    await readPage(record.id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
-    const source = {
-      read: (from: number, limit: number) => readPage(record.id, { since: from, limit }),
-    };
-    const events = bus.follow(record.id, since, source, signal);
+    await readPage(id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
+    const source = { read: (from: number, limit: number) => readPage(id, { since: from, limit }) };
+    const events =
+      id === SYSTEM_SESSION
+        ? followSystem({ store, bus }, since, signal)
+        : bus.follow(id, since, source, signal);
     return types === undefined ? events : filterTypes(events, types);
   }
 
@@ -202,7 +208,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       return view(record);
     },
     async readEvents(ref, options) {
-      return readPage((await store.resolveSession(ref)).id, options);
+      return readPage(await resolveJournal(ref), options);
     },
     followEvents: follow,
     readAllEvents: (cursor, limit) => store.readAll(cursor, limit),

@@ -7,7 +7,9 @@ import {
   type EventType,
   eventEnvelopeSchema,
   eventTable,
+  SYSTEM_SESSION,
 } from '../../protocol/events.ts';
+import type { Supervisor } from '../../supervisor/index.ts';
 import { defineRoute, parseInput, type Route, type StreamFrame, toJsonAnswer } from '../route.ts';
 import { toFrame, toSessionStream } from './frames.ts';
 import {
@@ -58,7 +60,7 @@ export const eventRoutes: readonly Route[] = [
     scope: 'read',
     status: 200,
     summary:
-      'Events of a session: a page (X-Prx-Next is the next `since`, X-Prx-Last-Seq the newest), ' +
+      'Events of a session, or of `system`: a page (X-Prx-Next is the next `since`, X-Prx-Last-Seq the newest), ' +
       'or with follow=true server-sent events whose id is the sequence number',
     params: sessionParams,
     query: sessionEventsQuery,
@@ -77,8 +79,8 @@ export const eventRoutes: readonly Route[] = [
           headers: { 'x-prx-next': `${page.next}`, 'x-prx-last-seq': `${page.last_seq}` },
         });
       }
-      const session = await supervisor.getSession(params.id);
-      const { open, live } = toSessionStream(supervisor, session, position);
+      const journal = await findJournal(supervisor, params.id, position.since);
+      const { open, live } = toSessionStream(supervisor, journal, position);
       const all = {
         kind: 'stream',
         headers: { 'x-prx-last-seq': `${live.lastSeq}` },
@@ -114,6 +116,17 @@ export const eventRoutes: readonly Route[] = [
     },
   }),
 ];
+
+/** A session's, or the system's own, which belongs to no session. */
+async function findJournal(
+  supervisor: Supervisor,
+  ref: string,
+  since: number,
+): Promise<{ readonly id: string; readonly last_seq: number }> {
+  if (ref !== SYSTEM_SESSION) return supervisor.getSession(ref);
+  const { last_seq } = await supervisor.readEvents(ref, { since, limit: 1 });
+  return { id: ref, last_seq };
+}
 
 function wantsStream(headers: IncomingHttpHeaders, follow: boolean | undefined): boolean {
   return follow ?? /\btext\/event-stream\b/i.test(headers.accept ?? '');

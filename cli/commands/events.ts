@@ -25,7 +25,7 @@ export const command = defineCommand({
     yargs
       .positional('id', {
         type: 'string',
-        describe: 'Id, name, or @last; all sessions without one',
+        describe: 'Id, name, @last, or system; all sessions without one',
       })
       .option('follow', { alias: 'f', type: 'boolean', default: false, describe: 'Go on live' })
       .option('since', {

@@ -63,6 +63,17 @@ describe('a stream of a session', () => {
     stream.destroy();
   });
 
+  test('is there for the system, which is no session that could be looked up', async () => {
+    await rig.client.createSession({ name: 'system' });
+    rig.supervisor.calls.length = 0;
+    const url = '/api/v1/sessions/system/events?follow=true';
+    const stream = await open(rig, { path: url });
+    expect(stream.headers['x-prx-last-seq']).toBe('1');
+    expect(idsOf(`${await readUntil(stream, 'id: 1\n')}\n\n`)).toEqual(['1']);
+    expect(rig.supervisor.calls.filter((call) => call.startsWith('getSession'))).toEqual([]);
+    stream.destroy();
+  });
+
   test('is a page when follow is false, whatever is accepted', async () => {
     const answer = await ask(rig, { path: `${path}?follow=false`, headers: sse });
     expect(JSON.parse(answer.text)).toHaveLength(5);

@@ -1,4 +1,4 @@
-/** The events of all sessions as one stream. */
+/** The events of all sessions as one stream, and the system's own. */
 import { describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { createHouse, type House } from './house.ts';
@@ -33,5 +33,37 @@ describe('the stream of all sessions', () => {
     for (const [at, { cursor }] of whole.slice(0, -1).entries()) {
       expect(await take(house, 1, cursor)).toEqual([whole[at + 1]]);
     }
+  });
+});
+
+describe('the events of the system', () => {
+  test('are read and followed like those of a session: the past, then live', async () => {
+    const house = await createHouse();
+    const append = async (reason: string): Promise<void> => {
+      const event = { session: 'system', type: 'store.repaired', data: { reason } } as const;
+      await house.store.append({ events: [event] });
+      house.runtime.hearChange();
+    };
+    await append('one');
+    const past = await house.supervisor.readEvents('system', { since: 0, limit: 100 });
+    const last = past.events.at(-1);
+    expect(last).toMatchObject({ session: 'system', data: { reason: 'one' } });
+    expect(last?.seq).toBe(past.last_seq);
+    const leaving = new AbortController();
+    const options = { since: past.last_seq - 1, signal: leaving.signal };
+    const seen: EventEnvelope[] = [];
+    for await (const event of await house.supervisor.followEvents('system', options)) {
+      seen.push(event);
+      if (seen.length === 1) await append('two');
+      else leaving.abort();
+    }
+    expect(seen.map(({ seq, data }) => [seq, data])).toEqual([
+      [past.last_seq, { reason: 'one' }],
+      [past.last_seq + 1, { reason: 'two' }],
+    ]);
+    const beyond = { since: past.last_seq + 9, signal: leaving.signal };
+    await expect(house.supervisor.followEvents('system', beyond)).rejects.toMatchObject({
+      code: 'CURSOR_SUPERSEDED',
+    });
   });
 });
