@@ -32,6 +32,23 @@ const named: Readonly<Record<string, z.ZodType>> = {
   Status: statusViewSchema,
 };
 
+const openaiErrorSchema: Json = {
+  type: 'object',
+  required: ['error'],
+  properties: {
+    error: {
+      type: 'object',
+      required: ['message', 'type', 'param', 'code'],
+      properties: {
+        message: { type: 'string' },
+        type: { type: 'string' },
+        param: { type: ['string', 'null'] },
+        code: { type: ['string', 'null'] },
+      },
+    },
+  },
+};
+
 export function createOpenapi(routes: readonly Route[], version: string): Json {
   const registry = createRegistry(named);
   const paths: Record<string, Record<string, Json>> = {};
@@ -61,6 +78,10 @@ export function createOpenapi(routes: readonly Route[], version: string): Json {
           description: 'RFC 9457 problem; `code` is of a closed table',
           content: { 'application/problem+json': { schema: toRef('Problem') } },
         },
+        OpenaiError: {
+          description: 'As that API has it; `code` is of the same table, in lower case',
+          content: { 'application/json': { schema: openaiErrorSchema } },
+        },
       },
     },
   };
@@ -87,6 +108,7 @@ function toOperation(route: Route, registry: Registry): Json {
     ...toParameters(route.query, 'query', registry),
   ];
   const isOpen = route.scope === 'none';
+  const isOpenai = route.path.startsWith('/v1/');
   return {
     operationId: route.id,
     summary: route.summary,
@@ -96,7 +118,7 @@ function toOperation(route: Route, registry: Registry): Json {
     ...(route.body === undefined ? {} : { requestBody: toRequestBody(route.body, registry) }),
     responses: {
       [route.status]: toResponse(route, registry),
-      default: { $ref: '#/components/responses/Problem' },
+      default: { $ref: `#/components/responses/${isOpenai ? 'OpenaiError' : 'Problem'}` },
     },
   };
 }
@@ -110,13 +132,19 @@ function toRequestBody(body: z.ZodType, registry: Registry): Json {
 }
 
 function toResponse(route: Route, registry: Registry): Json {
+  const content = {
+    ...toContent(route, registry),
+    ...(route.canStream ? { 'text/event-stream': { schema: { type: 'string' } } } : {}),
+  };
   const description = route.summary;
-  if (route.response !== undefined) {
-    const schema = toSchema(route.response, registry);
-    return { description, content: { 'application/json': { schema } } };
+  return Object.keys(content).length === 0 ? { description } : { description, content };
+}
+
+function toContent({ response, contentType }: Route, registry: Registry): Json {
+  if (response !== undefined) {
+    return { 'application/json': { schema: toSchema(response, registry) } };
   }
-  if (route.contentType === undefined) return { description };
-  return { description, content: { [route.contentType]: { schema: { type: 'string' } } } };
+  return contentType === undefined ? {} : { [contentType]: { schema: { type: 'string' } } };
 }
 
 function toParameters(schema: z.ZodType, place: string, registry: Registry): readonly Json[] {

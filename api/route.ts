@@ -98,6 +98,8 @@ interface RouteFacts {
   readonly contentType?: string;
   /** Schema of a JSON answer. */
   readonly response?: z.ZodType;
+  /** Asked for in another way, the answer is a stream of server-sent events. */
+  readonly canStream?: true;
 }
 
 export interface Route extends RouteFacts {

@@ -65,6 +65,7 @@ export const eventRoutes: readonly Route[] = [
     params: sessionParams,
     query: sessionEventsQuery,
     response: z.array(eventEnvelopeSchema),
+    canStream: true,
     handle: async ({ supervisor, params, query, headers }) => {
       const { epoch, types } = query;
       const position = {
@@ -101,6 +102,7 @@ export const eventRoutes: readonly Route[] = [
       'or with follow=true server-sent events whose id is the cursor',
     query: allEventsQuery,
     response: z.array(eventEnvelopeSchema),
+    canStream: true,
     handle: async ({ supervisor, query, headers }) => {
       const cursor = lastEventId(headers, z.string().max(CURSOR_CHARS_MAX)) ?? query.cursor;
       if (!wantsStream(headers, query.follow)) {

@@ -41,6 +41,9 @@ import { flagSchema, naturalSchema } from './params.ts';
 const responseParams = z.strictObject({ id: z.string().min(1).max(128) });
 const modelParams = z.strictObject({ id: z.string().min(1).max(128) });
 
+/** What is in one is that API's to say. */
+const objectSchema = z.looseObject({ id: z.string(), object: z.string() });
+
 export const openaiRoutes: readonly Route[] = [
   defineRoute({
     id: 'createChatCompletion',
@@ -50,6 +53,8 @@ export const openaiRoutes: readonly Route[] = [
     status: 200,
     summary: 'OpenAI chat completion: one turn of an agent, streamed or whole',
     body: chatRequestSchema,
+    response: objectSchema,
+    canStream: true,
     handle: async ({ supervisor, by, headers, body, signal }) => {
       const session = sessionHeader(headers);
       const content = toContent(body.messages, session !== undefined);
@@ -77,6 +82,8 @@ export const openaiRoutes: readonly Route[] = [
     status: 200,
     summary: 'OpenAI response: one turn of an agent, streamed, whole, or in the background',
     body: responseRequestSchema,
+    response: objectSchema,
+    canStream: true,
     handle: async ({ supervisor, by, headers, body, signal }) => {
       const asking = { supervisor, by, headers };
       const turn = await startResponse(asking, body);
@@ -110,6 +117,8 @@ export const openaiRoutes: readonly Route[] = [
       stream: flagSchema.optional(),
       starting_after: naturalSchema.optional(),
     }),
+    response: objectSchema,
+    canStream: true,
     handle: async ({ supervisor, by, headers, params, query }) => {
       const turn = await findTurn(supervisor, parseResponseId(params.id));
       if (query.stream === true) {
@@ -127,6 +136,7 @@ export const openaiRoutes: readonly Route[] = [
     status: 200,
     summary: 'Interrupt the turn of a response; one that has ended stays as it is',
     params: responseParams,
+    response: objectSchema,
     handle: async ({ supervisor, by, params, signal }) => {
       const turn = await findTurn(supervisor, parseResponseId(params.id));
       const activities = await readTurn(supervisor, turn);
@@ -147,6 +157,7 @@ export const openaiRoutes: readonly Route[] = [
     scope: 'read',
     status: 200,
     summary: 'The agents, as models',
+    response: z.looseObject({ object: z.literal('list'), data: z.array(objectSchema) }),
     handle: async ({ supervisor }) => {
       const data = supervisor.listAgents().map(toModel);
       return toJsonAnswer({ object: 'list', data });
@@ -160,6 +171,7 @@ export const openaiRoutes: readonly Route[] = [
     status: 200,
     summary: 'One agent, as a model',
     params: modelParams,
+    response: objectSchema,
     handle: async ({ supervisor, params }) => {
       assertAgent(supervisor, params.id);
       return toJsonAnswer(toModel({ name: params.id }));

@@ -63,6 +63,8 @@ describe('the document', () => {
     for (const { id, status, path, method } of routeTable) {
       const responses = document.paths[path]?.[method.toLowerCase()]?.responses ?? {};
       expect({ id, keys: Object.keys(responses) }).toEqual({ id, keys: [`${status}`, 'default'] });
+      const shape = path.startsWith('/v1/') ? 'OpenaiError' : 'Problem';
+      expect(responses['default']).toEqual({ $ref: `#/components/responses/${shape}` });
     }
   });
 
@@ -84,6 +86,30 @@ describe('the document', () => {
     });
     expect(bodyOf('/api/v1/sessions')?.required).toBe(false);
     expect(bodyOf('/api/v1/reload')).toBeUndefined();
+  });
+
+  test('says of every answer what it is, a stream of events too', () => {
+    const typesOf = (path: string, method: string): string[] => {
+      const operation = document.paths[path]?.[method];
+      const { content } = (operation?.responses['200'] ?? {}) as { content?: object };
+      return Object.keys(content ?? {});
+    };
+    const both = ['application/json', 'text/event-stream'];
+    expect(typesOf('/api/v1/sessions/{id}/events', 'get')).toEqual(both);
+    expect(typesOf('/api/v1/events', 'get')).toEqual(both);
+    expect(typesOf('/v1/chat/completions', 'post')).toEqual(both);
+    expect(typesOf('/v1/responses', 'post')).toEqual(both);
+    expect(typesOf('/v1/responses/{id}', 'get')).toEqual(both);
+    expect(typesOf('/api/v1/sessions', 'get')).toEqual(['application/json']);
+    const mute = Object.entries(document.paths).flatMap(([path, methods]) =>
+      Object.keys(methods)
+        .filter((method) => {
+          const has200 = methods[method]?.responses['200'] !== undefined;
+          return has200 && typesOf(path, method).length === 0;
+        })
+        .map((method) => `${method} ${path}`),
+    );
+    expect(mute).toEqual([]);
   });
 
   test('leaves answers open to new fields, and closes requests', () => {
