@@ -112,17 +112,14 @@ async function runSocket(
   { reply, upgrade, permit }: Exchange,
   answer: AnswerOf<'socket'>,
 ): Promise<void> {
-  if (upgrade === undefined) {
-    throw new HttpError(426, 'this endpoint speaks WebSocket: send Upgrade: websocket', {
-      headers: { upgrade: 'websocket' },
-    });
-  }
+  if (upgrade === undefined) throw toUpgradeRequired(reply);
   const slot = takeSlot(deps, permit);
   upgrade.socket.once('close', slot.release);
   const frames = await openOrRelease(slot, () => answer.open(slot.signal));
+  // What is no handshake is answered like any other refusal: the response still has its socket.
+  const ws = await openOrRelease(slot, () => acceptUpgrade(upgrade));
   reply.hijack();
   reply.raw.detachSocket(reply.raw.socket ?? upgrade.request.socket);
-  const ws = await acceptUpgrade(upgrade);
   if (ws === undefined) return slot.release();
   const { clock, broadcasts, toProblem } = deps;
   const { live, onMessage } = answer;
@@ -130,6 +127,14 @@ async function runSocket(
   const reading = { clock, broadcasts, socket, signal: slot.signal };
   await serveSocket(ws, { ...reading, source: { frames, live }, onMessage, toProblem });
   slot.release();
+}
+
+/** Upgrade concerns this connection only, so it is named in Connection (RFC 9110, 7.8). */
+function toUpgradeRequired({ request }: FastifyReply): HttpError {
+  const isLast = /\bclose\b/i.test(request.headers.connection ?? '');
+  return new HttpError(426, 'this endpoint speaks WebSocket: send Upgrade: websocket', {
+    headers: { upgrade: 'websocket', connection: isLast ? 'Upgrade, close' : 'Upgrade' },
+  });
 }
 
 /** Ended, too, when the caller's token expires. */

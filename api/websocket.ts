@@ -9,6 +9,7 @@ import { PrxError } from '../base/errors.ts';
 import { BODY_BYTES_MAX, parseBody } from './body.ts';
 import type { Batch, Broadcasts } from './broadcast.ts';
 import { type FrameWriter, type StreamSource, writeFrames } from './live.ts';
+import { HttpError } from './problem.ts';
 import type { StreamFrame } from './route.ts';
 import { HEARTBEAT_MS, STALL_MS_MAX } from './sse.ts';
 
@@ -36,12 +37,16 @@ const MESSAGES_MAX = 32;
 /** After a close frame, before the connection is cut. */
 const CLOSE_MS_MAX = 1000;
 
+/** That the library speaks. */
+const VERSIONS = '13, 8';
+
 const CLOSE_NORMAL = 1000;
 const CLOSE_GOING_AWAY = 1001;
 const CLOSE_POLICY = 1008;
 const CLOSE_FAILED = 1011;
 
-/** Completes the handshake; undefined when it was not one (the client has been told). */
+/** Completes the handshake; undefined when the client has left.
+ *  @throws HttpError 400 when it is not one; nothing has been written then. */
 export async function acceptUpgrade(upgrade: Upgrade): Promise<WebSocket | undefined> {
   const { WebSocketServer } = await import('ws');
   const server = new WebSocketServer({
@@ -50,10 +55,17 @@ export async function acceptUpgrade(upgrade: Upgrade): Promise<WebSocket | undef
     maxPayload: BODY_BYTES_MAX,
     perMessageDeflate: false,
   });
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     upgrade.socket.once('close', () => resolve(undefined));
+    // Else the library answers by itself, in HTML.
+    server.once('wsClientError', ({ message }) => reject(toRefusedHandshake(message)));
     server.handleUpgrade(upgrade.request, upgrade.socket, upgrade.head, resolve);
   });
+}
+
+function toRefusedHandshake(reason: string): HttpError {
+  const message = `this is no WebSocket handshake (RFC 6455): ${reason}`;
+  return new HttpError(400, message, { headers: { 'sec-websocket-version': VERSIONS } });
 }
 
 /** Serves until the events end, the client leaves or the signal aborts. Never rejects. */

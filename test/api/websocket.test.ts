@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { WebSocket } from 'ws';
 import { PrxError } from '../../base/errors.ts';
 import { createSteppedClock, type SteppedClock } from '../supervisor/stepped-clock.ts';
-import { ask, open, openRig, type Rig, readUntil, tokens } from './harness.ts';
+import { ask, open, openRig, parseProblem, type Rig, readUntil, tokens } from './harness.ts';
 
 const url = '/api/v1/sessions/a/ws';
 
@@ -264,12 +264,33 @@ describe('a handshake', () => {
     reader.ws.close();
   });
 
-  test('that is malformed is refused', async () => {
-    const headers = { connection: 'upgrade', upgrade: 'websocket' };
-    const stream = await open(rig, { path: url, headers });
-    expect(stream.statusCode).toBe(400);
-    stream.resume();
+  const upgrading = { connection: 'upgrade', upgrade: 'websocket' };
+  const key = { 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+
+  test.each([
+    ['without a key', {}, /Sec-WebSocket-Key/],
+    ['of another version', { ...key, 'sec-websocket-version': '7' }, /Sec-WebSocket-Version/],
+  ])('that is malformed is refused like anything else: %s', async (_name, more, detail) => {
+    const answer = await ask(rig, { path: url, headers: { ...upgrading, ...more } });
+    expect(answer.headers).toMatchObject({
+      'content-type': 'application/problem+json; charset=utf-8',
+      'x-request-id': expect.any(String),
+      'sec-websocket-version': '13, 8',
+    });
+    const problem = { status: 400, code: 'INVALID_REQUEST', detail: expect.stringMatching(detail) };
+    expect(parseProblem(answer)).toMatchObject(problem);
     await rig.supervisor.unfollowed();
+  });
+
+  test.each([
+    ['Upgrade', { connection: 'keep-alive' }],
+    ['Upgrade, close', { connection: 'close' }],
+  ])('that is missing is asked for: 426 with Connection: %s', async (connection, headers) => {
+    const answer = await ask(rig, { path: url, headers });
+    expect([answer.status, answer.headers]).toMatchObject([
+      426,
+      { upgrade: 'websocket', connection },
+    ]);
   });
 
   test('to another protocol is declined', async () => {
