@@ -10,6 +10,7 @@ import { advance, emptyFeed, type FeedState } from '../session/feed.ts';
 import { toKnownEvent } from '../session/follow-turn.ts';
 import type { PendingApproval } from '../session/pieces.ts';
 import { createPlainWriter, type PlainWriter } from '../session/plain.ts';
+import { toShortId } from '../text/format.ts';
 import { type AttachEnd, type Attachment, toDetachHint } from './attachment.ts';
 import { type Key, matchDetach } from './keys.ts';
 import { createLink, type SessionLink } from './link.ts';
@@ -42,7 +43,7 @@ export async function runFlat(attachment: Attachment): Promise<AttachEnd> {
     if (isInteractive) {
       const hint = `${toDetachHint(attachment.detachKeys)}, Ctrl-D too; /help lists commands`;
       output.line(`status: attached, ${hint}`);
-    }
+    } else sayDeaf(attachment);
     const events = client.followEvents(view.id, {
       since: resumeFrom,
       signal: stop.signal,
@@ -62,6 +63,13 @@ export async function runFlat(attachment: Attachment): Promise<AttachEnd> {
     input?.close();
     unlisten();
   }
+}
+
+/** What is piped in may be meant for another program (a loop that reads lines): it is not taken. */
+function sayDeaf({ context, view, readOnly }: Attachment): void {
+  if (readOnly || context.quiet) return;
+  const send = `${context.self} run --session ${view.name ?? toShortId(view.id)} -`;
+  context.say(`status: attached without a terminal: input is not read; ${send} sends it`);
 }
 
 interface FlatOutput {

@@ -154,6 +154,23 @@ describe('[command:attach] the terminal', () => {
     expect(bodyOf('/input')).toBeUndefined();
   });
 
+  test.each([
+    ['nobody asked for input', [], 'run --session 01234567 - sends it\n'],
+    ['only to look', ['--read-only'], ''],
+    ['-q', ['-q'], ''],
+  ])('[command:attach] piped text is left where it is, and that is said: %s', async (...row) => {
+    const [, flags, said] = row;
+    const options = { stdin: 'a line\n' };
+    const { machine, done } = startCli(api, ['attach', SESSION, ...flags], options);
+    await machine.stdout.until('turn 1 completed');
+    api.emit(SESSION, ...state('running', 'stopped'));
+    const { exit, err } = await done;
+    expect(exit).toBe(0);
+    expect(err.includes('input is not read')).toBe(said !== '');
+    expect(err).toContain(said);
+    expect(bodyOf('/input')).toBeUndefined();
+  });
+
   test('[command:attach] --plain: a line answers a question, /approve rule keeps one', async () => {
     const { machine, done } = attach('--plain');
     await machine.stdout.until('/help lists commands');
