@@ -6,6 +6,7 @@ import { findNearest } from '../base/nearest.ts';
 import type { Command, GlobalArgs } from './command.ts';
 import { type CommandEntry, commandTable, findCommand } from './commands/index.ts';
 import { columnsOf, type Machine, PROGRAM } from './machine.ts';
+import { toUsageSentence } from './usage-sentence.ts';
 
 const HELP_COLUMNS_MAX = 100;
 
@@ -48,7 +49,7 @@ export async function parseCommand(line: CommandLine): Promise<ParsedLine> {
       args = parsed;
     },
   );
-  const output = await runParser(parser, markWords(line.argv), name);
+  const output = await runParser(parser, markWords(line.argv), { name, usage: entry.usage });
   if (args === undefined || output !== '') return { args: undefined, output };
   const restored = restoreWords(args, positionalsOf(entry));
   checkValues(restored, arrays);
@@ -87,7 +88,7 @@ export async function parseWithoutCommand(
   argv: readonly string[],
   machine: Machine,
 ): Promise<void> {
-  await runParser(addGlobals(createParser(PROGRAM, machine)), argv, PROGRAM);
+  await runParser(addGlobals(createParser(PROGRAM, machine)), argv, { name: PROGRAM, usage: '' });
 }
 
 /** Prints the words a shell may complete with, one a line. yargs prints them itself, from a parse
@@ -109,11 +110,17 @@ export async function completeWords(words: readonly string[], machine: Machine):
   await addGlobals(parser).parseAsync();
 }
 
+interface Called {
+  /** The program with its command. */
+  readonly name: string;
+  readonly usage: string;
+}
+
 /** @returns what yargs wants printed. */
 async function runParser(
   parser: Argv<GlobalArgs>,
   argv: readonly string[],
-  name: string,
+  called: Called,
 ): Promise<string> {
   let output = '';
   try {
@@ -121,7 +128,7 @@ async function runParser(
       output = text;
     });
   } catch (error) {
-    throw toUsageError(withoutMarks(toPrxError(error).message), parser, name);
+    throw toUsageError(withoutMarks(toPrxError(error).message), parser, called);
   }
   return output;
 }
@@ -196,24 +203,30 @@ function addGlobals(parser: Argv<unknown>): Argv<GlobalArgs> {
 interface Declared {
   readonly names: readonly string[];
   readonly arrays: readonly string[];
+  readonly choices: Readonly<Record<string, readonly unknown[]>>;
 }
 
 /** What is declared so far; yargs' own list, which its type declaration leaves out. */
 function declaredOf(parser: Argv<GlobalArgs>): Declared {
   const { getOptions } = parser as unknown as {
-    getOptions(): { key: Record<string, unknown>; array: string[] };
+    getOptions(): { key: object; array: string[]; choices: Record<string, unknown[]> };
   };
   const options = getOptions.call(parser);
-  return { names: Object.keys(options.key), arrays: options.array };
+  const { key, array, choices } = options;
+  return { names: Object.keys(key), arrays: array, choices };
 }
 
 /** yargs' sentence, with the nearest known option and where to read on. */
-function toUsageError(message: string, parser: Argv<GlobalArgs>, name: string): PrxError {
+function toUsageError(message: string, parser: Argv<GlobalArgs>, called: Called): PrxError {
+  const { name, usage } = called;
   const unknown = /^Unknown arguments?: (.*)$/.exec(message)?.[1]?.split(', ')[0];
-  const known = declaredOf(parser).names;
+  const { names: known, choices } = declaredOf(parser);
   const isOption = unknown !== undefined && unknown.length > 1;
   const nearest = isOption ? findNearest(unknown, known) : undefined;
-  const said = unknown === undefined ? message : `unknown option or argument '${unknown}'.`;
+  const said =
+    unknown === undefined
+      ? toUsageSentence(message, { usage, choices })
+      : `unknown option or argument '${unknown}'.`;
   const behind = unknown === undefined ? '' : ' Words that begin with - go behind --.';
   const hint = nearest === undefined ? behind : ` Did you mean '--${nearest}'?`;
   const sentence = /[.!?]$/.test(said) ? said : `${said}.`;

@@ -67,12 +67,17 @@ describe('mistakes exit 2 and name what is near', () => {
     [['events', 'x', '--type', 'z'], "there is no event type 'z'; there are: session.created"],
     [['events', '--since', '5'], 'events @last --since 5'],
     [['--jsn'], "Did you mean '--json'?"],
-    [['attach'], 'Not enough non-option arguments'],
-    [['wait', 'x', '--for', 'ever'], 'Choices: "idle", "completed", "approval"'],
+    [['attach'], 'error: <id> is missing.'],
+    [['rename', 'x'], 'error: <name> is missing.'],
+    [['approve'], 'error: <id> and <call> are missing.'],
+    [['rm'], 'error: <ids..> is missing.'],
+    [['journal'], 'error: <action> is missing (it takes verify, repair or export).'],
+    [['wait', 'x', '--for', 'ever'], '--for is "ever"; it takes idle, completed or approval.'],
     [['wait', 'x', '--timeout', 'soon'], '--timeout takes a number'],
+    [['logs', 'x', '-n'], 'error: -n needs a value.'],
     [['new', '--name', 'a', '--name', 'b'], '--name was given more than once'],
-    [['new', '--name'], 'Not enough arguments following: name'],
-    [['config', 'edit'], 'Choices: "check", "show"'],
+    [['new', '--name'], 'error: --name needs a value.'],
+    [['config', 'edit'], 'error: <action> is "edit"; it takes check or show.'],
   ])('%j', async (argv, message) => {
     const { exit, out, err } = await run(...argv);
     expect([exit, out, err]).toEqual([2, '', expect.stringContaining(message)]);

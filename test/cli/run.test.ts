@@ -164,7 +164,7 @@ describe('[command:run] the prompt', () => {
     ['invalid UTF-8', ['-'], { stdin: Buffer.from([97, 0xc3, 0x28]) }, 'byte 1'],
     ['cut UTF-8', ['-'], { stdin: Buffer.from([97, 98, 0xe2, 0x82]) }, 'byte 2'],
     ['an agent for a session that has one', ['--session', 's', '--agent', 'a', 'x'], {}, '--agent'],
-    ['an unknown mode', ['--approve', 'maybe', 'x'], {}, 'Choices'],
+    ['an unknown mode', ['--approve', 'maybe', 'x'], {}, 'it takes never, ask or all'],
   ])('%s is refused with exit 2', async (_name, args, options, message) => {
     const { exit, err } = await runCli(api, ['run', ...args], options);
     expect([exit, err]).toEqual([2, expect.stringContaining(message)]);

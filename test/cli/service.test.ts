@@ -152,7 +152,7 @@ describe('[command:service] print', () => {
     [['print', '--user', '--system'], 'either'],
     [['print', '--user', '--run-as', 'x'], '--system'],
     [['print', '--system', '--run-as', 'a b'], 'no name'],
-    [['start'], 'Choices'],
+    [['start'], 'it takes'],
   ])('%j is a usage error', async (args, said) => {
     const { exit, err } = await run(args);
     expect([exit, err]).toEqual([2, expect.stringContaining(said)]);
