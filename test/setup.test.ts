@@ -203,6 +203,10 @@ describe('bin/prx-supervisor', () => {
     }
   });
 
+  test('is prx, too, where the folder of a clone is in the path', () => {
+    expect(realpathSync(join(dirname(bin), 'prx'))).toBe(realpathSync(bin));
+  });
+
   test('runs a system Node from the pinned major on', () => {
     const node = writeProgram('path/node', '[ "$1" = -p ] && echo 26 || echo "$0"');
     expect(run()).toMatchObject({ status: 0, node });
