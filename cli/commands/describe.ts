@@ -96,10 +96,15 @@ function describeResidency(view: SessionView): string {
     case 'backoff':
       return `its worker starts again at ${formatClock(view.backoff?.next_at ?? 'soon')}`;
     case 'hibernated':
-      return 'no process: one starts with the next input';
+      return isClosed(view) ? 'no process' : 'no process: one starts with the next input';
     case 'queued':
       return 'it waits for a free worker slot';
   }
+}
+
+/** It takes no input before it is opened again. */
+function isClosed({ state }: SessionView): boolean {
+  return state === 'stopped' || state === 'failed';
 }
 
 function describeLabels(view: SessionView): string[] {

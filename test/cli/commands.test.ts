@@ -92,6 +92,12 @@ describe('looking', () => {
     expect(out).toContain('turn: turn 1 completed');
   });
 
+  test('[command:describe] a closed session is not said to start with an input', async () => {
+    api.addSession(SESSION, { state: 'stopped', state_reason: 'closed by socket' });
+    const { out } = await runCli(api, ['describe', '0123']);
+    expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
+  });
+
   test('[command:logs] lines with the time; -n keeps the last, --since cuts', async () => {
     api.addSession(SESSION);
     const facts = [input(), turnStarted(), modelStarted(), modelCompleted('hi'), turnCompleted()];
