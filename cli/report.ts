@@ -39,7 +39,7 @@ function toHints(context: ReportContext, error: PrxError): string[] {
     case 'NOT_RUNNING':
       return door === undefined ? [] : notRunningHints(self, door);
     case 'SESSION_NOT_FOUND':
-      return [`list all sessions with: ${self} ps -a`];
+      return error.message.includes(' ps -a') ? [] : [`list all sessions with: ${self} ps -a`];
     case 'SESSION_AMBIGUOUS':
       return candidateHints(error);
     case 'UNAUTHORIZED':

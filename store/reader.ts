@@ -342,7 +342,7 @@ export function resolveSession(db: Database, ref: string): SessionRecord {
   if (id === undefined) {
     throw new PrxError(
       'SESSION_NOT_FOUND',
-      `no session has the id or name '${ref.slice(0, 80)}'; list them with \`prx ps\``,
+      `no session has the id or name '${ref.slice(0, 80)}'; \`prx-supervisor ps -a\` lists them all`,
       { data: { ref: ref.slice(0, 80) } },
     );
   }

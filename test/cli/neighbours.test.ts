@@ -75,6 +75,16 @@ describe('two sessions on one workspace say so', () => {
     expect((await runCli(api, ['suspend', SESSION])).err.match(/restart/g)).toHaveLength(1);
   });
 
+  test('a session that is not there: how all are listed, once', async () => {
+    const { err } = await runCli(api, ['inspect', SESSION]);
+    expect(err).toContain('list all sessions with: prx-supervisor ps -a\n');
+    const detail = "no session has the id or name 'x'; `prx-supervisor ps -a` lists them all";
+    const problem = { status: 404, code: 'SESSION_NOT_FOUND', detail };
+    api.problems.set(`GET /api/v1/sessions/${SESSION}`, problem);
+    const named = await runCli(api, ['inspect', SESSION]);
+    expect(named.err).toBe(`error: ${detail} (SESSION_NOT_FOUND)\n`);
+  });
+
   test('an ambiguous name lists its candidates', async () => {
     const candidates = [
       { id: 's_1', name: 'r', state: 'running' },
