@@ -37,7 +37,7 @@ export function usePolled<T>(load: () => Promise<T>, everyMs: number): Loaded<T>
 
 export function toMessage(error: unknown): string {
   if (error instanceof ApiError && error.status === 401) {
-    return `${error.message} — give a token at the top right`;
+    return `${error.message} — give a token at the top; a local one is in STATE_DIR/api-token`;
   }
   return error instanceof Error ? error.message : String(error);
 }

@@ -224,12 +224,13 @@ function Ask({ view }: { view: SessionView }) {
   const [onBusy, setOnBusy] = useState('enqueue');
   const [error, setError] = useState<string>();
   const send = async (): Promise<void> => {
-    const body = { text, on_busy: onBusy, idempotency_key: crypto.randomUUID() };
+    const body = { text, on_busy: onBusy, idempotency_key: createKey() };
     await call<InputAccepted>('POST', `/api/v1/sessions/${view.id}/input`, body);
     setText('');
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || text === '') return;
+    setError(undefined);
     send().catch((thrown: unknown) => setError(toMessage(thrown)));
   };
   return (
@@ -258,6 +259,12 @@ function Ask({ view }: { view: SessionView }) {
       </div>
     </div>
   );
+}
+
+/** `randomUUID` is missing where the page came over plain HTTP from another machine. */
+function createKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function Timeline({ reading }: { reading: Reading }) {

@@ -62,6 +62,19 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('sends, too, where the browser gives no secure context', async () => {
+    await page.addInitScript(() => {
+      Object.defineProperty(crypto, 'randomUUID', { value: undefined });
+    });
+    await open();
+    await create(say({ say: 'first' }));
+    await page.getByText('first', { exact: true }).waitFor();
+    await page.getByLabel(/Say something/).fill(say({ say: 'second' }));
+    await page.getByLabel(/Say something/).press('Control+Enter');
+    await page.getByText('second', { exact: true }).waitFor();
+    expect(complaints).toEqual([]);
+  });
+
   test('takes the token of a link that is opened where the page is already', async () => {
     await page.goto(`${urlOf(running)}/`);
     await page.getByText('give a token').waitFor();
