@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { InputAccepted, ProcessView, SessionView } from '../protocol/resources.ts';
 import { call, follow, get } from './api.ts';
 import { ApprovalCard, useApprovals } from './approvals.tsx';
+import { Markdown } from './markdown.tsx';
 import {
   Act,
   Chart,
@@ -183,7 +184,10 @@ function Said({ item }: { item: Item }) {
     case 'text':
     case 'reasoning': {
       const classes = ['said', item.kind, item.isVoid ? 'void' : '', item.isLive ? 'live' : ''];
-      return <div class={classes.join(' ')}>{item.text}</div>;
+      const isDone = item.kind === 'text' && !item.isLive;
+      return (
+        <div class={classes.join(' ')}>{isDone ? <Markdown text={item.text} /> : item.text}</div>
+      );
     }
     case 'note':
       return <p class={item.isBad ? 'bad' : 'dim'}>{item.text}</p>;

@@ -62,6 +62,25 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('shows what the model wrote as Markdown, and never as markup', async () => {
+    await open();
+    const lines = ['# Title', '', '- **bold** <img src=x onerror="document.title=1">', '', '```'];
+    const code = ['<script>document.title = 2</script>', '```', '', '[here](javascript:alert(3))'];
+    const rest = ['', '[there](https://example.org/a)', '', '|a|b|', '|-|-|', '|1|2|'];
+    await create(say({ say: [...lines, ...code, ...rest].join('\n') }));
+    const said = page.locator('.said.text:not(.live) .markdown');
+    await said.locator('li b', { hasText: 'bold' }).waitFor();
+    expect(await said.locator('pre').textContent()).toContain('<script>document.title = 2');
+    expect(await said.locator('li').textContent()).toContain('<img src=x onerror');
+    expect(await said.locator('img, script').count()).toBe(0);
+    expect(await said.locator('td').allTextContents()).toEqual(['1', '2']);
+    const links = said.locator('a');
+    expect(await links.allTextContents()).toEqual(['https://example.org/a']);
+    expect(await links.getAttribute('rel')).toBe('noopener noreferrer');
+    expect(await said.textContent()).toContain('[here](javascript:alert(3))');
+    expect([await page.title(), complaints]).toEqual(['prx-supervisor', []]);
+  });
+
   test('sends, too, where the browser gives no secure context', async () => {
     await page.addInitScript(() => {
       Object.defineProperty(crypto, 'randomUUID', { value: undefined });
