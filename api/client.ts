@@ -40,6 +40,9 @@ export type ClientOptions = Target & {
 export interface SessionFilter {
   readonly state?: readonly SessionState[];
   readonly labels?: Readonly<Record<string, string>>;
+  /** The real path of the folder. */
+  readonly workspace?: string;
+  readonly name?: string;
 }
 
 export interface ReadEventsOptions {
@@ -210,6 +213,8 @@ function sessionMethods(
         path: `${API}/sessions`,
         query: {
           state: filter.state?.join(','),
+          workspace: filter.workspace,
+          name: filter.name,
           label: Object.entries(filter.labels ?? {}).map(([key, value]) => `${key}=${value}`),
         },
       }),

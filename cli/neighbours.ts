@@ -1,6 +1,6 @@
 /** Who else is where a new session is: two agents in one folder see, and overwrite, each other's
  *  files, and a name that two sessions have means neither. Said, never refused. */
-import type { ApiClient } from '../api/client.ts';
+import type { ApiClient, SessionFilter } from '../api/client.ts';
 import type { SessionView } from '../protocol/resources.ts';
 import type { Context } from './command.ts';
 import { toName } from './session-action.ts';
@@ -18,15 +18,19 @@ export interface Newcomer {
 export async function sayNeighbours(context: Context, newcomer: Newcomer): Promise<void> {
   if (context.quiet) return;
   const { client, view, onlyBusy = false } = newcomer;
-  // The session is made, whatever becomes of this question: what it is about fails on its own.
-  const listed = await client.listSessions().catch(() => []);
-  const others = listed.filter(({ id }) => id !== view.id);
-  const inFolder = others.filter(
-    (other) =>
-      other.workspace === view.workspace &&
-      other.state !== 'stopped' &&
-      other.state !== 'failed' &&
-      (!onlyBusy || other.activity !== 'idle'),
+  // The session is made, whatever becomes of these questions: what they are about fails on its own.
+  const list = async (filter: SessionFilter): Promise<readonly SessionView[]> => {
+    const listed = await client.listSessions(filter).catch(() => []);
+    return listed.filter(({ id }) => id !== view.id);
+  };
+  const { workspace, name } = view;
+  const [neighbours, namesakes] = await Promise.all([
+    list({ workspace }),
+    name === undefined ? [] : list({ name }),
+  ]);
+  const inFolder = neighbours.filter(
+    ({ state, activity }) =>
+      state !== 'stopped' && state !== 'failed' && (!onlyBusy || activity !== 'idle'),
   );
   const note = context.errorStyle.yellow('note:');
   if (inFolder.length > 0) {
@@ -35,7 +39,6 @@ export async function sayNeighbours(context: Context, newcomer: Newcomer): Promi
       `${note} ${toList(inFolder)} ${verb} in this folder, too, and may change its files`,
     );
   }
-  const namesakes = others.filter(({ name }) => name !== undefined && name === view.name);
   if (namesakes.length > 0) {
     context.say(`${note} the name is also that of ${toList(namesakes)}; give an id instead`);
   }

@@ -173,6 +173,9 @@ export interface GlobalPage {
 export interface SessionFilter {
   readonly states?: readonly SessionState[];
   readonly labels?: Readonly<Record<string, string>>;
+  /** The real path of the folder. */
+  readonly workspace?: string;
+  readonly name?: string;
 }
 
 export interface ProcessRecord extends ProcessIdentity {

@@ -275,7 +275,7 @@ export function findSession(db: Database, id: string): SessionRecord | undefined
 
 export function listSessions(
   db: Database,
-  { states, labels }: ReaderTasks['sessions'],
+  { states, labels, workspace, name }: ReaderTasks['sessions'],
 ): readonly SessionRecord[] {
   const rows = readRecords(
     db,
@@ -284,8 +284,11 @@ export function listSessions(
     [states === null ? null : JSON.stringify(states), SESSIONS_MAX],
   );
   const wanted = Object.entries(labels);
-  return readable(rows).filter((record) =>
-    wanted.every(([key, value]) => record.labels[key] === value),
+  return readable(rows).filter(
+    (record) =>
+      wanted.every(([key, value]) => record.labels[key] === value) &&
+      (workspace === null || record.workspace === workspace) &&
+      (name === null || record.name === name),
   );
 }
 

@@ -149,7 +149,8 @@ export class JournalStore implements Store {
   }
 
   listSessions(filter: SessionFilter = {}): Promise<readonly SessionRecord[]> {
-    return this.#read('sessions', { states: filter.states ?? null, labels: filter.labels ?? {} });
+    const { states = null, labels = {}, workspace = null, name = null } = filter;
+    return this.#read('sessions', { states, labels, workspace, name });
   }
 
   countSessions(): Promise<Readonly<Record<string, number>>> {

@@ -215,6 +215,8 @@ export interface ReaderTasks {
   readonly session: string;
   readonly sessions: {
     readonly states: readonly string[] | null;
+    readonly workspace: string | null;
+    readonly name: string | null;
     readonly labels: Readonly<Record<string, string>>;
   };
   /** Sessions by state. */

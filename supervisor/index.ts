@@ -51,6 +51,9 @@ export interface TokenBook {
 export interface ListFilter {
   readonly state?: readonly SessionState[];
   readonly labels?: Readonly<Record<string, string>>;
+  /** The real path of the folder. */
+  readonly workspace?: string;
+  readonly name?: string;
 }
 
 export interface FollowOptions {

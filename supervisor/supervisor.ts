@@ -171,8 +171,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   return {
     createSession: create,
     listAgents: () => [...runtime.config().agents.keys()].map((name) => ({ name })),
-    async listSessions({ state, labels }) {
-      const filter = { ...(state ? { states: state } : {}), ...(labels ? { labels } : {}) };
+    async listSessions({ state, ...rest }) {
+      const filter = { ...rest, ...(state === undefined ? {} : { states: state }) };
       return (await store.listSessions(filter)).map(view);
     },
     getSession: async (ref) => view(await store.resolveSession(ref)),

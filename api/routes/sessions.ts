@@ -27,6 +27,8 @@ const listQuery = z.strictObject({
     .pipe(z.array(z.string().regex(/^[^=]+=/, 'a label is written key=value')))
     .optional()
     .describe('key=value; given several times, all must match.'),
+  workspace: z.string().max(4096).optional().describe('Those in this folder, by its real path.'),
+  name: z.string().max(64).optional().describe('Those of this name.'),
   limit: limitSchema.optional().describe('Sessions of one page; absent: all.'),
   after: z
     .string()
@@ -63,7 +65,7 @@ export const sessionRoutes: readonly Route[] = [
     scope: 'read',
     status: 200,
     summary:
-      'List sessions, newest first, filtered by state and label; with limit a page, and ' +
+      'List sessions, newest first, filtered by state, label, workspace and name; with limit a page, and ' +
       'X-Prx-Next is the next `after` (absent: that was the last)',
     query: listQuery,
     response: z.array(sessionViewSchema),
@@ -71,6 +73,8 @@ export const sessionRoutes: readonly Route[] = [
       const filter = {
         ...(query.state === undefined ? {} : { state: query.state }),
         ...(query.label === undefined ? {} : { labels: toLabels(query.label) }),
+        ...(query.workspace === undefined ? {} : { workspace: query.workspace }),
+        ...(query.name === undefined ? {} : { name: query.name }),
       };
       const { rows, next } = toPage(await supervisor.listSessions(filter), query);
       const headers = next === undefined ? {} : { 'x-prx-next': next };

@@ -63,9 +63,11 @@ const cases: readonly (readonly [string, Case])[] = [
   [
     'listSessions with filters',
     {
-      path: '/api/v1/sessions?state=running,failed&label=a=1&label=b=x%3Dy',
+      path: '/api/v1/sessions?state=running,failed&label=a=1&label=b=x%3Dy&workspace=/w&name=n',
       status: 200,
-      call: 'listSessions({"state":["running","failed"],"labels":{"a":"1","b":"x=y"}})',
+      call:
+        'listSessions({"state":["running","failed"],"labels":{"a":"1","b":"x=y"},' +
+        '"workspace":"/w","name":"n"})',
     },
   ],
   ['[endpoint:getSession]', { path: session, status: 200, call: `getSession("${ID}")` }],

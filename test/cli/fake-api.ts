@@ -200,7 +200,14 @@ export class FakeApi {
         return answer(response, 201, this.#find('@last').view);
       case 'GET /api/v1/sessions': {
         const state = request.query.get('state')?.split(',');
-        const found = views.filter((view) => state?.includes(String(view['state'])) ?? true);
+        const isWanted = (view: Body, key: string): boolean =>
+          [null, view[key]].includes(request.query.get(key));
+        const found = views.filter(
+          (view) =>
+            (state?.includes(String(view['state'])) ?? true) &&
+            isWanted(view, 'workspace') &&
+            isWanted(view, 'name'),
+        );
         return answer(response, 200, found);
       }
       case 'GET /healthz':

@@ -26,6 +26,10 @@ describe('two sessions on one workspace say so', () => {
       'note: session aaaaaaaa (web) works in this folder, too, and may change its files\n',
     );
     expect(err).not.toContain('bbbbbbbb');
+    const [asked, ...more] = api.requests.filter(({ method, path }) => {
+      return `${method} ${path}` === 'GET /api/v1/sessions';
+    });
+    expect([asked?.query.get('workspace'), more]).toEqual(['/base', []]);
   });
 
   test('[command:new] names three at most, and counts the rest', async () => {

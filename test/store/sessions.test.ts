@@ -66,7 +66,7 @@ const turnOf = (turn: number) => [
 const ids = (records: readonly { readonly id: string }[]) => records.map(({ id }) => id);
 
 describe('sessions', () => {
-  it('are listed newest first, by state and by label, and counted by state', () =>
+  it('are listed newest first, by state, label, workspace and name, and counted by state', () =>
     withStore(async (store) => {
       await store.append({ events: [created(1, { labels: { team: 'a', x: 'y' } })] });
       await store.append({ events: [created(2, { labels: { team: 'b' } })] });
@@ -76,7 +76,12 @@ describe('sessions', () => {
       expect(ids(await store.listSessions({ states: ['stopped', 'failed'] }))).toEqual([two]);
       expect(ids(await store.listSessions({ labels: { team: 'a', x: 'y' } }))).toEqual([one]);
       expect(ids(await store.listSessions({ labels: { team: 'a', x: 'z' } }))).toEqual([]);
-      expect(await store.countSessions()).toEqual({ created: 1, stopped: 1 });
+      const named = created(3, { workspace: '/other', name: 'web' });
+      await store.append({ events: [named] });
+      expect(ids(await store.listSessions({ workspace: '/other' }))).toEqual([named.session]);
+      expect(ids(await store.listSessions({ name: 'web', workspace: '/other' }))).toHaveLength(1);
+      expect(ids(await store.listSessions({ name: 'we' }))).toEqual([]);
+      expect(await store.countSessions()).toEqual({ created: 2, stopped: 1 });
     }));
 
   it('are found by id, name, a part of the id, and @last', () =>
