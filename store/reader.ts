@@ -343,10 +343,11 @@ export function resolveSession(db: Database, ref: string): SessionRecord {
   const ids = findIds(db, ref);
   const [id] = ids;
   if (id === undefined) {
+    const asked = ref.slice(0, 80);
     throw new PrxError(
       'SESSION_NOT_FOUND',
-      `no session has the id or name '${ref.slice(0, 80)}'; \`prx-supervisor ps -a\` lists them all`,
-      { data: { ref: ref.slice(0, 80) } },
+      `no session has the id or name '${asked}'; \`prx-supervisor ps -a\` lists them all`,
+      { data: { ref: asked } },
     );
   }
   if (ids.length > 1) throw ambiguous(db, ref, ids);

@@ -92,12 +92,6 @@ describe('looking', () => {
     expect(out).toContain('turn: turn 1 completed');
   });
 
-  test('[command:describe] a closed session is not said to start with an input', async () => {
-    api.addSession(SESSION, { state: 'stopped', state_reason: 'closed by socket' });
-    const { out } = await runCli(api, ['describe', '0123']);
-    expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
-  });
-
   test('[command:logs] lines with the time; -n keeps the last, --since cuts', async () => {
     api.addSession(SESSION);
     const facts = [input(), turnStarted(), modelStarted(), modelCompleted('hi'), turnCompleted()];
@@ -238,19 +232,6 @@ describe('acting', () => {
     },
   );
 
-  test.each([
-    ['interrupt', { state: 'running' }, 'nothing to interrupt in'],
-    ['interrupt', { state: 'stopped' }, 'nothing to interrupt in'],
-    ['interrupt', { state: 'suspended', queued_inputs: 1 }, 'nothing to interrupt in'],
-    ['interrupt', { state: 'running', queued_inputs: 1 }, 'interrupted'],
-    ['interrupt', { state: 'awaiting', activity: 'waiting' }, 'interrupted'],
-    ['resume', { state: 'running' }, 'nothing to resume in'],
-  ])('%s of %j says what came of it: %s', async (name, view, words) => {
-    api.addSession(SESSION, view);
-    const { exit, out } = await runCli(api, [name, '@last']);
-    expect([exit, out]).toEqual([0, expect.stringContaining(`${words} 01234567: state `)]);
-  });
-
   test('[command:rm] removes several; one that is not there does not stop the others', async () => {
     api.addSession(SESSION);
     const { exit, out, err } = await runCli(api, ['rm', 'nope', SESSION]);
@@ -318,34 +299,6 @@ describe('the supervisor', () => {
     expect(out).toMatch(/\ntool file: +none from \/t\/b\.ts: why\n/);
     expect(api.requests.at(-1)?.query.get('deep')).toBe('true');
     expect((await runCli(api, ['status', '-q'])).out).toBe('ok\n');
-  });
-
-  test('[command:status] --deep is in words: processes, and what the journal check found', async () => {
-    const { answers } = api;
-    const { out: json } = await runCli(api, ['status', '--json']);
-    const started_at = '2026-01-02T03:04:05.000Z';
-    const worker = { kind: 'worker', pid: 7, started_at, generation: 2, rss_bytes: 1024 ** 2 };
-    const processes = [{ kind: 'gateway', pid: 6, started_at }, worker];
-    const versions = { node: 'v1', sqlite: '2' };
-    const show = async (problems: unknown[]): Promise<string[]> => {
-      const journal = { sessions: 1, events: 9, problems };
-      const deep = { ...versions, processes, journal };
-      answers.set('GET /api/v1/status', { ...JSON.parse(json), deep });
-      const { out } = await runCli(api, ['status', '--deep', '--plain']);
-      return out.trimEnd().split('\n').slice(out.split('\n').indexOf('node: v1'));
-    };
-    const head = [
-      'node: v1',
-      'sqlite: 2',
-      'process: gateway 6',
-      'process: worker 7, generation 2, 1 MiB',
-    ];
-    expect(await show([])).toEqual([...head, 'journal: 1 sessions, 9 events: no damage']);
-    expect(await show([{ session: 's_1', seq: 3, problem: 'its checksum is wrong' }])).toEqual([
-      ...head,
-      'journal: 1 sessions, 9 events: 1 problems',
-      'problem: s_1, event 3: its checksum is wrong',
-    ]);
   });
 
   test('[command:reload] what changed, and what needs a restart', async () => {

@@ -1,0 +1,61 @@
+/** What a command tells people of what it found or did, where that is easily said wrongly. */
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { FakeApi, SESSION } from './fake-api.ts';
+import { runCli } from './run-cli.ts';
+
+let api: FakeApi;
+
+beforeEach(async () => {
+  api = await new FakeApi().listen();
+});
+
+afterEach(() => api.close());
+
+describe('a command tells', () => {
+  test.each([
+    ['interrupt', { state: 'running' }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'stopped' }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'suspended', queued_inputs: 1 }, 'nothing to interrupt in'],
+    ['interrupt', { state: 'running', queued_inputs: 1 }, 'interrupted'],
+    ['interrupt', { state: 'awaiting', activity: 'waiting' }, 'interrupted'],
+    ['resume', { state: 'running' }, 'nothing to resume in'],
+  ])('%s of %j says what came of it: %s', async (name, view, words) => {
+    api.addSession(SESSION, view);
+    const { exit, out } = await runCli(api, [name, '@last']);
+    expect([exit, out]).toEqual([0, expect.stringContaining(`${words} 01234567: state `)]);
+  });
+
+  test('[command:describe] a closed session is not said to start with an input', async () => {
+    api.addSession(SESSION, { state: 'stopped', state_reason: 'closed by socket' });
+    const { out } = await runCli(api, ['describe', '0123']);
+    expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
+  });
+
+  test('[command:status] --deep is in words: processes, and what the journal check found', async () => {
+    const { answers } = api;
+    const { out: json } = await runCli(api, ['status', '--json']);
+    const started_at = '2026-01-02T03:04:05.000Z';
+    const worker = { kind: 'worker', pid: 7, started_at, generation: 2, rss_bytes: 1024 ** 2 };
+    const processes = [{ kind: 'gateway', pid: 6, started_at }, worker];
+    const versions = { node: 'v1', sqlite: '2' };
+    const show = async (problems: unknown[]): Promise<string[]> => {
+      const journal = { sessions: 1, events: 9, problems };
+      const deep = { ...versions, processes, journal };
+      answers.set('GET /api/v1/status', { ...JSON.parse(json), deep });
+      const { out } = await runCli(api, ['status', '--deep', '--plain']);
+      return out.trimEnd().split('\n').slice(out.split('\n').indexOf('node: v1'));
+    };
+    const head = [
+      'node: v1',
+      'sqlite: 2',
+      'process: gateway 6',
+      'process: worker 7, generation 2, 1 MiB',
+    ];
+    expect(await show([])).toEqual([...head, 'journal: 1 sessions, 9 events: no damage']);
+    expect(await show([{ session: 's_1', seq: 3, problem: 'its checksum is wrong' }])).toEqual([
+      ...head,
+      'journal: 1 sessions, 9 events: 1 problems',
+      'problem: s_1, event 3: its checksum is wrong',
+    ]);
+  });
+});
