@@ -1,7 +1,9 @@
 /** The events of all sessions as one stream, and the system's own. */
-import { describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../protocol/events.ts';
-import { createHouse, type House } from './house.ts';
+import { createHouse, demolish, type House } from './house.ts';
+
+afterEach(demolish);
 
 interface Step {
   readonly event: EventEnvelope;
