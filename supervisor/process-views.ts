@@ -4,6 +4,7 @@ import type { SessionId } from '../protocol/ids.ts';
 import type { ProcessView } from '../protocol/resources.ts';
 import type { Gateway } from './children/gateway.ts';
 import type { MemoryWatch } from './children/memory.ts';
+import type { Registry } from './children/registry.ts';
 import type { McpPool } from './mcp/pool.ts';
 import type { Directory } from './sessions/directory.ts';
 
@@ -14,21 +15,28 @@ export interface ProcessSources {
   readonly mcp: Pick<McpPool, 'processes'>;
   readonly directory: Pick<Directory, 'all'>;
   readonly memory: Pick<MemoryWatch, 'recordOf'>;
+  readonly registry: Pick<Registry, 'startedAt'>;
 }
 
 /** @param session  its own ones only; undefined: all there are. */
 export function toProcessViews(
-  { startedAt, gateway, mcp, directory, memory }: ProcessSources,
+  { startedAt, gateway, mcp, directory, memory, registry }: ProcessSources,
   session: SessionId | undefined,
 ): readonly ProcessView[] {
   const views: ProcessView[] = [];
+  /** One that has just exited is in no registry any more. */
+  const toView = (kind: ProcessView['kind'], pid: number): ProcessView => ({
+    kind,
+    pid,
+    started_at: registry.startedAt(pid) ?? startedAt,
+  });
   if (session === undefined) {
     const rss_bytes = process.memoryUsage.rss();
     views.push({ kind: 'supervisor', pid: process.pid, started_at: startedAt, rss_bytes });
     const own = gateway.child();
-    if (own !== undefined) views.push({ kind: 'gateway', pid: own.pid, started_at: startedAt });
+    if (own !== undefined) views.push(toView('gateway', own.pid));
   }
-  for (const pid of mcp.processes(session)) views.push({ kind: 'mcp', pid, started_at: startedAt });
+  for (const pid of mcp.processes(session)) views.push(toView('mcp', pid));
   for (const each of directory.all()) {
     if (session !== undefined && each.id !== session) continue;
     const worker = each.resident.worker();
@@ -40,7 +48,7 @@ export function toProcessViews(
       views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
     }
     const host = each.host.child();
-    if (host !== undefined) views.push({ kind: 'sandbox', pid: host.pid, started_at: startedAt });
+    if (host !== undefined) views.push(toView('sandbox', host.pid));
   }
   return views;
 }

@@ -243,7 +243,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
     return toProcessViews(
-      { startedAt: observation.startedAt, gateway, mcp, directory, memory },
+      { startedAt: observation.startedAt, gateway, mcp, directory, memory, ...custody.ports },
       session,
     );
   }

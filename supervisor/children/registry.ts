@@ -48,6 +48,8 @@ export interface Registry {
   orphans(): readonly ProcessRecord[];
   /** One of ours, or an orphan that was not killed. */
   isKept(pid: number): boolean;
+  /** When one of ours was started; undefined: it is none. */
+  startedAt(pid: number): string | undefined;
   /** A host of this session is among them. */
   hasHost(session: string): boolean;
   /** Kills exactly this process, when it is marked as ours. False: it is gone or a stranger. */
@@ -181,6 +183,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
     orphans: listOrphans,
     isKept,
+    startedAt: (pid) => held.get(pid)?.started_at,
     hasHost: (session) =>
       [...held.values(), ...orphans].some((record) => record.session === session),
     kill,

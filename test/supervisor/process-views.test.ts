@@ -1,7 +1,10 @@
 import { expect, test } from '@jest/globals';
 import { toProcessViews } from '../../supervisor/process-views.ts';
 
-test('[endpoint:listProcesses] the memory of a worker is its newest sample, not its peak', () => {
+const STARTED = '2026-01-02T03:04:05.000Z';
+const LATER = '2026-01-02T05:00:00.000Z';
+
+test('[endpoint:listProcesses] the newest sample of a worker, and when each was started', () => {
   const curve = [
     { ago_ms: 100, rss_bytes: 90 },
     { ago_ms: 0, rss_bytes: 60 },
@@ -10,16 +13,24 @@ test('[endpoint:listProcesses] the memory of a worker is its newest sample, not 
     id: 's_0123456789abcdef',
     resident: { worker: () => ({ pid: 7, startedAtMs: 0 }) },
     record: () => ({ generation: 2 }),
-    host: { child: () => undefined },
+    host: { child: () => ({ pid: 9 }) },
   };
   // Only what is read: a whole runtime would say no more about it.
   const sources = {
-    startedAt: '2026-01-02T03:04:05.000Z',
-    gateway: { child: () => undefined },
-    mcp: { processes: () => [] },
+    startedAt: STARTED,
+    gateway: { child: () => ({ pid: 8 }) },
+    mcp: { processes: () => [10] },
     directory: { all: () => [session] },
     memory: { recordOf: () => ({ peakBytes: 90, curve }) },
+    registry: { startedAt: (pid: number) => (pid === 10 ? undefined : LATER) },
   } as unknown as Parameters<typeof toProcessViews>[0];
   const views = toProcessViews(sources, undefined);
-  expect(views.find(({ kind }) => kind === 'worker')).toMatchObject({ pid: 7, rss_bytes: 60 });
+  expect(views).toMatchObject([
+    { kind: 'supervisor', pid: process.pid, started_at: STARTED },
+    { kind: 'gateway', pid: 8, started_at: LATER },
+    // Gone this moment.
+    { kind: 'mcp', pid: 10, started_at: STARTED },
+    { kind: 'worker', pid: 7, rss_bytes: 60 },
+    { kind: 'sandbox', pid: 9, started_at: LATER },
+  ]);
 });

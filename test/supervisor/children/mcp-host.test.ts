@@ -33,6 +33,7 @@ function createFailing() {
     registry: {
       ...{ add: async () => undefined, remove: () => undefined, disown: () => undefined },
       ...{ orphans: () => [], isKept: () => false, hasHost: () => false, kill: () => false },
+      startedAt: () => undefined,
       sweep: async () => ({ killed: [], forgotten: 0 }),
     },
     artifactsDir: '/nonexistent',

@@ -45,6 +45,7 @@ function createBook(written?: Promise<void>): Registry & { readonly listed: Set<
     disown: () => undefined,
     orphans: () => [],
     isKept: () => false,
+    startedAt: () => undefined,
     hasHost: () => false,
     kill: () => false,
     sweep: async () => ({ killed: [], forgotten: 0 }),
