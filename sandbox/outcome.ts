@@ -63,6 +63,10 @@ export function toEnding(end: ScriptEnd, limits: EndingLimits): Ending {
     }
     case 'limit':
       return toBreachEnding(end.breach);
+    case 'unstarted': {
+      const sentence = 'Its sandbox was killed before the command began: nothing ran. Call again.';
+      return { status: 'error', exitCode: undefined, sentence };
+    }
     case 'lost': {
       const sentence =
         `The sandbox ended without an exit code (${end.detail}): how far the command came is not ` +

@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import type { Backend, CommandEnd, CommandUse } from './launch/backend.ts';
 import type { GuardWatch, Withheld } from './launch/guards.ts';
+import { PARKED_COUNT } from './launch/one-shot.ts';
 import type { StreamName } from './streamer.ts';
 import { type Breach, type TreeLimits, watchTree } from './watch.ts';
 
@@ -48,8 +49,18 @@ const DRAIN_MS = 60;
 const KILL_AGAIN_MS = 250;
 const KILLS_MAX = 40;
 
-/** Throws SANDBOX_UNAVAILABLE when there is no sandbox to run it in. */
+/** Of a sandbox that was killed while it waited for its script nothing ran: another one takes it.
+ *  Throws SANDBOX_UNAVAILABLE when there is no sandbox to run it in. */
 export async function runScript(spec: ScriptSpec): Promise<ScriptEnd> {
+  for (let count = 0; count < PARKED_COUNT; count += 1) {
+    const end = await runOnce(spec);
+    if (end.kind !== 'unstarted') return end;
+  }
+  // All that waited were killed; this one is new.
+  return await runOnce(spec);
+}
+
+async function runOnce(spec: ScriptSpec): Promise<ScriptEnd> {
   const { backend, clock, script, timeoutMs, limits, guard, signal, onOutput } = spec;
   if (signal.aborted) return { kind: 'cancelled' };
   const command = await backend.run(script, spec.use);

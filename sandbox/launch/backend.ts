@@ -12,10 +12,12 @@ export type Level = SandboxLevel;
 export type WorkspaceAccess = 'write' | 'read-only' | 'none';
 
 /** exited: the command ran to its end by itself and has a code. lost: it ended without one, so
- *  how far it came is not known (killed from outside, or the sandbox could not be built). */
+ *  how far it came is not known (killed from outside, or the sandbox could not be built).
+ *  unstarted: it ended before it knew what to run, so that nothing of it ran. */
 export type CommandEnd =
   | { readonly kind: 'exited'; readonly code: number }
-  | { readonly kind: 'lost'; readonly detail: string };
+  | { readonly kind: 'lost'; readonly detail: string }
+  | { readonly kind: 'unstarted' };
 
 export interface RunningCommand {
   readonly stdout: Readable;

@@ -1,7 +1,15 @@
 /** One-shot sandboxes: built ahead, parked before their script, used once. The shell of a parked
  *  one waits for a line on its input; its script does not exist before the call, so that whatever
  *  ends the wait (also the death of this process) runs nothing. */
-import { closeSync, constants, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdirSync,
+  openSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
@@ -45,6 +53,8 @@ export interface ReleasedCommand extends RunningCommand {
 
 const SCRIPT_NAME = 'call.sh';
 const STATUS_TEXT_MAX = 4096;
+/** Of what a parked sandbox is told. */
+const LINE_MAX = 16;
 /** 128 and SIGKILL. */
 const KILLED_CODE = 137;
 const CHILD_PID = /"child-pid": (\d+)/;
@@ -77,6 +87,7 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   // What was killed before it opened its pipes left none that would end.
   void Promise.race([cell.ended, birth.overdue]).then(pipes.endUnwritten);
   const ended = status.closed.then((): CommandEnd => {
+    const isUnheard = state === 'released' && pipes.isUnheard();
     if (state === 'parked' || !hasInput) pipes.closeInput();
     state = 'over';
     cell.bury(birth);
@@ -88,6 +99,7 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
       cell.endStrays();
     }
     wasKilled = code === KILLED_CODE;
+    if (isUnheard) return { kind: 'unstarted' };
     if (code !== undefined) return { kind: 'exited', code };
     return { kind: 'lost', detail: 'its process was killed from outside or could not start' };
   });
@@ -197,6 +209,17 @@ function openPipes(birth: Birth, hasInput: boolean) {
     say(line: string): void {
       assert(isInputOpen, 'a released sandbox was parked');
       writeSync(inputFd, line);
+    },
+    /** Whether what was said last still stands there: its reader takes byte by byte, so that who
+     *  has not taken the last one knows nothing. Not known where more input may have followed. */
+    isUnheard(): boolean {
+      if (hasInput || !isInputOpen) return false;
+      try {
+        const left = Buffer.alloc(LINE_MAX);
+        return left.subarray(0, readSync(inputFd, left)).includes('\n');
+      } catch {
+        return false;
+      }
     },
   };
 }

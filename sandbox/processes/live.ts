@@ -222,6 +222,7 @@ export function toEnd(
     case 'cancelled':
     case 'enough':
     case 'lost':
+    case 'unstarted':
       return { reason: reason ?? 'lost' };
   }
 }

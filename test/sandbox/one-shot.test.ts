@@ -53,7 +53,7 @@ function createStillbornCell(overdue: Promise<void>): Cell {
   };
 }
 
-test('one that was killed before it opened its pipes is lost, not waited for (regression)', async () => {
+test('one that was killed before it opened its pipes ends unstarted, and is not waited for (regression)', async () => {
   let pass: () => void = () => undefined;
   const overdue = new Promise<void>((resolve) => {
     pass = resolve;
@@ -61,5 +61,5 @@ test('one that was killed before it opened its pipes is lost, not waited for (re
   const sandbox = await parkSandbox({ cell: createStillbornCell(overdue), view, hasInput: false });
   const command = sandbox.release('echo never');
   pass();
-  expect(await command.ended).toMatchObject({ kind: 'lost' });
+  expect(await command.ended).toEqual({ kind: 'unstarted' });
 });
