@@ -34,22 +34,41 @@ const limits = z.strictObject({
   max_queued_inputs: positiveInt.max(100_000).default(100),
 });
 
+/** The keys of [agent.worker] that [agents.<name>.worker] may set as well; the others are of
+ *  processes that no agent has yet. */
+const workerKeys = {
+  max_restart_attempts: z.number().int().min(0).max(1000),
+  restart_window_secs: positiveSeconds,
+  progress_timeout_secs: seconds,
+  idle_hibernate_secs: seconds,
+};
+
 const worker = z.strictObject({
   heartbeat_interval_secs: positiveSeconds.default(10),
-  max_restart_attempts: z.number().int().min(0).max(1000).default(3),
-  restart_window_secs: positiveSeconds.default(60),
-  progress_timeout_secs: seconds.default(1800),
-  idle_hibernate_secs: seconds.default(300),
+  max_restart_attempts: workerKeys.max_restart_attempts.default(3),
+  restart_window_secs: workerKeys.restart_window_secs.default(60),
+  progress_timeout_secs: workerKeys.progress_timeout_secs.default(1800),
+  idle_hibernate_secs: workerKeys.idle_hibernate_secs.default(300),
   warm_pool: z.number().int().min(0).max(64).default(2),
 });
 
+const loopKeys = {
+  parallel_tool_calls: z.boolean(),
+  compaction_threshold_tokens: positiveInt.min(1000),
+  compaction_strategy: z.enum(['summarize', 'truncate']),
+};
+
 const loop = z.strictObject({
-  parallel_tool_calls: z.boolean().default(true),
-  compaction_threshold_tokens: positiveInt.min(1000).default(80_000),
-  compaction_strategy: z.enum(['summarize', 'truncate']).default('summarize'),
+  parallel_tool_calls: loopKeys.parallel_tool_calls.default(true),
+  compaction_threshold_tokens: loopKeys.compaction_threshold_tokens.default(80_000),
+  compaction_strategy: loopKeys.compaction_strategy.default('summarize'),
 });
 
-const agentOverride = z.strictObject(agentKeys);
+const agentOverride = z.strictObject({
+  ...agentKeys,
+  worker: z.strictObject(workerKeys).partial().optional(),
+  loop: z.strictObject(loopKeys).partial().optional(),
+});
 
 const agent = z.strictObject({
   ...agentKeys,

@@ -30,6 +30,14 @@ export interface AgentConfig {
   /** Events held for one live reader of a session. */
   readonly streamBufferSize: number;
   readonly restart: 'permanent' | 'transient' | 'temporary';
+  readonly maxRestartAttempts: number;
+  readonly restartWindowMs: number;
+  /** 0: a turn without progress is never ended for that. */
+  readonly progressTimeoutMs: number;
+  readonly idleHibernateMs: number;
+  readonly parallelToolCalls: boolean;
+  readonly compactionThresholdTokens: number;
+  readonly compactionStrategy: 'summarize' | 'truncate';
   /** Names of the built-in tools the agent may ask for. */
   readonly tools: readonly string[];
   /** The list as written, with what it says of MCP; absent: every tool there is. */
@@ -242,22 +250,38 @@ function compileWebhook(
 
 function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
   const agents = new Map<string, AgentConfig>();
-  for (const [name, own] of Object.entries({ [DEFAULT_AGENT]: {}, ...raw.agents })) {
-    const merged = { ...raw.agent, ...own };
+  const written: RawConfig['agents'] = { [DEFAULT_AGENT]: {}, ...raw.agents };
+  for (const [name, { worker: ownWorker, loop: ownLoop, ...own }] of Object.entries(written)) {
+    const agent = override(raw.agent, own);
+    const worker = override(agent.worker, ownWorker);
+    const loop = override(agent.loop, ownLoop);
     agents.set(name, {
       name,
-      model: merged.model,
-      instructions: merged.instructions ?? DEFAULT_INSTRUCTIONS,
-      maxTurns: merged.max_turns ?? raw.agent.max_turns,
-      maxToolCallsPerTurn: merged.max_tool_calls_per_turn ?? raw.agent.max_tool_calls_per_turn,
-      sessionTimeoutMs: (merged.session_timeout_secs ?? raw.agent.session_timeout_secs) * 1000,
-      streamBufferSize: merged.stream_buffer_size ?? raw.agent.stream_buffer_size,
-      restart: merged.restart ?? raw.agent.restart,
-      tools: (merged.tools ?? Object.keys(toolTable)).filter(isToolName),
-      listedTools: merged.tools,
+      model: agent.model,
+      instructions: agent.instructions ?? DEFAULT_INSTRUCTIONS,
+      maxTurns: agent.max_turns,
+      maxToolCallsPerTurn: agent.max_tool_calls_per_turn,
+      sessionTimeoutMs: agent.session_timeout_secs * 1000,
+      streamBufferSize: agent.stream_buffer_size,
+      restart: agent.restart,
+      maxRestartAttempts: worker.max_restart_attempts,
+      restartWindowMs: worker.restart_window_secs * 1000,
+      progressTimeoutMs: worker.progress_timeout_secs * 1000,
+      idleHibernateMs: worker.idle_hibernate_secs * 1000,
+      parallelToolCalls: loop.parallel_tool_calls,
+      compactionThresholdTokens: loop.compaction_threshold_tokens,
+      compactionStrategy: loop.compaction_strategy,
+      tools: (agent.tools ?? Object.keys(toolTable)).filter(isToolName),
+      listedTools: agent.tools,
     });
   }
   return agents;
+}
+
+type Override<T> = { readonly [K in keyof T]?: T[K] | undefined };
+
+function override<T extends object>(base: T, own: Override<T> | undefined): T {
+  return { ...base, ...own } as T; // what a file says is never undefined
 }
 
 function checkTools(file: string | undefined, raw: RawConfig): void {

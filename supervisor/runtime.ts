@@ -180,7 +180,6 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         gateway,
         ...policy.settings,
         findSandbox: sandbox.find,
-        parallelToolCalls: () => config.raw.agent.loop.parallel_tool_calls,
         toolLimits: () => toToolLimits(config),
       },
       residentDeps: {
@@ -209,12 +208,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       model: (record) => models.choose(record),
       manifest: (record) =>
         custom.extend(mcp.extend(toManifest(config, specs, record, models.shown(record)))),
-      restartPolicy: (agent) => toRestartPolicy(config, agent),
+      restartPolicy: toRestartPolicy,
       budget: (limits) => toBudget(config, limits),
       redact: secrets.redact,
       maxQueuedInputs: () => config.raw.agent.limits.max_queued_inputs,
-      progressTimeoutMs: () => config.raw.agent.worker.progress_timeout_secs * 1000,
-      idleHibernateMs: () => config.raw.agent.worker.idle_hibernate_secs * 1000,
       notifyApproval: policy.notify,
       isContended: () => admission.counts().waiting > 0,
     };

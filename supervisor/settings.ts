@@ -46,7 +46,6 @@ export function toManifest(
   model: string,
 ): AgentManifest {
   const agent = agentOf(config, record.agent);
-  const { loop } = config.raw.agent;
   const own = record.limits;
   return {
     agent: agent.name,
@@ -55,9 +54,9 @@ export function toManifest(
     workspace: workspaceOf(config.stateDir, record),
     maxTurns: own['max_turns'] ?? agent.maxTurns,
     maxToolCallsPerTurn: own['max_tool_calls_per_turn'] ?? agent.maxToolCallsPerTurn,
-    parallelToolCalls: loop.parallel_tool_calls,
-    compactionThresholdTokens: loop.compaction_threshold_tokens,
-    compactionStrategy: loop.compaction_strategy,
+    parallelToolCalls: agent.parallelToolCalls,
+    compactionThresholdTokens: agent.compactionThresholdTokens,
+    compactionStrategy: agent.compactionStrategy,
     tools: toOffered(config, agent).map((name) => toSpec(specs, name)),
   };
 }
@@ -86,13 +85,9 @@ function toSpec(specs: ToolSpecs, name: string): ToolSpec {
   return spec;
 }
 
-export function toRestartPolicy(config: Config, agent: AgentConfig): RestartPolicy {
-  const { worker } = config.raw.agent;
-  return {
-    type: agent.restart,
-    intensity: worker.max_restart_attempts,
-    periodMs: worker.restart_window_secs * 1000,
-  };
+export function toRestartPolicy(agent: AgentConfig): RestartPolicy {
+  const { restart, maxRestartAttempts, restartWindowMs } = agent;
+  return { type: restart, intensity: maxRestartAttempts, periodMs: restartWindowMs };
 }
 
 export function toBudget(config: Config, own: Readonly<Record<string, number>>): BudgetLimits {

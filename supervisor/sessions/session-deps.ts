@@ -28,6 +28,7 @@ type GateSettings = Omit<
   | 'permissionChanged'
   | 'model'
   | 'tools'
+  | 'parallelToolCalls'
   | 'mcp'
   | 'custom'
   | 'budget'
@@ -63,8 +64,6 @@ export interface SessionDeps {
   /** Without the values of the vault. */
   readonly redact: (text: string) => string;
   readonly maxQueuedInputs: () => number;
-  readonly idleHibernateMs: () => number;
-  readonly progressTimeoutMs: () => number;
   /** Tells people outside that a call waits for them. */
   readonly notifyApproval: Notify;
   readonly isContended: () => boolean;

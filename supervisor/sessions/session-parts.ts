@@ -63,6 +63,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
       permission: () => toPermission(journal),
       permissionChanged,
       model: () => deps.model(journal.record()),
+      parallelToolCalls: () => agent().parallelToolCalls,
       tools: () => [...agent().tools, ...mcp.names(agent()), ...custom.names(agent())],
       budget: () => deps.budget(limits),
     },
@@ -72,7 +73,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     clock,
     limits: () => ({
       turnMs: toTimeoutMs(limits, agent().sessionTimeoutMs),
-      progressMs: deps.progressTimeoutMs(),
+      progressMs: agent().progressTimeoutMs,
     }),
     earlier: toEarlier(initial),
   });
@@ -90,9 +91,8 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     session: id,
     ...{ clock, logger, journal, gate, resident, time },
     inputs,
-    idleHibernateMs: deps.idleHibernateMs,
-    isContended: deps.isContended,
-    host,
+    idleHibernateMs: () => agent().idleHibernateMs,
+    ...{ host, isContended: deps.isContended },
   });
   background(processes.resume(), 'session.processes', logger);
 

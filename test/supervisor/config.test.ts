@@ -105,6 +105,7 @@ describe('a mistake names file, key, value, rule and the nearest key', () => {
     ['[agent.limits]\nmax_memory = 1', /agent\.limits\.max_memory: unknown.*'max_memory_mb'/],
     ['[agents.x]\nmodle = "m"', /agents\.x\.modle: unknown key; did you mean 'model'\?/],
     ['[agents.x.limits]\nmax_memory_mb = 64', /agents\.x\.limits: unknown key/],
+    ['[agents.x.worker]\nwarm_pool = 1', /agents\.x\.worker\.warm_pool: unknown key/],
     [
       '[provider.prices.m]\ninput = 1\noutput = 1\ncached = 1',
       /prices\.m\.cached: unknown.*cached_input/,
@@ -299,6 +300,37 @@ describe('agents', () => {
       restart: 'transient',
     });
     expect(findAgent(config, undefined)).toMatchObject({ name: 'default', model: 'm' });
+  });
+
+  test('[config:agents] so do its own loop and worker', () => {
+    const toml = `
+      [agent.worker]
+      idle_hibernate_secs = 9
+      [agent.loop]
+      compaction_strategy = "truncate"
+      [agents.small.worker]
+      max_restart_attempts = 1
+      restart_window_secs = 2
+      progress_timeout_secs = 4
+      [agents.small.loop]
+      compaction_threshold_tokens = 2000
+      parallel_tool_calls = false
+    `;
+    const { config } = load(toml);
+    expect(findAgent(config, 'small')).toMatchObject({
+      maxRestartAttempts: 1,
+      restartWindowMs: 2000,
+      progressTimeoutMs: 4000,
+      idleHibernateMs: 9000,
+      parallelToolCalls: false,
+      compactionThresholdTokens: 2000,
+      compactionStrategy: 'truncate',
+    });
+    expect(findAgent(config, undefined)).toMatchObject({
+      maxRestartAttempts: 3,
+      compactionThresholdTokens: 80_000,
+      parallelToolCalls: true,
+    });
   });
 
   test('an unknown one is refused with the nearest and the known', () => {

@@ -126,7 +126,7 @@ describe('limits of a session go before those of its agent', () => {
     expect(manifest).toMatchObject({ model: 'm', maxTurns: 3, maxToolCallsPerTurn: 2 });
     expect(toBudget(config, limits)).toEqual({ maxCostUsd: 9, maxTokens: 8 });
     expect(toBudget(config, {})).toEqual({ maxCostUsd: 0, maxTokens: 0 });
-    expect(toRestartPolicy(config, agentOf(config, 'gone'))).toEqual({
+    expect(toRestartPolicy(agentOf(config, 'gone'))).toEqual({
       type: 'transient',
       intensity: 3,
       periodMs: 60_000,
