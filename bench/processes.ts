@@ -8,8 +8,18 @@ const PAGE_BYTES = 4096;
 /** Proportional set size, MB (10^6 bytes): shared pages count by share, so that the sum over
  *  processes is what they really cost. */
 export function readPssMb(pid: number): number {
+  return readRollupMb(pid, 'Pss');
+}
+
+/** What is its own and of no file, MB. The share of a program's file grows when another process of
+ *  that program ends, and says nothing of who is looked at. */
+export function readAnonymousMb(pid: number): number {
+  return readRollupMb(pid, 'Anonymous');
+}
+
+function readRollupMb(pid: number, key: string): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  const kib = Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1]);
+  const kib = Number(new RegExp(`^${key}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]);
   return (kib * 1024) / 1e6;
 }
 
