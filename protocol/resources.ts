@@ -8,7 +8,7 @@ import {
   turnOutcomeSchema,
   usageSchema,
 } from './content.ts';
-import { eventEnvelopeSchema } from './events.ts';
+import { eventEnvelopeSchema, SYSTEM_SESSION } from './events.ts';
 import { effectIdSchema, inputIdSchema, sessionIdSchema } from './ids.ts';
 import { journalReportSchema } from './journal.ts';
 import { keptRuleBodySchema } from './kept-rules.ts';
@@ -30,6 +30,7 @@ export const createSessionSchema = z.strictObject({
       /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/,
       'a name has letters, digits, . _ - (the first a letter or digit), at most 64',
     )
+    .refine((name) => name !== SYSTEM_SESSION, "'system' is the journal of the supervisor itself")
     .optional(),
   model: z.string().min(1).max(256).optional(),
   workspace: z.string().max(4096).optional().describe('Absolute path; absent: a private one.'),

@@ -44,6 +44,13 @@ const cases: readonly (readonly [string, Asked, number, string, RegExp])[] = [
   ],
   ['a path that does not decode', { path: '/api/v1/sessions/%zz' }, 400, 'INVALID_REQUEST', /zz/],
   ['a name too long', { path: `/api/v1/sessions/${huge}` }, 400, 'INVALID_REQUEST', /path\.id/],
+  [
+    'a name that is taken by the journal of the supervisor',
+    post('/api/v1/sessions', '{"name":"system"}'),
+    400,
+    'INVALID_REQUEST',
+    /name: 'system' is the journal/,
+  ],
   ['malformed JSON', post(input, '{"text":'), 400, 'INVALID_REQUEST', /not valid JSON/],
   ['no JSON at all', post(input, ''), 400, 'INVALID_REQUEST', /body/],
   [
