@@ -1,10 +1,10 @@
 /** The supervisor put together: sessions, gate, children and store behind one face. This file
  *  wires and maps; decisions live in the rooms it wires. */
 import { createHash } from 'node:crypto';
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { assert } from '../base/assert.ts';
 import { PrxError } from '../base/errors.ts';
+import { removeTree } from '../base/remove-tree.ts';
 import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
 import { createSessionId, type SessionId, sessionIdSchema } from '../protocol/ids.ts';
 import type { JournalPage } from '../protocol/journal.ts';
@@ -128,7 +128,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       join(stateDir, 'spool', id),
       toSessionLogDir(stateDir, id),
     ]) {
-      rmSync(path, { recursive: true, force: true });
+      removeTree(path);
     }
   }
 
@@ -201,7 +201,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       };
       const seq = at ?? source.last_seq;
       const record = await store.forkSession(source.id, seq, id, options).catch((error) => {
-        if (workspace !== undefined) rmSync(workspace, { recursive: true, force: true });
+        if (workspace !== undefined) removeTree(workspace);
         throw error;
       });
       runtime.hearChange();

@@ -2,12 +2,13 @@
  *  own for temporary files, which goes with it. At `landlock` also what it may open: decided from
  *  the policy once, refused as a whole where the policy hides or protects a part of what is shown,
  *  because Landlock can only add. */
-import { chownSync, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { chownSync, lstatSync, mkdirSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { assert } from '../../base/assert.ts';
 import { PrxError } from '../../base/errors.ts';
 import { findIdentity } from '../../base/process.ts';
+import { removeTree } from '../../base/remove-tree.ts';
 import { parseHostFolderName, toHostFolderName } from '../../protocol/host-folders.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { findHider, isInside } from './arguments.ts';
@@ -70,10 +71,10 @@ export function openKeeping(spec: KeepingSpec): Keeping {
       return {
         temporary,
         toCommand: (command) => toKeeperCommand(options, command),
-        close: () => rmSync(temporary, { recursive: true, force: true }),
+        close: () => discard(temporary),
       };
     },
-    close: () => rmSync(base, { recursive: true, force: true }),
+    close: () => discard(base),
   };
 }
 
@@ -157,7 +158,16 @@ function openFolder(): string {
 /** Anybody can make a folder of such a name. */
 function removeOwn(folder: string): void {
   if (lstatSync(folder, { throwIfNoEntry: false })?.uid !== process.getuid?.()) return;
-  rmSync(folder, { recursive: true, force: true });
+  discard(folder);
+}
+
+/** Who comes later is not to be kept from its work by what a command left there. */
+function discard(folder: string): void {
+  try {
+    removeTree(folder);
+  } catch {
+    // A disk that takes no changes: the next start, or the next sweep, tries again.
+  }
 }
 
 function refused(reason: string, mend: string): PrxError {

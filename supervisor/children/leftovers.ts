@@ -1,10 +1,11 @@
 /** Files of processes that are gone: sockets, pipes that nobody opened, spools of sessions that
  *  were deleted, temporary files of hosts. Each is known by its name and kind; nothing of the
  *  user's is touched. */
-import { type Dirent, lstatSync, readdirSync, rmSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ProcessTable } from '../../base/process.ts';
+import { removeTree } from '../../base/remove-tree.ts';
 import { parseHostFolderName } from '../../protocol/host-folders.ts';
 import { sessionIdSchema } from '../../protocol/ids.ts';
 import { parseOrphanSocketName, RUN_FOLDER } from '../../protocol/orphan-methods.ts';
@@ -77,7 +78,7 @@ async function removeTemporaries(deps: LeftoverDeps): Promise<readonly string[]>
     if (processes.findIdentity(host.pid)?.startTicks === host.startTicks) continue;
     const isGone = await rm(path, { recursive: true, force: true }).then(
       () => true,
-      () => false, // Somebody still writes there: the next sweep tries again.
+      () => tryRemove(path), // Closed to us, or somebody still writes there.
     );
     if (isGone) removed.push(path);
   }
@@ -99,8 +100,12 @@ function list(stateDir: string, folder: string): readonly Dirent[] {
 }
 
 function remove(stateDir: string, path: string): boolean {
+  return tryRemove(join(stateDir, path));
+}
+
+function tryRemove(path: string): boolean {
   try {
-    rmSync(join(stateDir, path), { recursive: true, force: true });
+    removeTree(path);
     return true;
   } catch {
     // A disk that takes no changes: the next sweep tries again.

@@ -1,10 +1,11 @@
 /** Which folder may be a workspace. Tools get write access to it, so the machine's own places are
  *  refused by name: /, a home itself, /etc, /usr, the state dir, and every ancestor of these. */
-import { constants, mkdirSync, realpathSync, rmSync, type Stats, statSync } from 'node:fs';
+import { constants, mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { cp, lstat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, sep } from 'node:path';
 import { PrxError, systemCode } from '../../base/errors.ts';
+import { removeTree } from '../../base/remove-tree.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionRecord } from '../../store/contract.ts';
 
@@ -127,7 +128,7 @@ export async function copyPrivateWorkspace(
     });
     return path;
   } catch (cause) {
-    rmSync(path, { recursive: true, force: true });
+    removeTree(path);
     const reason = systemCode(cause) ?? String(cause);
     const message = `the private workspace of ${from} could not be copied (${reason}); not forked`;
     throw new PrxError('LIMIT_EXCEEDED', message, { data: { session: from, reason }, cause });

@@ -1,6 +1,6 @@
 /** Starts a real sandbox host from its sources, with a temporary place of its own, and speaks to
  *  it as a supervisor does. `close` leaves nothing behind. */
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type LogRecord, readAppendLog } from '../../base/append-log.ts';
@@ -11,6 +11,7 @@ import {
   spawnQuick,
   startProcess,
 } from '../../base/process.ts';
+import { removeTree } from '../../base/remove-tree.ts';
 import { type Connection, createConnection } from '../../protocol/connection.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import { type Fingerprints, noFingerprints } from '../../protocol/fingerprints.ts';
@@ -162,7 +163,7 @@ export async function startTestHost(options: HostOptions = {}): Promise<TestHost
       await Promise.race([child.exited, realClock.sleep(3000)]);
       child.kill('SIGKILL');
       await child.exited;
-      rmSync(base, { recursive: true, force: true });
+      removeTree(base);
     },
   };
   return host;

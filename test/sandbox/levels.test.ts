@@ -103,10 +103,14 @@ const leave =
       expect(await host.shell(`${kept}; sleep 600`)).toMatchObject({ status: 'killed' });
     }
     await host.close();
-    const pid = new RegExp(`^prx-tools-${host.process.pid}-`);
-    expect(readdirSync(tmpdir()).filter((name) => pid.test(name))).toEqual([]);
+    expect(listTemporaries(host)).toEqual([]);
   });
 });
+
+function listTemporaries(host: TestHost): readonly string[] {
+  const pid = new RegExp(`^prx-tools-${host.process.pid}-`);
+  return readdirSync(tmpdir()).filter((name) => pid.test(name));
+}
 
 (hasPerl ? describe : describe.skip).each(confining)('level %s', (level) => {
   test('holds what lies outside, other processes, sockets and host objects', async () => {
@@ -171,6 +175,35 @@ const leave =
     const host = await startReady(level, { secrets: { KEY: 'value' } });
     const asked = await host.run('shell', { command: 'true', secrets: ['KEY'] });
     expect(asked).toMatchObject({ status: 'denied', output: expect.stringContaining(level) });
+  });
+});
+
+(hasPerl ? describe : describe.skip).each(['landlock', 'limits-only'] as const)('%s', (level) => {
+  const closed = 'mkdir -p $TMPDIR/a/b; echo x > $TMPDIR/a/b/c; chmod 0 $TMPDIR/a/b $TMPDIR/a';
+
+  test('temporary files that a call closes to its user go with it (regression)', async () => {
+    const host = await startReady(level);
+    for (const each of [1, 2]) {
+      const outcome = await host.shell(`${closed}; echo ${each}`);
+      expect(outcome).toMatchObject({ status: 'ok', output: `${each}\n` });
+    }
+    const { output } = await host.shell('echo $TMPDIR');
+    expect(readdirSync(join(output.trim(), '..'))).toEqual(['pipes']);
+    await host.close();
+    expect(listTemporaries(host)).toEqual([]);
+  });
+
+  test('what a killed host left so is in nobody’s way, and goes (regression)', async () => {
+    const killed = await startReady(level);
+    const call = killed.shell(`${closed}; sleep 4896`).catch(() => undefined);
+    await waitUntilThere(() => findProcesses(/^sleep 4896$/), 1);
+    killed.process.kill('SIGKILL');
+    await call;
+    await waitUntilGone(() => findProcesses(/^sleep 4896$/));
+    expect(listTemporaries(killed)).toHaveLength(1);
+    const host = await startReady(level);
+    expect((await host.shell('echo x')).output).toBe('x\n');
+    expect(listTemporaries(killed)).toEqual([]);
   });
 });
 

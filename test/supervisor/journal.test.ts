@@ -1,6 +1,7 @@
 /** The supervisor over a journal that is damaged, full, or kept short: it starts, names it, and
  *  everything else works. */
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -167,6 +168,18 @@ test('[endpoint:getReadiness] a full disk: 503 with the reason; it ends by itsel
   expect(await readyz(house)).toMatchObject({ status: 200, value: { status: 'ok', reasons: [] } });
   await house.send(first, 'hello');
   await house.turnDone(first);
+});
+
+test('a private workspace that a tool closed to its user goes with its session (regression)', async () => {
+  const house = await createHouse();
+  const id = await house.create();
+  const { workspace } = await house.supervisor.getSession(id);
+  mkdirSync(join(workspace, 'modules', 'inner'), { recursive: true });
+  writeFileSync(join(workspace, 'modules', 'inner', 'file'), 'x');
+  chmodSync(join(workspace, 'modules', 'inner'), 0o000);
+  chmodSync(join(workspace, 'modules'), 0o555);
+  await house.supervisor.deleteSession(id, 'test');
+  expect(existsSync(workspace)).toBe(false);
 });
 
 describe('a fork', () => {
