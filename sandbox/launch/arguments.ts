@@ -104,6 +104,16 @@ function baseMounts(view: View): string[] {
   ];
 }
 
+/** Of these places, those that stay in memory: a workspace may be the machine's /tmp, and what lies
+ *  there is on its disk and is not the call's. Pure. */
+export function listMemoryFolders(view: View): string[] {
+  const { workspace, workspaceAccess, readOnly, writable } = view;
+  const shown = [...readOnly, ...writable, ...(workspaceAccess === 'none' ? [] : [workspace])];
+  return ['/tmp', '/dev/shm', SANDBOX_HOME].filter(
+    (folder) => !shown.some(({ path }) => isInside(folder, path)),
+  );
+}
+
 function mountSystem(system: readonly SystemEntry[]): string[] {
   return system.flatMap((entry) =>
     entry.kind === 'link'

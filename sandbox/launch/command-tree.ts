@@ -37,21 +37,23 @@ export interface CommandTree {
   freeze(): () => void;
 }
 
-/** The folders of a sandbox that lie in memory. */
-const MEMORY_FOLDERS = ['tmp', 'dev/shm', 'home/agent'];
+export interface SandboxTreeSpec {
+  /** The first process of the sandbox, as the host counts. */
+  readonly findHostPid: () => number | undefined;
+  /** By their names inside. */
+  readonly memoryFolders: readonly string[];
+  readonly kernel: Pick<CommandTree, 'wasOutOfMemory' | 'peakBytes'>;
+}
 
-/** @param findHostPid  the first process of the sandbox, as the host counts. */
-export function toSandboxTree(
-  findHostPid: () => number | undefined,
-  kernel: Pick<CommandTree, 'wasOutOfMemory' | 'peakBytes'>,
-): CommandTree {
+export function toSandboxTree(spec: SandboxTreeSpec): CommandTree {
+  const { findHostPid, kernel } = spec;
   const findView = (): TreeView | undefined => {
     const pid = findHostPid();
     if (pid === undefined) return undefined;
     const root = `/proc/${pid}/root`;
     // While it is being built, its root is still the one it comes from, and that is not its own.
     if (!existsSync(`${root}${SCRIPT_FOLDER}`)) return undefined;
-    const memoryFolders = MEMORY_FOLDERS.map((name) => `${root}/${name}`);
+    const memoryFolders = spec.memoryFolders.map((path) => `${root}${path}`);
     return { proc: `${root}/proc`, memoryFolders };
   };
   return {

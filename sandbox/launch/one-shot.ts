@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
 import { toProxyEnvironment } from '../network/door.ts';
-import { SCRIPT_FOLDER, toSandboxArguments, type View } from './arguments.ts';
+import { listMemoryFolders, SCRIPT_FOLDER, toSandboxArguments, type View } from './arguments.ts';
 import type { CommandEnd, RunningCommand } from './backend.ts';
 import type { CallGroup, CallGroups } from './call-group.ts';
 import type { Birth, Cell } from './cell.ts';
@@ -130,11 +130,15 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
     }
   }
 
-  const tree = toSandboxTree(() => (state === 'over' ? undefined : findHostPid()), {
-    // Of the host's group it is not known who was killed; who ended so meanwhile was.
-    wasOutOfMemory: () =>
-      group?.wasOutOfMemory() ?? (wasKilled && (ownGroup?.countKills() ?? 0) > killsBefore),
-    peakBytes: () => group?.peakBytes(),
+  const tree = toSandboxTree({
+    findHostPid: () => (state === 'over' ? undefined : findHostPid()),
+    memoryFolders: listMemoryFolders(view),
+    kernel: {
+      // Of the host's group it is not known who was killed; who ended so meanwhile was.
+      wasOutOfMemory: () =>
+        group?.wasOutOfMemory() ?? (wasKilled && (ownGroup?.countKills() ?? 0) > killsBefore),
+      peakBytes: () => group?.peakBytes(),
+    },
   });
 
   return {

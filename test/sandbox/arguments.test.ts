@@ -3,7 +3,9 @@ import { describe, expect, test } from '@jest/globals';
 import {
   findHider,
   isInside,
+  listMemoryFolders,
   type PathFact,
+  SANDBOX_HOME,
   toAccountFiles,
   toCellArguments,
   toEnvironment,
@@ -166,6 +168,21 @@ test.each([
 test('a listed path inside a hidden one is found, an ancestor of one is not', () => {
   expect(findHider('/home/u/.cargo', ['/home/u'])).toBe('/home/u');
   expect(findHider('/home', ['/home/u'])).toBeUndefined();
+});
+
+test.each<readonly [string, Partial<View>, readonly string[]]>([
+  ['all of them', {}, ['/tmp', '/dev/shm', SANDBOX_HOME]],
+  ['not the workspace', { workspace: folder('/tmp') }, ['/dev/shm', SANDBOX_HOME]],
+  [
+    'though not shown',
+    { workspace: folder('/tmp'), workspaceAccess: 'none' },
+    ['/tmp', '/dev/shm', SANDBOX_HOME],
+  ],
+  ['with a path in it', { readOnly: [folder('/tmp/a')] }, ['/tmp', '/dev/shm', SANDBOX_HOME]],
+  ['not what may be read', { readOnly: [folder('/home')] }, ['/tmp', '/dev/shm']],
+  ['not what may be written', { writable: [folder('/dev/shm')] }, ['/tmp', SANDBOX_HOME]],
+])('the folders in memory: %s', (_, changes, folders) => {
+  expect(listMemoryFolders({ ...view, ...changes })).toEqual(folders);
 });
 
 describe('environment', () => {

@@ -158,6 +158,15 @@ test('a tool waits for our own processes when processors are wanted, and cannot 
 describe('control groups of calls', () => {
   const limit = 64 * MIB;
   const host = { pid: 7, startTicks: 8 };
+test('what lies on the disk is not memory, though a call sees it as /tmp (regression)', async () => {
+  const ready = await startReady(
+    { memoryLimitBytes: 64 * MIB, readOnlyPaths: ['/tmp'] },
+    isRoot ? OTHER_UID : undefined,
+  );
+  const outcome = await ready.shell('sleep 0.6; stat -f -c %T /tmp; echo fine');
+  expect(outcome).toMatchObject({ status: 'ok', output: expect.stringMatching(/\nfine\n$/) });
+});
+
   const folders: string[] = [];
   afterEach(() => {
     for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
