@@ -1,6 +1,6 @@
 /** Removes a folder that others filled: also where they closed parts of it to its owner, as a cache
- *  of modules that is made read-only does. Root can remove such a folder, its owner cannot before it
- *  is opened. Never changes anything but folders of our own below the one that is named, and is not
+ *  of modules that is made read-only. Root can remove such a folder, its owner cannot before it is
+ *  opened. Never changes anything but folders of our own below the one that is named, and is not
  *  led out of it by a link. */
 import {
   chmodSync,

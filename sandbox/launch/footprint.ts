@@ -1,7 +1,16 @@
 /** What a tree of processes uses at this moment: memory of all of it together, or processor time.
  *  Read through a /proc that shows just this tree, so a process cannot leave the count by leaving
  *  its parent. */
-import { readdirSync, readFileSync, readlinkSync, statfsSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statfsSync,
+  statSync,
+} from 'node:fs';
+import { systemCode } from '../../base/errors.ts';
 
 export interface TreeView {
   /** A folder with a folder per process: the /proc of the sandbox. */
@@ -32,8 +41,22 @@ function readProcess(path: string, precision: 'quick' | 'exact'): number {
   if (precision === 'quick') {
     return readFields(`${path}/status`, ['RssAnon', 'RssShmem', 'VmSwap', 'VmPTE']);
   }
+  // Only root may look closely at a process that made itself unreadable.
+  if (readText(`${path}/smaps_rollup`) === '') return readProcess(path, 'quick');
   const pages = readFields(`${path}/smaps_rollup`, ['Pss_Anon', 'Pss_Shmem', 'SwapPss']);
   return pages + readFields(`${path}/status`, ['VmPTE']);
+}
+
+/** A process that lives, and made itself unreadable (prctl, or a program without the right to read
+ *  it): where we are not root, what it holds cannot be looked at. */
+function isUnreadable(path: string): boolean {
+  try {
+    closeSync(openSync(`${path}/maps`, 'r'));
+    return false;
+  } catch (error) {
+    // One that ended and was not waited for is as closed, and holds nothing.
+    return systemCode(error) === 'EACCES' && readFields(`${path}/status`, ['VmSize']) > 0;
+  }
 }
 
 /** What the machine could give to anybody now, bytes; undefined: the kernel does not say. */
@@ -65,6 +88,7 @@ export function readHideable(view: TreeView, enough: number): number {
   };
   for (const pid of view.listPids?.() ?? listPids(view.proc)) {
     const path = `${view.proc}/${pid}`;
+    if (isUnreadable(path)) return enough;
     for (const fd of listNames(`${path}/fd`)) {
       if (sum >= enough) return enough;
       const target = readLink(`${path}/fd/${fd}`);
@@ -82,13 +106,14 @@ export function readHideable(view: TreeView, enough: number): number {
 const REMOVED = / ([0-9a-f]+:[0-9a-f]+) (\d+) +\/(?!dev\/zero|memfd:|SYSV).* \(deleted\)$/gm;
 
 /** Mapped files that were removed, and descriptors on their way through a socket: they take room on
- *  the disk, and nobody says how much. */
+ *  the disk, and nobody says how much. Of a process that cannot be looked at, not even how many. */
 export function countHeldFiles(view: TreeView): number {
   const inMemory = new Set(view.memoryFolders.map(readDevice));
   const mapped = new Set<string>();
   let sent = 0;
   for (const pid of view.listPids?.() ?? listPids(view.proc)) {
     const path = `${view.proc}/${pid}`;
+    if (isUnreadable(path)) return Number.POSITIVE_INFINITY;
     for (const [, device = '', inode] of readText(`${path}/maps`).matchAll(REMOVED)) {
       if (!inMemory.has(device)) mapped.add(`${device} ${inode}`);
     }

@@ -1,8 +1,9 @@
 /** How much a call has added to the disk. The file system's own counters are read at each look, for
  *  a microsecond; only when they say that somebody used more than is left, the folders are walked
  *  and the open files looked at, to know whether it was this call. */
-import { lstatSync, opendirSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { lstatSync, opendirSync, readdirSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemCode } from '../../base/errors.ts';
 
 export interface Growth {
   readonly bytes: number;
@@ -49,14 +50,17 @@ export function watchGrowth(
     },
     count(open) {
       const now = roots.map(readFree);
-      const found = { bytes: 0, files: 0 };
+      const found: Sum = { bytes: 0, files: 0, isPartial: false };
       const isOver = (): boolean => found.bytes > limits.bytesMax || found.files > limits.filesMax;
       for (const root of roots) addTree(root, startedMs, found, isOver);
       for (const folder of open.folders) addUnlinked(folder, startedMs, found);
       // What nobody can measure counts as far as the disk misses it, each at most as one may have.
-      const lost = Math.max(0, ...now.map(({ bytes }, i) => (first[i]?.bytes ?? 0) - bytes));
-      if (!isOver() && lost > limits.bytesMax) {
-        found.bytes += Math.min(lost - found.bytes, open.countHeld() * limits.bytesMax);
+      const lost = toLost(first, now);
+      if (!isOver() && found.isPartial) {
+        found.bytes = Math.max(found.bytes, lost.bytes);
+        found.files = Math.max(found.files, lost.files);
+      } else if (!isOver() && lost.bytes > limits.bytesMax) {
+        found.bytes += Math.min(lost.bytes - found.bytes, open.countHeld() * limits.bytesMax);
       }
       before = now;
       left = {
@@ -78,36 +82,53 @@ function readFree(path: string): Growth {
   }
 }
 
+/** Of the file system that misses most; never less than none. */
+function toLost(first: readonly Growth[], now: readonly Growth[]): Growth {
+  const most = (kind: keyof Growth): number =>
+    Math.max(0, ...now.map((free, i) => (first[i]?.[kind] ?? 0) - free[kind]));
+  return { bytes: most('bytes'), files: most('files') };
+}
+
 interface Sum {
   bytes: number;
   files: number;
+  /** Some of it cannot be looked at: a call may close a folder to its user, and write there. */
+  isPartial: boolean;
 }
 
-/** Never follows a link, so it cannot be led out; a folder that cannot be read is not counted. */
+/** Never follows a link, so it cannot be led out. */
 function addTree(root: string, sinceMs: number, sum: Sum, isOver: () => boolean): void {
   const folders = [root];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
-    for (const name of listNames(folder)) {
-      const path = join(folder, name);
-      const stat = lstatSync(path, { throwIfNoEntry: false });
-      if (stat === undefined) continue;
-      if (stat.isDirectory()) folders.push(path);
-      if (stat.ctimeMs < sinceMs) continue;
-      sum.bytes += stat.blocks * BLOCK_BYTES;
-      if (stat.birthtimeMs >= sinceMs) sum.files += 1;
-      if (isOver()) return;
+    try {
+      for (const name of listNames(folder)) {
+        const path = join(folder, name);
+        const stat = lstatSync(path, { throwIfNoEntry: false });
+        if (stat === undefined) continue;
+        if (stat.isDirectory()) folders.push(path);
+        if (stat.ctimeMs < sinceMs) continue;
+        sum.bytes += stat.blocks * BLOCK_BYTES;
+        if (stat.birthtimeMs >= sinceMs) sum.files += 1;
+        if (isOver()) return;
+      }
+    } catch (error) {
+      // Removed meanwhile; or closed, and not by a call of ours.
+      if (systemCode(error) === 'EACCES' && isOwn(folder)) sum.isPartial = true;
     }
   }
 }
 
-function* listNames(folder: string): Generator<string> {
-  let open: ReturnType<typeof opendirSync>;
+function isOwn(folder: string): boolean {
   try {
-    open = opendirSync(folder);
+    return lstatSync(folder).uid === process.getuid?.();
   } catch {
-    // Removed, or closed to us.
-    return;
+    // Removed meanwhile.
+    return false;
   }
+}
+
+function* listNames(folder: string): Generator<string> {
+  const open = opendirSync(folder);
   try {
     for (let entry = open.readSync(); entry !== null; entry = open.readSync()) yield entry.name;
   } finally {
@@ -119,7 +140,7 @@ function* listNames(folder: string): Generator<string> {
 function addUnlinked(folder: string, sinceMs: number, sum: Sum): void {
   const seen = new Set<number>();
   for (const name of readNames(folder)) {
-    const stat = statSync(join(folder, name), { throwIfNoEntry: false });
+    const stat = readStat(join(folder, name));
     if (stat === undefined || stat.nlink > 0 || stat.ctimeMs < sinceMs || seen.has(stat.ino)) {
       continue;
     }
@@ -128,11 +149,20 @@ function addUnlinked(folder: string, sinceMs: number, sum: Sum): void {
   }
 }
 
+function readStat(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    // Closed meanwhile; or its process made itself unreadable.
+    return undefined;
+  }
+}
+
 function readNames(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    // The process is gone.
+    // The process is gone, or is not to be looked at: countHeld knows.
     return [];
   }
 }

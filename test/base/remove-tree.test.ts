@@ -40,7 +40,7 @@ function makeFolder(path: string, mode: number): void {
   for (const each of [inner, path]) chmodSync(each, mode);
 }
 
-async function remove(name: string): Promise<number | null> {
+async function remove(name: string): Promise<number | undefined> {
   const code = `import(${JSON.stringify(source)}).then((m) => m.removeTree(process.argv[1]))`;
   const { exited } = await spawnQuick({
     command: process.execPath,

@@ -193,6 +193,23 @@ function listTemporaries(host: TestHost): readonly string[] {
     expect(listTemporaries(host)).toEqual([]);
   });
 
+  // PR_SET_DUMPABLE: only root may look into such a process.
+  const hide = `syscall(${process.arch === 'x64' ? 157 : 167}, 4, 0, 0, 0, 0);`;
+
+  test('memory of a process that makes itself unreadable counts (regression)', async () => {
+    const host = await startReady(level, { policy: { memoryLimitBytes: 200 * 2 ** 20 } });
+    const eat = `perl -e '${hide} my $x = "x" x (400 * 1024 * 1024); sleep 600'`;
+    expect(await host.shell(eat)).toMatchObject({ status: 'memory', level });
+  });
+
+  test('files that only such a process holds count (regression)', async () => {
+    const host = await startReady(level, { policy: { diskBytes: 4 * 2 ** 20 } });
+    const hold =
+      'for (1 .. 4) { open my $f, ">", "f"; unlink "f"; print $f "x" x 3000000; push @f, $f } ' +
+      '$_->flush for @f; sleep 600';
+    expect(await host.shell(`perl -e '${hide} ${hold}'`)).toMatchObject({ status: 'killed' });
+  });
+
   test('what a killed host left so is in nobody’s way, and goes (regression)', async () => {
     const killed = await startReady(level);
     const call = killed.shell(`${closed}; sleep 4896`).catch(() => undefined);

@@ -120,6 +120,14 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
       'files on their way through a socket',
       `python3 -c '${nameless('a.sendmsg([b"x"], [(1, 1, fd.to_bytes(4, "little"))])')}'`,
     ],
+    [
+      'files in a folder that is closed to its user (regression)',
+      'mkdir d; chmod 311 d; for i in 1 2; do head -c 15000000 /dev/zero > d/$i; done; sleep 600',
+    ],
+    [
+      'files beside what has a name and nothing else to be seen (regression)',
+      'mkdir d e; : > e/f; chmod 600 e; chmod 311 d; for i in 1 2; do head -c 15000000 /dev/zero > d/$i; done; sleep 600',
+    ],
   ])('disk, %s', async (_, script) => {
     const ready = await startReady({ diskBytes: 20 * MIB }, uid);
     const outcome = await ready.shell(script);
@@ -133,6 +141,13 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
     expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_files', max: 500 } });
   });
 
+  test('files in a folder that is closed to its user (regression)', async () => {
+    const ready = await startReady({ filesMax: 500 }, uid);
+    const fill = 'mkdir d; chmod 311 d; i=0; while :; do i=$((i+1)); : > d/f$i; done';
+    const outcome = await ready.shell(fill);
+    expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_files', max: 500 } });
+  });
+
   test('what a neighbour writes on the same disk is not its fault', async () => {
     const ready = await startReady({ diskBytes: 4 * MIB, filesMax: 100 }, uid);
     const call = ready.shell('sleep 0.8; echo fine');
@@ -141,6 +156,15 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
     for (let i = 0; i < 300; i += 1) writeFileSync(join(other, `f${i}`), Buffer.alloc(64 * 1024));
     expect(await call).toMatchObject({ status: 'ok', output: 'fine\n' });
   });
+});
+
+test('what lies on the disk is not memory, though a call sees it as /tmp (regression)', async () => {
+  const ready = await startReady(
+    { memoryLimitBytes: 64 * MIB, readOnlyPaths: ['/tmp'] },
+    isRoot ? OTHER_UID : undefined,
+  );
+  const outcome = await ready.shell('sleep 0.6; stat -f -c %T /tmp; echo fine');
+  expect(outcome).toMatchObject({ status: 'ok', output: expect.stringMatching(/\nfine\n$/) });
 });
 
 test('a tool is chosen before our own processes when memory runs out', async () => {
@@ -158,15 +182,6 @@ test('a tool waits for our own processes when processors are wanted, and cannot 
 describe('control groups of calls', () => {
   const limit = 64 * MIB;
   const host = { pid: 7, startTicks: 8 };
-test('what lies on the disk is not memory, though a call sees it as /tmp (regression)', async () => {
-  const ready = await startReady(
-    { memoryLimitBytes: 64 * MIB, readOnlyPaths: ['/tmp'] },
-    isRoot ? OTHER_UID : undefined,
-  );
-  const outcome = await ready.shell('sleep 0.6; stat -f -c %T /tmp; echo fine');
-  expect(outcome).toMatchObject({ status: 'ok', output: expect.stringMatching(/\nfine\n$/) });
-});
-
   const folders: string[] = [];
   afterEach(() => {
     for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
