@@ -10,8 +10,6 @@ export type Door =
       readonly kind: 'socket';
       readonly stateDir: string;
       readonly socketPath: string;
-      /** True: where nothing was asked for; then no flag is needed to find it again. */
-      readonly isDefault: boolean;
     }
   | { readonly kind: 'url'; readonly url: string; readonly token: string | undefined };
 
@@ -46,7 +44,6 @@ export async function locate(
     kind: 'socket',
     stateDir,
     socketPath: places?.socket ?? join(stateDir, 'api.sock'),
-    isDefault: !flags.stateDir,
   };
 }
 
@@ -96,11 +93,13 @@ function textAt(tree: Readonly<Record<string, unknown>>, table: string, key: str
   return typeof value === 'string' ? value : undefined;
 }
 
-/** The command line that starts the supervisor this door leads to. */
-export function toStartCommand(self: string, door: Door): string {
-  const where =
-    door.kind === 'url' || door.isDefault ? '' : ` --state-dir ${quoteArgument(door.stateDir)}`;
-  return `${self} start${where} --detach`;
+/** How the program is called so that another command finds the same supervisor: with what a flag
+ *  said, because the next command does not have it; not with what the environment says. */
+export function toSelf(program: string, door: Door, flags: PlaceFlags): string {
+  if (door.kind === 'url') {
+    return flags.url === undefined ? program : `${program} --url ${quoteArgument(door.url)}`;
+  }
+  return flags.stateDir ? `${program} --state-dir ${quoteArgument(door.stateDir)}` : program;
 }
 
 /** As a shell reads it back. */

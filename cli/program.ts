@@ -10,7 +10,7 @@ import { findNearest } from '../base/nearest.ts';
 import type { Context, GlobalArgs } from './command.ts';
 import { commandNames, findCommand } from './commands/index.ts';
 import { renderHelp } from './help.ts';
-import { type Door, locate } from './locate.ts';
+import { type Door, locate, toSelf } from './locate.ts';
 import { type Environment, type Machine, PROGRAM } from './machine.ts';
 import { EXIT } from './outcome.ts';
 import { reportError } from './report.ts';
@@ -129,11 +129,12 @@ async function createContext(machine: Machine, args: Parsed & GlobalArgs): Promi
   const { env, stdout, stderr } = machine;
   const plain = args.plain || isAccessible(env);
   const config = typeof args['config'] === 'string' ? args['config'] : undefined;
-  const door = await locate({ stateDir: args['state-dir'], url: args.url, config }, env);
+  const flags = { stateDir: args['state-dir'], url: args.url, config };
+  const door = await locate(flags, env);
   const print = (line: string): void => void stdout.write(`${line}\n`);
   return {
     machine,
-    self: PROGRAM,
+    self: toSelf(PROGRAM, door, flags),
     door,
     json: args.json,
     plain,

@@ -1,7 +1,7 @@
 /** An error as people or programs read it on stderr: what happened, then what to do next. */
 import type { PrxError } from '../base/errors.ts';
 import type { Context } from './command.ts';
-import { type Door, toStartCommand } from './locate.ts';
+import type { Door } from './locate.ts';
 import { toErrorExit } from './outcome.ts';
 import { sanitize } from './text/width.ts';
 
@@ -68,7 +68,7 @@ function isClosed({ data }: PrxError): boolean {
 
 function notRunningHints(self: string, door: Door): string[] {
   if (door.kind === 'url') return ['check PRX_URL or --url, and that the supervisor listens there'];
-  return [`start it with: ${toStartCommand(self, door)}`];
+  return [`start it with: ${self} start --detach`];
 }
 
 function candidateHints(error: PrxError): string[] {

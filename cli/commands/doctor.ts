@@ -13,7 +13,6 @@ import {
   checkServers,
   checkToolFiles,
 } from '../doctor/service-checks.ts';
-import { toStartCommand } from '../locate.ts';
 import { EXIT } from '../outcome.ts';
 import { sanitize } from '../text/width.ts';
 
@@ -57,7 +56,7 @@ async function sweep(context: Context): Promise<Check> {
     const isNobody = isPrxError(error, 'NOT_RUNNING');
     const { message } = toPrxError(error);
     const summary = isNobody ? 'nothing was mended: no supervisor is running' : message;
-    const mend = `start one (it does this first): ${toStartCommand(context.self, context.door)}`;
+    const mend = `start one (it does this first): ${context.self} start --detach`;
     return { ...place, status: isNobody ? 'warn' : 'fail', summary, ...(isNobody && { mend }) };
   }
 }
@@ -72,7 +71,7 @@ async function runChecks(
   if (door.kind === 'socket') {
     local.push(checkStateDir(door.stateDir, process.getuid?.()));
     local.push(checkDisk(door.stateDir));
-    local.push(checkSocket(door.socketPath, status !== undefined, toStartCommand(self, door)));
+    local.push(checkSocket(door.socketPath, status !== undefined, `${self} start --detach`));
   }
   if (failure !== undefined) {
     local.push({ id: 'socket', category: 'supervisor', status: 'fail', summary: failure });

@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { quoteArgument } from '../locate.ts';
+import { PROGRAM } from '../machine.ts';
 import { EXIT } from '../outcome.ts';
 import { findProgram, toNodeArgs } from '../own-programs.ts';
 import { installUnit } from '../service/install.ts';
@@ -68,7 +69,7 @@ export const command = defineCommand({
     const own = toUnitFolder(options.scope, env, env['HOME'] || homedir());
     const file = join(args.dir === undefined ? own : resolve(cwd, args.dir), UNIT_NAME);
     const done = installUnit({ file, text, force: args.force });
-    const next = toNextCommands(context.self, options);
+    const next = toNextCommands(options);
     if (context.json) context.printJson({ file, result: done, next });
     else context.print(context.quiet ? file : `${done}: ${file}`);
     if (context.json || context.quiet) return EXIT.done;
@@ -117,7 +118,7 @@ function toRunAs(scope: Scope, asked: string | undefined, caller: string | undef
   throw new PrxError('INVALID_REQUEST', `--run-as ${name} is no name of a user`);
 }
 
-function toNextCommands(self: string, { scope, runAs, stateDir }: UnitOptions): string[] {
+function toNextCommands({ scope, runAs, stateDir }: UnitOptions): string[] {
   if (scope === 'user') {
     return [
       'systemctl --user daemon-reload',
@@ -131,6 +132,6 @@ function toNextCommands(self: string, { scope, runAs, stateDir }: UnitOptions): 
     'systemctl daemon-reload',
     `systemctl enable --now ${UNIT_NAME}`,
     `journalctl -u ${UNIT_NAME} -f`,
-    `sudo -u ${runAs ?? 'root'} ${self} status${place}`,
+    `sudo -u ${runAs ?? 'root'} ${PROGRAM} status${place}`,
   ];
 }

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
 import { commandNames, commandTable } from '../../cli/commands/index.ts';
-import { type FilePlaces, locate, quoteArgument, toStartCommand } from '../../cli/locate.ts';
+import { type FilePlaces, locate, quoteArgument, toSelf } from '../../cli/locate.ts';
 import { findProgram } from '../../cli/own-programs.ts';
 import { findCommandIndex, readVersion } from '../../cli/program.ts';
 import { runCli } from './run-cli.ts';
@@ -112,7 +112,7 @@ test.each(commandNames.filter((name) => !standAlone.includes(name)))(
     const argv = [name, ...(words[name] ?? (needsId ? ['x'] : []))];
     const { exit, out, err } = await run(...argv, '--state-dir', `${folder}/none`);
     expect([exit, out]).toEqual([3, '']);
-    expect(err).toContain(`prx-supervisor start --state-dir ${folder}/none --detach`);
+    expect(err).toContain(`prx-supervisor --state-dir ${folder}/none start --detach`);
   },
 );
 
@@ -184,10 +184,13 @@ describe('where the supervisor is', () => {
     });
   });
 
-  test('the command that starts it is fit to paste', () => {
-    const door = { kind: 'socket', stateDir: "/a b's", socketPath: '', isDefault: false } as const;
-    expect(toStartCommand('prx', door)).toBe("prx start --state-dir '/a b'\\''s' --detach");
-    expect(toStartCommand('prx', { ...door, isDefault: true })).toBe('prx start --detach');
+  test('a command that is proposed finds the same supervisor, and is fit to paste (regression)', () => {
+    const door = { kind: 'socket', stateDir: "/a b's", socketPath: '' } as const;
+    expect(toSelf('prx', door, { stateDir: 'b' })).toBe("prx --state-dir '/a b'\\''s'");
+    expect(toSelf('prx', door, {})).toBe('prx');
+    const url = { kind: 'url', url: 'http://a:1', token: undefined } as const;
+    expect(toSelf('prx', url, { url: url.url })).toBe('prx --url http://a:1');
+    expect(toSelf('prx', url, {})).toBe('prx');
     expect(quoteArgument('/plain/path-1.2')).toBe('/plain/path-1.2');
   });
 });
