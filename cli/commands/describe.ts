@@ -75,9 +75,11 @@ export function describeSession(view: SessionView, nowMs: number): string[] {
     ...describeLabels(view),
     `${describeTurns(view)}; ${formatCount(usage.input_tokens)} tokens in, ` +
       `${formatCount(usage.output_tokens)} out, ${formatCost(view.cost_usd)}.`,
-    ...(view.queued_inputs > 0 ? [`${view.queued_inputs} inputs wait their turn.`] : []),
-    ...(view.pending_approvals > 0 ? [`${view.pending_approvals} calls wait for approval.`] : []),
-    ...(view.restarts > 0 ? [`Its worker was restarted ${view.restarts} times.`] : []),
+    ...(view.queued_inputs > 0 ? [`Inputs that wait their turn: ${view.queued_inputs}.`] : []),
+    ...(view.pending_approvals > 0
+      ? [`Calls that wait for approval: ${view.pending_approvals}.`]
+      : []),
+    ...(view.restarts > 0 ? [`Its worker was restarted ${toTimes(view.restarts)}.`] : []),
     `Journal: ${view.last_seq} events, epoch ${view.epoch}.`,
   ];
 }
@@ -110,6 +112,10 @@ function isClosed({ state }: SessionView): boolean {
 function describeLabels(view: SessionView): string[] {
   const labels = Object.entries(view.labels).map(([key, value]) => `${key}=${sanitize(value)}`);
   return labels.length === 0 ? [] : [`Labels: ${labels.join(', ')}.`];
+}
+
+function toTimes(count: number): string {
+  return count === 1 ? 'once' : `${count} times`;
 }
 
 function describeTurns(view: SessionView): string {

@@ -31,6 +31,14 @@ describe('a command tells', () => {
     expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
   });
 
+  test.each([
+    [1, 'Its worker was restarted once.\n'],
+    [2, 'Its worker was restarted 2 times.\n'],
+  ])('[command:describe] %d restarts are counted as people do', async (restarts, sentence) => {
+    api.addSession(SESSION, { restarts });
+    expect((await runCli(api, ['describe', '0123'])).out).toContain(sentence);
+  });
+
   test('[command:status] --deep is in words: processes, and what the journal check found', async () => {
     const { answers } = api;
     const { out: json } = await runCli(api, ['status', '--json']);
