@@ -1,8 +1,8 @@
 /** Where the supervisor is: flag, then environment, then config file, then the XDG default. The
  *  same rules as the supervisor's own configuration, read without loading its schema. */
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { homeOf } from '../base/home.ts';
 import type { Environment } from './machine.ts';
 
 export type Door =
@@ -63,10 +63,6 @@ function findConfigFile(flags: PlaceFlags, env: Environment): string | undefined
 function defaultStateDir(env: Environment): string {
   const base = env['XDG_STATE_HOME'] || join(homeOf(env), '.local', 'state');
   return join(base, 'prx-supervisor');
-}
-
-function homeOf(env: Environment): string {
-  return env['HOME'] || homedir();
 }
 
 const NO_PLACES: FilePlaces = { storePath: undefined, socket: undefined };

@@ -2,10 +2,10 @@
  *  Precedence: flag > environment > file > built-in default. A mistake names file, key, value,
  *  rule and the nearest known key; nothing is guessed and nothing unknown is allowed. */
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
 import { PrxError, systemCode } from '../base/errors.ts';
+import { homeOf } from '../base/home.ts';
 import { findNearest } from '../base/nearest.ts';
 import { isCustomToolName } from '../protocol/custom-names.ts';
 import type { ProviderSettings } from '../protocol/gateway-methods.ts';
@@ -128,18 +128,14 @@ export function findAgent(config: Config, name: string | undefined): AgentConfig
 function findConfigFile(flags: ConfigFlags, env: Environment): string | undefined {
   const asked = flags.config ?? env['PRX_CONFIG'];
   if (asked !== undefined && asked !== '') return resolve(asked);
-  const home = env['HOME'] || homedir();
-  const fallback = join(
-    env['XDG_CONFIG_HOME'] || join(home, '.config'),
-    'prx-supervisor',
-    'config.toml',
-  );
+  const base = env['XDG_CONFIG_HOME'] || join(homeOf(env), '.config');
+  const fallback = join(base, 'prx-supervisor', 'config.toml');
   return existsSync(fallback) ? fallback : undefined;
 }
 
 function defaultStateDir(env: Environment): string {
-  const home = env['HOME'] || homedir();
-  return join(env['XDG_STATE_HOME'] || join(home, '.local', 'state'), 'prx-supervisor');
+  const base = env['XDG_STATE_HOME'] || join(homeOf(env), '.local', 'state');
+  return join(base, 'prx-supervisor');
 }
 
 function readToml(file: string): Record<string, unknown> {

@@ -1,5 +1,5 @@
 /** From the compiled configuration to what each room is told. Pure. */
-import { homedir } from 'node:os';
+import { homeOf } from '../base/home.ts';
 import { toPolicyDigest } from '../protocol/policy-digest.ts';
 import type { StatusView } from '../protocol/resources.ts';
 import {
@@ -188,7 +188,7 @@ export function toPolicyAt(config: Config, workspace: string, places: PolicyPlac
     workspace,
     readOnlyPaths: sandbox.read_only_paths,
     writablePaths: sandbox.writable_paths,
-    hiddenPaths: [config.stateDir, homedir(), ...(keyFile === undefined ? [] : [keyFile])],
+    hiddenPaths: [config.stateDir, homeOf(places.env), ...(keyFile === undefined ? [] : [keyFile])],
     protectedPaths: [places.installation, ...configFile],
     envAllowlist: sandbox.env_allowlist,
     env,

@@ -1,8 +1,8 @@
 /** The systemd unit of this installation: printed, or put where systemd finds it. Nothing is
  *  enabled or started: the commands for that are shown. */
-import { homedir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
+import { findUserName, homeOf } from '../../base/home.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { quoteArgument } from '../locate.ts';
 import { PROGRAM } from '../machine.ts';
@@ -66,7 +66,7 @@ export const command = defineCommand({
       return EXIT.done;
     }
     const { env, cwd } = context.machine;
-    const own = toUnitFolder(options.scope, env, env['HOME'] || homedir());
+    const own = toUnitFolder(options.scope, env, homeOf(env));
     const file = join(args.dir === undefined ? own : resolve(cwd, args.dir), UNIT_NAME);
     const done = installUnit({ file, text, force: args.force });
     const next = toNextCommands(options);
@@ -102,7 +102,7 @@ async function toUnitOptions(context: Context, args: ServiceArgs): Promise<UnitO
 function toScope({ user, system }: ServiceArgs): Scope {
   if (user && system) throw new PrxError('INVALID_REQUEST', 'give either --user or --system');
   if (user) return 'user';
-  return system || userInfo().uid === 0 ? 'system' : 'user';
+  return system || process.getuid?.() === 0 ? 'system' : 'user';
 }
 
 function toRunAs(scope: Scope, asked: string | undefined, caller: string | undefined) {
@@ -113,7 +113,10 @@ function toRunAs(scope: Scope, asked: string | undefined, caller: string | undef
       "--run-as is for --system; a user's unit runs as the user",
     );
   }
-  const name = asked ?? (caller || userInfo().username);
+  const name = asked ?? (caller || findUserName());
+  if (name === undefined) {
+    throw new PrxError('INVALID_REQUEST', 'this user has no name; say whom with --run-as NAME');
+  }
   if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/.test(name)) return name;
   throw new PrxError('INVALID_REQUEST', `--run-as ${name} is no name of a user`);
 }

@@ -102,7 +102,7 @@ function openLog(stateDir: string, logFile: string): { descriptor: number; size:
     return { descriptor, size: statSync(logFile).size };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `cannot write the log ${logFile}: ${reason}`;
+    const message = `cannot write the log ${logFile}: ${reason}; name a folder of yours with --state-dir`;
     throw new PrxError('STATE_DIR_UNUSABLE', message, { cause });
   }
 }

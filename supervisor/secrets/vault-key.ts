@@ -1,9 +1,9 @@
 /** Where the vault's key is: a file of ours, a credential that systemd hands over, or a variable
  *  where that is written. Never in the state dir, where the vault is. */
 import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { isAbsolute, join, relative } from 'node:path';
-import { PrxError } from '../../base/errors.ts';
+import { PrxError, systemCode } from '../../base/errors.ts';
+import { homeOf } from '../../base/home.ts';
 import { readPrivateFile, writePrivateFile } from '../../base/private-file.ts';
 import type { Random } from '../../base/random.ts';
 import type { Environment } from '../config.ts';
@@ -23,7 +23,7 @@ export function findKeySource(settings: RawConfig['secrets'], env: Environment):
     const folder = env['CREDENTIALS_DIRECTORY'];
     return { kind: 'credential', path: folder && join(folder, name), name };
   }
-  const home = env['XDG_CONFIG_HOME'] || join(env['HOME'] || homedir(), '.config');
+  const home = env['XDG_CONFIG_HOME'] || join(homeOf(env), '.config');
   return { kind: 'file', path: file ?? join(home, 'prx-supervisor', 'vault-key') };
 }
 
@@ -37,9 +37,19 @@ export function readVaultKey(source: KeySource): VaultKey {
 /** The key of a file, made if there is none yet. Throws as readVaultKey does. */
 export function ensureVaultKey(source: KeySource, random: Random): VaultKey {
   if (source.kind === 'file' && readPrivateFile(source.path) === undefined) {
-    writeVaultKey(source.path, random.hex(32));
+    makeVaultKey(source.path, random.hex(32));
   }
   return readVaultKey(source);
+}
+
+function makeVaultKey(path: string, hex: string): void {
+  try {
+    writeVaultKey(path, hex);
+  } catch (cause) {
+    const reason = systemCode(cause) ?? String(cause);
+    const message = `cannot make the vault key ${path}: ${reason}; name a file that can be written in secrets.key_file`;
+    throw new PrxError('SECRET_UNREADABLE', message, { cause });
+  }
 }
 
 export function writeVaultKey(path: string, hex: string): void {

@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { FakeApi, SESSION } from './fake-api.ts';
 import { runCli, startCli } from './run-cli.ts';
@@ -350,6 +352,14 @@ describe('the supervisor', () => {
   ])('[command:start] --listen %s is refused', async (listen, exit) => {
     const run = await runCli(api, ['start', '--listen', listen]);
     expect([run.exit, run.err]).toEqual([exit, expect.stringContaining('HOST:PORT')]);
+  });
+
+  test('[command:start] --detach where nothing can be written says what to name (regression)', async () => {
+    const file = join(api.stateDir, 'file');
+    writeFileSync(file, '');
+    const run = await runCli(api, ['start', '--detach', '--state-dir', `${file}/none`]);
+    expect(run.exit).toBe(1);
+    expect(run.err).toMatch(/cannot write the log .*; name a folder of yours with --state-dir/);
   });
 
   test('[command:start] --detach beside a running one exits 75', async () => {

@@ -231,8 +231,8 @@ export const refusalMutations: readonly Mutation[] = [
     id: '12.state-dir-is-hidden',
     line: 'no tool sees the state directory',
     file: 'supervisor/settings.ts',
-    original: 'hiddenPaths: [config.stateDir, homedir(),',
-    replacement: 'hiddenPaths: [homedir(),',
+    original: 'hiddenPaths: [config.stateDir, homeOf(places.env),',
+    replacement: 'hiddenPaths: [homeOf(places.env),',
     finder: byTest('supervisor/wiring', 'reach the host'),
   },
   {
