@@ -5,7 +5,7 @@ import { createSeededRandom } from '../../base/random.ts';
 import { drawInt, drawWeighted } from '../../chaos/choice.ts';
 import { createPlan, faultKinds, minimumOf } from '../../chaos/plan.ts';
 import { classify } from '../../chaos/processes.ts';
-import { findTooLittle, type Work } from '../../chaos/report.ts';
+import { findTooLittle, type Report, renderReport, type Work } from '../../chaos/report.ts';
 import { createEchoScript, createTurnScript, parseTurnScript } from '../../chaos/script.ts';
 
 describe('a seeded random', () => {
@@ -115,6 +115,18 @@ test('too little work is named, a full measure is not', () => {
     'turns: 499 of at least 500',
     'tool calls: 0 of at least 500',
   ]);
+});
+
+test.each<readonly [string, Partial<Report>, string]>([
+  ['held', { ok: true }, 'every invariant held'],
+  ['did too little', { too_little: ['turns: 1 of at least 5'] }, 'no invariant was violated, but'],
+  ['failed', { violations: [{ check: 'journal', message: 'm' }] }, 'FAILED: 1 violations; again'],
+])('the last line says whether a run %s (regression)', (_, changes, words) => {
+  const none = { faults: {}, work: {} as Work, tool_statuses: {}, too_little: [], skipped: [] };
+  const provider = { rate_limit: 0, overload: 0, cut: 0, stall: 0 };
+  const run = { seed: '1', seconds: 3, ok: false, violations: [], fault_log: [] };
+  const text = renderReport({ ...none, ...run, provider_faults: provider, ...changes });
+  expect(text.split('\n').at(-1)).toContain(words);
 });
 
 test('only processes of the scratch folder, and what descends from them, are candidates', () => {
