@@ -95,9 +95,9 @@ function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn[
   });
 }
 
-/** What policy itself denies, no way of asking opens. */
+/** What policy itself denies, or this machine cannot run, no way of asking opens. */
 function isByPolicy(deniedBy: string | undefined): boolean {
-  return deniedBy?.startsWith('policy') === true;
+  return deniedBy === undefined || deniedBy.startsWith('policy');
 }
 
 function sayDenied(context: Context, denied: readonly ToolCall[]): void {

@@ -273,8 +273,10 @@ function toReadyLine(
   const facts = [`socket ${status.socket}`];
   if (status.listen !== undefined) facts.push(`url ${status.listen}`);
   if (tokenFile !== undefined) facts.push(`token ${tokenFile}`);
+  // Tool calls are refused where there is no policy: that is not the level none.
+  const why = status.sandbox.policy === undefined ? ' (prx-supervisor doctor says why)' : '';
   facts.push(
-    `sandbox ${status.sandbox.level}`,
+    `sandbox ${status.sandbox.level}${why}`,
     `model ${status.model}, provider ${status.provider}`,
   );
   return `ready: ${facts.join(' · ')} · pid ${status.pid}`;

@@ -38,6 +38,10 @@ const rows: readonly (readonly [RegExp, string])[] = [
     'root here lacks CAP_SYS_ADMIN, so it cannot prepare the workspace: start the supervisor as ' +
       'an ordinary user that owns the workspace',
   ],
+  [
+    /Can't chdir to .*Permission denied/,
+    'the workspace is closed to the user that tools run as: chmod u+rwx the folder, or chown it',
+  ],
   [/EMFILE|ENFILE|Too many open files/, 'raise the limit of open files (ulimit -n)'],
   [/EAGAIN|Resource temporarily/, 'raise the limit of processes (ulimit -u)'],
 ];

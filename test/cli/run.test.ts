@@ -216,6 +216,12 @@ describe('[command:run] approvals', () => {
     expect(err).not.toContain('--approve');
   });
 
+  test('nor where nobody decided: this machine has no sandbox (regression)', async () => {
+    answerWith(toolRequested(), toolCompleted('denied', '1.1.1', ''), turnCompleted());
+    const { exit, err } = await runCli(api, ['run', 'x']);
+    expect([exit, err]).toEqual([5, expect.not.stringContaining('--approve')]);
+  });
+
   test('--approve ask without a terminal waits for others, and says how they answer', async () => {
     answerWith(toolRequested(), approvalRequested('1.1.1', 'rm x'));
     const { machine, done } = startCli(api, ['run', 'x', '--approve', 'ask']);

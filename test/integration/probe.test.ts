@@ -41,7 +41,7 @@ test('both probes of a start are lost: the first tool finds the sandbox', async 
   const log = join(bench.dir, 'probes');
   const program = join(bench.dir, 'dist', 'sandbox.js');
   writeFileSync(program, `${toLoss(log)}\n${readFileSync(program, 'utf8')}`);
-  expect((await bench.start()).ready).toContain('sandbox none');
+  expect((await bench.start()).ready).toContain('sandbox none (prx-supervisor doctor says why)');
   const owner = toOwner(bench.stateDir);
   // A third one may have begun since.
   expect(readFileSync(log, 'utf8').split('\n').slice(0, 2)).toEqual([owner, owner]);

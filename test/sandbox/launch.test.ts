@@ -82,6 +82,7 @@ describe('advice', () => {
     ["bwrap: Can't mount proc on /newroot/proc: Operation not permitted", 'systempaths'],
     ['bwrap: Creating new namespace failed: nesting depth (ENOSPC)', 'max_user_namespaces'],
     ['fail unshare Operation not permitted', 'CAP_SYS_ADMIN'],
+    ["bwrap: Can't chdir to /home/u/closed: Permission denied", 'chmod u+rwx'],
     ['something else', 'by hand'],
   ])('%s', (said, mend) => {
     expect(toAdvice(said)).toEqual({ reason: said, mend: expect.stringContaining(mend) });
