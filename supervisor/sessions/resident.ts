@@ -137,6 +137,8 @@ export function createResident(deps: ResidentDeps): Resident {
   let pending: { delayMs: number; attempt: number; nextAtMs: number } | undefined;
   let exhausted: string | undefined;
   let leaving = false;
+  /** How often somebody took hold of it: whoever gives it back may have been overtaken. */
+  let holds = 0;
   let skipBackoff = new AbortController();
 
   async function move(to: Residency, reason: string): Promise<void> {
@@ -281,6 +283,7 @@ export function createResident(deps: ResidentDeps): Resident {
         : undefined,
     async ensure(signal, onTaken) {
       leaving = false;
+      holds += 1;
       await takeSlot(signal);
       if (held !== undefined && held.settings !== deps.settings()) held.worker.kill('stopped');
       if (held?.worker.isAlive()) return held.worker;
@@ -305,9 +308,11 @@ export function createResident(deps: ResidentDeps): Resident {
     },
     async leave(reason) {
       leaving = true;
-      const present = held;
+      const [present, before] = [held, holds];
       present?.worker.kill('stopped');
       await present?.buried;
+      // Resumed before the death was journaled: the slot belongs to the worker that comes next.
+      if (holds !== before) return;
       slot?.release();
       slot = undefined;
       await move('hibernated', reason);

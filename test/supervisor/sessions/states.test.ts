@@ -69,6 +69,45 @@ describe('suspend', () => {
     checkTransitions(events);
   });
 
+  test('a resume that comes before the death of its worker is journaled keeps the slot (regression)', async () => {
+    const [dying, buried] = [createLatch(), createLatch()];
+    const answered = createLatch();
+    const gateway = answers({
+      '1.1': async () => {
+        await answered.opened;
+        return say('done');
+      },
+    });
+    const house = await createHouse({
+      toml: '[agent.worker]\nwarm_pool = 0',
+      script: { gateway },
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            if (request.events.some(({ type }) => type === 'worker.exited')) {
+              dying.open();
+              await buried.opened;
+            }
+            return store.append(request);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await house.supervisor.suspend(id, 'test');
+    await dying.opened;
+    await house.supervisor.resume(id, 'test');
+    await house.until(id, ({ data }) => (data as { to?: string }).to === 'starting', 3);
+    buried.open();
+    await house.until(id, 'worker.started', 2);
+    answered.open();
+    await house.turnDone(id);
+    expect((await house.supervisor.status(false)).capacity.resident).toBe(1);
+    expect((await house.supervisor.getSession(id)).residency).toBe('resident');
+    expect(house.machine.live('worker')).toHaveLength(1);
+  });
+
   test('an input is taken and waits until resume', async () => {
     const house = await createHouse();
     const id = await house.create();
