@@ -7,7 +7,7 @@ import { runSeed } from './run.ts';
 
 /** A run without faults, with tools, several turns and an interrupt. */
 const SEED = 'doctored-4';
-const ATTEMPTS = 3;
+const settings = { restartAttempts: 3, maxSessions: 3 };
 
 let facts: readonly Fact[] = [];
 beforeAll(async () => {
@@ -20,7 +20,7 @@ beforeAll(async () => {
 
 function judge(doctored: readonly Fact[]): readonly string[] {
   let nowMs = 0;
-  const checks = createChecks(ATTEMPTS, () => nowMs);
+  const checks = createChecks(settings, () => nowMs);
   for (const fact of doctored) {
     nowMs += 1000;
     checks.hear(fact);
@@ -159,6 +159,7 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
     () => change('process.bound', (fact) => ({ ...fact, session: '?' })).concat(bindTwice()),
   ],
   ['one worker', () => changeRow('worker.started', { generation: 0 })],
+  ['capacity', () => [...facts, ...[1, 2, 3, 4].map(bindAnother)]],
   ['heartbeat', () => [...facts.filter(isBound), ...aMinute, standStill()]],
   ['nothing outlives', () => [...facts, { kind: 'survived', pids: [7] }]],
   [
@@ -187,6 +188,10 @@ function bindTwice(): readonly Fact[] {
     { ...bound, pid: 90_001 },
     { ...bound, pid: 90_002 },
   ];
+}
+
+function bindAnother(number: number): Fact {
+  return { kind: 'process.bound', pid: 90_000 + number, session: `s${number}`, generation: 1 };
 }
 
 function orderLate(): readonly Fact[] {

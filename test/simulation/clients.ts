@@ -150,6 +150,42 @@ export async function operate(world: World, session: SessionId, phase: Phase): P
   }
 }
 
+/** In some runs nobody waits: a pause ends as soon as it is granted, the configuration is read
+ *  again in the midst of everything, and the wall clock is set. */
+export const isHasty = (world: World): boolean => world.random('hurry').next() < 0.3;
+
+/** Suspends and resumes without a moment in between. */
+export async function waver(world: World, session: SessionId, phase: Phase): Promise<void> {
+  const random = world.random(`waverer/${session}`);
+  while (!phase.isOver()) {
+    await world.time.sleep(random.next() * 4000);
+    if (phase.isOver()) return;
+    try {
+      await ask(world, random, (each) => each.suspend(session, 'waverer'));
+      await ask(world, random, (each) => each.resume(session, 'waverer'));
+    } catch (error) {
+      if (!isPassing(error) && !isPrxError(error, 'STATE_INVALID')) throw error;
+    }
+  }
+}
+
+/** An administrator: reloads, and sets the clock of the machine. */
+export async function administer(world: World, phase: Phase): Promise<void> {
+  const random = world.random('administrator');
+  while (!phase.isOver()) {
+    await world.time.sleep(random.next() * 5000);
+    if (phase.isOver()) return;
+    if (random.next() < 0.3) {
+      world.time.setWall(drawInt(random, -1, 2) * 3_600_000 * random.next());
+      continue;
+    }
+    await ask(world, random, (each) => each.reload()).catch((error: unknown) => {
+      // A gateway that stands still does not hear of its settings.
+      if (!isPassing(error) && !isPrxError(error, 'DEADLINE_EXCEEDED')) throw error;
+    });
+  }
+}
+
 const commands = [
   'interrupt',
   'interrupt',

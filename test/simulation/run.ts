@@ -42,7 +42,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<R
   const time = createTime();
   const counts = new Map<string, number>();
   const settings = drawSettings(random);
-  const checks = createChecks(settings.restartAttempts, time.nowMs);
+  const checks = createChecks(settings, time.nowMs);
   const trace = createTrace(time.nowMs, (fact) => {
     count(counts, fact);
     options.onFact?.(fact);

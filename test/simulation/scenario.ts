@@ -3,16 +3,19 @@
 import type { Random } from '../../base/random.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import {
+  administer,
   approve,
   ask,
   createPhase,
   follow,
   type Input,
   insist,
+  isHasty,
   operate,
   type Phase,
   restart,
   sendInput,
+  waver,
 } from './clients.ts';
 import { type FaultPlan, heal, injectFaults, startAgain } from './faults.ts';
 import { createScript, drawInt, drawOne, echoScript } from './script.ts';
@@ -49,8 +52,12 @@ export async function playScenario({ world, plan, seenBy }: ScenarioDeps): Promi
     approve(world, show),
   ];
   const senders = sessions.map((session) => sendAll(world, session));
+  const haste = isHasty(world)
+    ? [administer(world, storm), ...sessions.map((session) => waver(world, session, storm))]
+    : [];
   const storming = [
     injectFaults(world, plan, storm),
+    ...haste,
     ...sessions.map((session) =>
       random.next() < 0.6 ? operate(world, session, storm) : undefined,
     ),

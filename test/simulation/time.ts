@@ -15,6 +15,8 @@ export interface Time extends Clock {
   createView(): ClockView;
   /** Jumps to the next timer and fires it. False: none is left. */
   advance(): boolean;
+  /** Somebody sets the wall clock; no timer hears of it. */
+  setWall(byMs: number): void;
 }
 
 interface Pending {
@@ -28,6 +30,7 @@ const WALL_START_MS = 1_800_000_000_000;
 export function createTime(): Time {
   const heap: Pending[] = [];
   let nowMs = 0;
+  let wallStartMs = WALL_START_MS;
   let orders = 0;
 
   function setTimer(delayMs: number, fire: () => void): Timer {
@@ -45,13 +48,16 @@ export function createTime(): Time {
 
   const base: Clock = {
     nowMs: () => nowMs,
-    wallMs: () => WALL_START_MS + Math.round(nowMs),
+    wallMs: () => wallStartMs + Math.round(nowMs),
     setTimer,
     sleep: (delayMs, signal) => sleepWith(base, delayMs, signal),
   };
   return {
     ...base,
     createView: () => createView(base),
+    setWall(byMs) {
+      wallStartMs += Math.round(byMs);
+    },
     advance() {
       for (let next = pop(heap); next !== undefined; next = pop(heap)) {
         if (next.fire === undefined) continue;

@@ -21,9 +21,15 @@ export interface Checks {
 
 const VIOLATIONS_MAX = 100;
 
-/** @param restartAttempts  restarts the policy allows within its period.
- *  @param nowMs  virtual time. */
-export function createChecks(restartAttempts: number, nowMs: () => number): Checks {
+export interface CheckSettings {
+  /** Restarts the policy allows within its period. */
+  readonly restartAttempts: number;
+  /** Sessions that may have a worker at once. */
+  readonly maxSessions: number;
+}
+
+/** @param nowMs  virtual time. */
+export function createChecks(settings: CheckSettings, nowMs: () => number): Checks {
   const violations: Violation[] = [];
   const report: Report = (check, message) => {
     if (violations.length < VIOLATIONS_MAX) violations.push({ check, message });
@@ -31,7 +37,7 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
   const journal = createJournal(nowMs);
   const world = createWorldCheck(journal, report);
   const readers = createReaderCheck(journal, report);
-  const processes = createProcessCheck(nowMs, report);
+  const processes = createProcessCheck(settings.maxSessions, nowMs, report);
 
   const forgiven = new Map<string, number>();
   const ignore = (): void => undefined;
@@ -41,7 +47,7 @@ export function createChecks(restartAttempts: number, nowMs: () => number): Chec
       checkEffectRow(row, journal, report);
       const forgivenId = forgiven.get(row.event.session) ?? 0;
       const failedStarts = processes.failedStarts();
-      const rules = { attempts: restartAttempts, forgivenId, failedStarts };
+      const rules = { attempts: settings.restartAttempts, forgivenId, failedStarts };
       checkRestarts(row, journal, rules, report);
       world.onRow(row);
       journal.add(row);

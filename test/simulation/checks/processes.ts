@@ -1,4 +1,4 @@
-/** Processes: one worker a session, none left behind. */
+/** Processes: one worker a session, no more at once than may be, none left behind. */
 import type { Fact } from '../facts.ts';
 import type { Report } from './check.ts';
 
@@ -7,20 +7,32 @@ const FROZEN_MS_MAX = 35_000;
 /** A supervisor that is frozen is thawed within this. */
 const SUPERVISOR_FROZEN_MS_MAX = 30_000;
 
-export function createProcessCheck(nowMs: () => number, report: Report) {
+interface Bound {
+  readonly session: string;
+  /** Which supervisor it was bound under. */
+  readonly supervisor: number;
+}
+
+/** @param maxSessions  that may have a worker at once. */
+export function createProcessCheck(maxSessions: number, nowMs: () => number, report: Report) {
   /** Until then nobody may have looked after the workers. */
   let unwatchedUntilMs = 0;
-  /** Live workers by session. */
-  const bound = new Map<number, string>();
+  /** Live workers by their pid. */
+  const bound = new Map<number, Bound>();
+  let supervisor = 0;
   let failedStarts = 0;
   return {
     onBound({ pid, session }: Extract<Fact, { kind: 'process.bound' }>): void {
-      const others = [...bound].filter(([, of]) => of === session).map(([other]) => other);
+      const others = [...bound].filter(([, of]) => of.session === session).map(([pid]) => pid);
       if (others.length > 0) {
         report('one worker', `${session} gets worker ${pid} while ${others.join(', ')} lives`);
       }
       if (bound.has(pid)) report('one worker', `worker ${pid} is given away twice`);
-      bound.set(pid, session);
+      bound.set(pid, { session, supervisor });
+      // Those of an earlier supervisor end with their pipes, a moment later.
+      const count = [...bound.values()].filter((each) => each.supervisor === supervisor).length;
+      if (count <= maxSessions) return;
+      report('capacity', `${session} gets worker ${pid}, the ${count}th of ${maxSessions} at once`);
     },
     onEnded({ pid, room }: Extract<Fact, { kind: 'process.ended' }>): void {
       if (!bound.delete(pid) && room === 'worker') failedStarts += 1;
@@ -29,6 +41,7 @@ export function createProcessCheck(nowMs: () => number, report: Report) {
       failedStarts += 1;
     },
     onSupervisor(): void {
+      supervisor += 1;
       unwatchedUntilMs = Math.max(unwatchedUntilMs, nowMs());
     },
     /** A worker that stands still is killed. */
