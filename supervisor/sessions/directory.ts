@@ -32,6 +32,8 @@ export function createDirectory(
   const open = new Map<SessionId, Session>();
   let timer: Timer = scheduleSweep();
   let halted = false;
+  /** Sessions that were forgotten, counted. */
+  let forgotten = 0;
 
   function scheduleSweep(): Timer {
     return clock.setTimer(SWEEP_MS, () => {
@@ -42,6 +44,7 @@ export function createDirectory(
 
   function forget(session: Session): void {
     open.delete(session.id);
+    forgotten += 1;
     void session.halt();
     bus.close(session.id);
   }
@@ -63,7 +66,13 @@ export function createDirectory(
       // A whole id goes before every other meaning, and an open session is there.
       const whole = sessionIdSchema.safeParse(ref);
       const present = whole.success ? open.get(whole.data) : undefined;
-      return present ?? openRecord(await store.resolveSession(ref));
+      if (present !== undefined) return present;
+      for (;;) {
+        const before = forgotten;
+        const record = await store.resolveSession(ref);
+        // Opened and forgotten while it was read, it may have written more than that.
+        if (open.has(record.id) || forgotten === before) return openRecord(record);
+      }
     },
     reclaimIdle() {
       const idle = [...open.values()].flatMap(({ driver }) => {

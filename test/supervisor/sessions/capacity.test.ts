@@ -4,6 +4,7 @@ import type { EventEnvelope } from '../../../protocol/events.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
 import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
+import { overStore } from '../over-store.ts';
 import { answers, cancelled, createLatch, dataOf, say } from '../script.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
@@ -164,6 +165,37 @@ describe('an idle session', () => {
     await sent;
     await house.turnDone(id);
   });
+
+  test('is not opened as it was before somebody else opened it, wrote and was done (regression)', async () => {
+    const clock = createSteppedClock();
+    const [read, held] = [createLatch(), createLatch()];
+    const house = await createHouse({
+      clock,
+      toml: small(8),
+      wrapStore: (store) =>
+        overStore(store, {
+          async resolveSession(ref) {
+            const record = await store.resolveSession(ref);
+            if (ref !== 'slow') return record;
+            read.open();
+            await held.opened;
+            return record;
+          },
+        }),
+    });
+    const id = await house.create({ name: 'slow' });
+    clock.advance(2000);
+    const sent = house.supervisor.acceptInput('slow', { text: 'hi' }, 'test');
+    await read.opened;
+    await house.supervisor.suspend(id, 'test');
+    await house.supervisor.resume(id, 'test');
+    clock.advance(2000);
+    expect(house.runtime.directory.find(id)).toBeUndefined();
+    held.open();
+    await sent;
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
+  });
+
 });
 
 test('[config:agent.worker.warm_pool] spares are kept ready and given away once', async () => {
