@@ -1,7 +1,9 @@
 /** Slots and processes: who holds a worker, who waits, and what gives a slot back. */
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { PrxError } from '../../../base/errors.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
+import { effectId } from '../../store/setup-events.ts';
 import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
@@ -196,6 +198,39 @@ describe('an idle session', () => {
     expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
   });
 
+  test('with a background process without an end is not forgotten', async () => {
+    const clock = createSteppedClock();
+    let isFull = true;
+    const house = await createHouse({
+      clock,
+      toml: small(8),
+      wrapStore: (store) =>
+        overStore(store, {
+          append(request) {
+            const isEnd = request.events.some(({ type }) => type === 'process.exited');
+            if (!isEnd || !isFull) return store.append(request);
+            return Promise.reject(new PrxError('STORE_DEGRADED', 'the disk is full'));
+          },
+        }),
+    });
+    const id = await house.create();
+    clock.advance(2000);
+    const at = '2026-01-01T00:00:00.000Z';
+    const place = { call_id: effectId('1.1.1'), command: 'sleep 9', level: 'bubblewrap' };
+    const data = { ...place, started_at: at, deadline_at: at };
+    await house.store.append({ events: [{ session: id, type: 'process.started', data }] });
+    // The next look for quiet sessions comes before the end is written again.
+    clock.advance(1500);
+    await house.supervisor.suspend(id, 'test');
+    await clock.armed(1000);
+    clock.advance(600);
+    expect(house.runtime.directory.find(id)).toBeDefined();
+    isFull = false;
+    clock.advance(1000);
+    await house.until(id, 'process.exited');
+    clock.advance(2000);
+    expect(house.runtime.directory.find(id)).toBeUndefined();
+  });
 });
 
 test('[config:agent.worker.warm_pool] spares are kept ready and given away once', async () => {
