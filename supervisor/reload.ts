@@ -122,6 +122,17 @@ export const reloadTable = {
   ],
 } as const;
 
+/** Asked for while it runs, it runs once more behind that: of two reloads the configuration that
+ *  was read last stays in force. */
+export function inOrder<T>(work: () => Promise<T>): () => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve();
+  return () => {
+    const done = last.then(work);
+    last = done.catch(() => undefined); // Heard of by who asked for it.
+    return done;
+  };
+}
+
 export interface ConfigChanges {
   /** By this reload. */
   readonly changed: readonly string[];

@@ -33,7 +33,7 @@ import { createModelChoice } from './model-choice.ts';
 import { createObservation } from './observation.ts';
 import { createPolicyParts, type PolicyParts } from './policy-parts.ts';
 import { toProcessViews } from './process-views.ts';
-import { type ConfigChanges, compareValues } from './reload.ts';
+import { type ConfigChanges, compareValues, inOrder } from './reload.ts';
 import { openSandboxParts } from './sandbox-parts.ts';
 import { createSecrets } from './secrets/secrets.ts';
 import type { OpenSessionLog } from './session-log.ts';
@@ -355,7 +355,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     listProcesses,
     findArtifact: (session, id) => findArtifact(config.stateDir, session, id),
     status,
-    reload,
+    reload: inOrder(reload),
     requestStop(drainMs, by) {
       stopping ??= stop(drainMs, by);
       background(stopping, 'supervisor.stop', logger);

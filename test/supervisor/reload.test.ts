@@ -1,5 +1,5 @@
 /** A reload: which keys it reaches, and that it reaches sessions that are open. */
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
@@ -142,6 +142,28 @@ describe('a reload reaches an open session', () => {
     }
     expect(policies.map(({ maxPids }) => maxPids)).toEqual([256, 7]);
   });
+});
+
+test('of two reloads at once the later one stays in force (regression)', async () => {
+  const house = await createHouse({ toml: idle });
+  const folder = join(house.stateDir, 'tools');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'slow.ts'), '');
+  const toToml = (slots: number) => `${idle}[agent.limits]\nmax_concurrent_sessions = ${slots}\n`;
+  const first = reload(house, `${toToml(3)}[custom_tools]\npaths = ["${folder}"]`);
+  const second = reload(house, toToml(5));
+  // The first one reads its tool files; until their reader is gone it is not done.
+  let isOver = false;
+  const over = Promise.all([first, second]).finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    await new Promise(setImmediate);
+    for (const reader of house.machine.live('sandbox')) reader.die();
+  }
+  await over;
+  expect((await house.supervisor.status(false)).capacity.max_concurrent_sessions).toBe(5);
+  expect((await house.supervisor.status(false)).custom_tools).toBeUndefined();
 });
 
 test('[config:agents] stream_buffer_size of an agent is that of its sessions, and a reload changes it', async () => {
