@@ -304,10 +304,11 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     if (memoryLimit() !== memoryBefore) workers.resize(0);
     workers.resize(config.raw.agent.worker.warm_pool);
     mcp.reload();
-    await gateway.configure(config.provider);
-    await models.discover();
+    // Before anything that may fail: a token that was taken back must not wait for a gateway.
     options.onReloaded(config);
     logger.info('config.reloaded', { changed: changes.changed });
+    await gateway.configure(config.provider);
+    await models.discover();
     return changes;
   }
 

@@ -12,7 +12,7 @@ import type { CreateSession } from '../../protocol/resources.ts';
 import type { Store } from '../../store/contract.ts';
 import { openStore, type StoreOptions } from '../../store/index.ts';
 import { readRealRss } from '../../supervisor/children/memory.ts';
-import { loadConfig } from '../../supervisor/config.ts';
+import { type Config, loadConfig } from '../../supervisor/config.ts';
 import { realSpools } from '../../supervisor/effects/spool.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
 import type { Programs } from '../../supervisor/launch.ts';
@@ -37,6 +37,7 @@ export interface HouseSpec {
   readonly faults?: StoreOptions['faults'];
   /** Hears each log line; absent: nobody does. */
   readonly log?: (line: string) => void;
+  readonly onReloaded?: (config: Config) => void;
   /** Puts something between the supervisor and its store. */
   readonly wrapStore?: (store: Store) => Store;
 }
@@ -117,7 +118,7 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
     programs,
     version: '0.0.0-test',
     probe: async () => probes.shift() ?? lastProbe,
-    onReloaded: () => undefined,
+    onReloaded: spec.onReloaded ?? (() => undefined),
     onStopped: markStopped,
   });
   const supervisor = createSupervisor(runtime);

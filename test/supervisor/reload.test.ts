@@ -166,6 +166,25 @@ test('of two reloads at once the later one stays in force (regression)', async (
   expect((await house.supervisor.status(false)).custom_tools).toBeUndefined();
 });
 
+test('the tokens of the configuration are those of a reload, also where the gateway fails it (regression)', async () => {
+  const reloaded: number[] = [];
+  let told = 0;
+  const gateway = {
+    ...answers({}),
+    onInitialize() {
+      told += 1;
+      if (told > 1) throw new Error('no');
+    },
+  };
+  const house = await createHouse({
+    toml: `${idle}[[api.tokens]]\nname = "a"\nsha256 = "${'0'.repeat(64)}"\nscopes = ["read"]`,
+    script: { gateway },
+    onReloaded: ({ raw }) => void reloaded.push(raw.api.tokens.length),
+  });
+  await expect(reload(house, idle)).rejects.toThrow();
+  expect(reloaded).toEqual([0]);
+});
+
 test('[config:agents] stream_buffer_size of an agent is that of its sessions, and a reload changes it', async () => {
   const house = await createHouse({
     toml: `[agent]\nstream_buffer_size = 50\n[agents.small]\nstream_buffer_size = 2\n${idle}`,
