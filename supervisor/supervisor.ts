@@ -57,20 +57,28 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     const agent = findAgent(config, params.agent);
     const id = createSessionId(runtime.random);
     const isPrivate = params.workspace === undefined;
+    // Before the session is there: whoever dies in between leaves no session without its folder.
     const workspace = isPrivate
-      ? privateWorkspacePath(config.stateDir, id)
+      ? createPrivateWorkspace(config.stateDir, id)
       : checkWorkspace(params.workspace ?? '', {
           stateDir: config.stateDir,
           roots: config.raw.security.sandbox.workspace_roots,
           homes: listHomes(),
         });
+    const discard = (): void => {
+      if (isPrivate) removeTree(workspace);
+    };
     const { idempotency_key: key, ...meaning } = params;
     const digest = createHash('sha256').update(JSON.stringify(meaning)).digest('hex');
     const events = creationEvents(id, { ...params, agent: agent.name, workspace }, isPrivate, by);
-    const result = await store.append(
-      key === undefined ? { events } : { events, unique: { scope: 'session', key, digest } },
-    );
+    const unique = key === undefined ? {} : { unique: { scope: 'session', key, digest } };
+    const result = await store.append({ events, ...unique }).catch((error: unknown) => {
+      // Of a journal that failed it is not known what stands there.
+      if (store.health().degraded === undefined) discard();
+      throw error;
+    });
     if (result.kind === 'duplicate') {
+      discard();
       if (!result.sameDigest) {
         const message = `the idempotency key '${key}' was used for another session; use a new key`;
         throw new PrxError('IDEMPOTENCY_CONFLICT', message);
@@ -78,7 +86,6 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       const earlier = await store.resolveSession(result.event.session);
       return { view: view(earlier), created: false };
     }
-    if (isPrivate) createPrivateWorkspace(config.stateDir, id);
     // What the writer made of the same events; reading it back would cost a third of the creation.
     const record = result.events.reduce<SessionRecord | undefined>(foldSession, undefined);
     assert(record !== undefined, 'a session that was appended is there');

@@ -19,6 +19,7 @@ import { silentLogger } from '../../base/logger.ts';
 import { type Retention, startRetention } from '../../supervisor/retention.ts';
 import { noTokens } from '../api/no-tokens.ts';
 import { createHouse, demolish, type House } from './house.ts';
+import { overStore } from './over-store.ts';
 import { answers } from './script.ts';
 import { createSteppedClock } from './stepped-clock.ts';
 
@@ -180,6 +181,26 @@ test('a private workspace that a tool closed to its user goes with its session (
   chmodSync(join(workspace, 'modules'), 0o555);
   await house.supervisor.deleteSession(id, 'test');
   expect(existsSync(workspace)).toBe(false);
+});
+
+test('a private workspace is there before its session, and goes when that was there already (regression)', async () => {
+  const seen: boolean[] = [];
+  const house: House = await createHouse({
+    wrapStore: (store) =>
+      overStore(store, {
+        append(request) {
+          const { data } = request.events[0] ?? {};
+          const { workspace } = (data ?? {}) as { workspace?: string };
+          if (workspace !== undefined) seen.push(existsSync(workspace));
+          return store.append(request);
+        },
+      }),
+  });
+  const ids = [await house.create({ idempotency_key: 'one' })];
+  ids.push(await house.create({ idempotency_key: 'one' }));
+  expect(new Set(ids).size).toBe(1);
+  expect(seen).toEqual([true, true]);
+  expect(readdirSync(join(house.stateDir, 'workspaces'))).toEqual([ids[0]]);
 });
 
 describe('a fork', () => {
