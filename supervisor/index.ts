@@ -76,8 +76,10 @@ export interface Supervisor {
   /** Newest first. */
   listSessions(filter: ListFilter): Promise<readonly SessionView[]>;
   getSession(ref: string): Promise<SessionView>;
-  /** Closes the session first when it is open; removes its journal and private workspace. */
-  deleteSession(ref: string, by: string): Promise<void>;
+  /** Closes the session first when it is open; removes its journal and private workspace.
+   *  @param only  `stopped`: one that is open, or is being opened, is kept.
+   *  @throws STATE_INVALID. */
+  deleteSession(ref: string, by: string, only?: 'stopped'): Promise<void>;
   renameSession(ref: string, name: string): Promise<SessionView>;
   /** @throws SESSION_NOT_OPEN, SESSION_BUSY, QUEUE_FULL, IDEMPOTENCY_CONFLICT, STORE_DEGRADED. */
   acceptInput(ref: string, params: SendInput, by: string): Promise<InputAccepted>;

@@ -20,7 +20,7 @@ export interface RetentionDeps {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly store: Pick<Store, 'listExpired' | 'trim'>;
-  readonly supervisor: Pick<Supervisor, 'getSession' | 'deleteSession'>;
+  readonly supervisor: Pick<Supervisor, 'deleteSession'>;
   readonly settings: () => RetentionSettings;
 }
 
@@ -89,8 +89,7 @@ async function removeExpired(
   for (const id of await store.listExpired(beforeMs, SESSIONS_MAX)) {
     try {
       // Somebody may have opened it again since it was listed.
-      if ((await supervisor.getSession(id)).state !== 'stopped') continue;
-      await supervisor.deleteSession(id, 'retention');
+      await supervisor.deleteSession(id, 'retention', 'stopped');
       count += 1;
     } catch (error) {
       if (!isPrxError(error)) throw error;

@@ -112,9 +112,13 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return findDamaged(ref) ?? (await store.resolveSession(ref)).id;
   }
 
-  async function closeToRemove(ref: string, by: string): Promise<SessionId> {
+  async function closeToRemove(ref: string, by: string, isOnlyStopped: boolean) {
     const session = await directory.open(ref);
     const { state } = session.record();
+    if (isOnlyStopped && (state !== 'stopped' || session.isChanging())) {
+      const message = `session ${session.id} is ${state}, or about to be opened again; it is kept`;
+      throw new PrxError('STATE_INVALID', message, { data: { state } });
+    }
     if (findDamaged(session.id) === undefined && state !== 'stopped' && state !== 'failed') {
       await session.close(by);
     }
@@ -122,10 +126,11 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return session.id;
   }
 
-  async function remove(ref: string, by: string): Promise<void> {
+  async function remove(ref: string, by: string, isOnlyStopped = false): Promise<void> {
     runtime.assertOpen();
-    const id = findDamaged(ref) ?? (await closeToRemove(ref, by));
-    directory.find(id)?.host.release();
+    const id = findDamaged(ref) ?? (await closeToRemove(ref, by, isOnlyStopped));
+    const open = directory.find(id);
+    open?.host.release();
     directory.drop(id);
     await store.deleteSession(id);
     const { stateDir } = runtime.config();
@@ -183,7 +188,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       return (await store.listSessions(filter)).map(view);
     },
     getSession: async (ref) => view(await store.resolveSession(ref)),
-    deleteSession: remove,
+    deleteSession: (ref, by, only) => remove(ref, by, only === 'stopped'),
     renameSession: (ref, name) => command(ref, (session) => session.rename(name)),
     async acceptInput(ref, params, by) {
       runtime.assertOpen();

@@ -31,6 +31,8 @@ export interface Session {
   close(by: string): Promise<void>;
   rename(name: string): Promise<void>;
   resolveApproval(effect: EffectId, params: ResolveApproval, by: string): Promise<void>;
+  /** A command, or what it writes, is under way: the record is not what it will be. */
+  isChanging(): boolean;
   /** Nothing runs, nothing waits: the object may be forgotten and rebuilt from the journal. */
   isQuiet(): boolean;
   /** The supervisor stops: the loop ends, effects are left to their hosts. */
@@ -182,8 +184,11 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     }
   }
 
+  const isChanging = (): boolean => commandsRunning > 0 || journal.outstanding() > 0;
+
   return {
     id,
+    isChanging,
     record: () => journal.record(),
     resident,
     driver,
@@ -230,8 +235,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
         isSettled &&
         hasNone &&
         gate.running().length === 0 &&
-        commandsRunning === 0 &&
-        journal.outstanding() === 0 &&
+        !isChanging() &&
         (!open || state !== 'running') &&
         queued.length === 0 &&
         // Somebody has to see to it that they end in time.

@@ -20,7 +20,7 @@ import { type Retention, startRetention } from '../../supervisor/retention.ts';
 import { noTokens } from '../api/no-tokens.ts';
 import { createHouse, demolish, type House } from './house.ts';
 import { overStore } from './over-store.ts';
-import { answers } from './script.ts';
+import { answers, createLatch } from './script.ts';
 import { createSteppedClock } from './stepped-clock.ts';
 
 afterEach(demolish);
@@ -278,6 +278,9 @@ describe('retention', () => {
   test('[config:store.retention_days] closed sessions go with what is theirs; open ones stay', () =>
     withRetention({ retention_days: 7, retention_events: 0 }, async (house, retention, time) => {
       const [closed, running] = [await house.create(), await house.create()];
+      // Also with an input that waits for its restart.
+      await house.supervisor.suspend(closed, 'test');
+      await house.send(closed, 'hello');
       await house.supervisor.close(closed, 'test');
       mkdirSync(join(house.stateDir, 'artifacts', closed), { recursive: true });
       time.pass(6 * DAY_MS);
@@ -290,6 +293,36 @@ describe('retention', () => {
       expect(existsSync(join(house.stateDir, 'artifacts', closed))).toBe(false);
       expect((await house.supervisor.getSession(running)).state).toBe('running');
     }));
+
+  test.each(['was', 'is being'])(
+    'one that %s opened again since it was listed stays (regression)',
+    (when) =>
+      withRetention({ retention_days: 7, retention_events: 0 }, async (house, retention, time) => {
+        const id = await house.create();
+        await house.supervisor.close(id, 'test');
+        time.pass(8 * DAY_MS);
+        const [asked, written] = [createLatch(), createLatch()];
+        if (when === 'was') written.open();
+        const { append, listExpired } = house.store;
+        house.store.append = async (request) => {
+          asked.open();
+          await written.opened;
+          return append.call(house.store, request);
+        };
+        let restarted: Promise<unknown> = Promise.resolve();
+        house.store.listExpired = async (...limits) => {
+          const found = await listExpired.apply(house.store, limits);
+          restarted = house.supervisor.restart(id, 'test');
+          await (when === 'was' ? restarted : asked.opened);
+          return found;
+        };
+        expect(await retention.sweep()).toBe(0);
+        written.open();
+        await restarted;
+        await house.send(id, 'hello');
+        expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'completed' });
+      }),
+  );
 
   test('0 days keeps all', () =>
     withRetention({ retention_days: 0, retention_events: 0 }, async (house, retention, time) => {
