@@ -132,6 +132,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     const open = directory.find(id);
     open?.host.release();
     directory.drop(id);
+    // A damaged one was not closed: worker and slot are given back, whatever its journal takes.
+    await open?.resident.leave('removed').catch(() => undefined);
     await store.deleteSession(id);
     const { stateDir } = runtime.config();
     for (const path of [

@@ -96,6 +96,22 @@ describe('a damaged session', () => {
     expect((await house.supervisor.verifyJournal(undefined)).problems).toEqual([]);
   });
 
+  test('that is found while its worker waits gives worker and slot back when it is removed (regression)', async () => {
+    const house = await createHouse({ toml: '[agent.worker]\nwarm_pool = 0' });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.turnDone(id);
+    expect(house.machine.live('worker')).toHaveLength(1);
+    const db = new DatabaseSync(join(house.stateDir, 'journal.db'));
+    db.exec(`UPDATE events SET crc = 1 WHERE session = '${id}' AND seq = 4`);
+    db.close();
+    await house.supervisor.verifyJournal(id);
+    await untilDamaged(house);
+    await house.supervisor.deleteSession(id, 'test');
+    expect(house.machine.live('worker')).toEqual([]);
+    expect((await house.supervisor.status(false)).capacity.resident).toBe(0);
+  });
+
   test('that was in mid-turn does not go on, and keeps nobody from starting', async () => {
     const before = await createHouse({
       script: { gateway: answers({ '1.1': () => new Promise(() => undefined) }) },
