@@ -176,14 +176,19 @@ async function startApproved(
 ): Promise<ToolOutcome> {
   const { name } = call.ask;
   const own = answer.arguments === undefined ? value : answer.arguments;
-  const { decision, by, rule, reason } = decideCall(call.deps, name, own);
-  if (decision === 'deny' && by === 'policy') {
-    return commit(call, plainOutcome('denied', toDenial(rule, reason)), []);
-  }
+  const forbidden = findDenial(call, own);
+  if (forbidden !== undefined) return commit(call, forbidden, []);
   const subject = toSubject(call.deps, name, value);
   if (!isApproved(digest, subject)) return commit(call, stale(), []);
   if (name === 'ask_user') return commit(call, toAnswered(answer), []);
   return startCall(call, own, [], 1);
+}
+
+/** What the policy forbids now, whatever it was when the call was allowed, approved or reserved. */
+function findDenial({ deps, ask }: Call, value: unknown): ToolOutcome | undefined {
+  const { decision, by, rule, reason } = decideCall(deps, ask.name, value);
+  if (decision !== 'deny' || by !== 'policy') return undefined;
+  return plainOutcome('denied', toDenial(rule, reason));
 }
 
 /** The answer came between our look into the journal and the wait. None at all: the turn of this
@@ -239,7 +244,7 @@ function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
 
 async function sendReserved(call: Call, known: Past): Promise<ToolOutcome> {
   const { effect } = call;
-  const unprepared = await prepareHost(call);
+  const unprepared = findDenial(call, known.arguments) ?? (await prepareHost(call));
   if (unprepared !== undefined) return commit(call, unprepared, []);
   const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
   if (!(await reserve(call, () => [draft('effect.resolved', resolved, at(call))]))) {
@@ -272,7 +277,8 @@ async function resumeStarted(call: Call, known: Past): Promise<ToolOutcome> {
   return resolveIndeterminate(call, known.arguments, known.attempts, outcome);
 }
 
-/** Never silently re-run or dropped: the effect class decides, and the journal says so. */
+/** Never silently re-run or dropped: the effect class decides, and the journal says so. What is
+ *  forbidden by now is not re-run. */
 async function resolveIndeterminate(
   call: Call,
   value: unknown,
@@ -280,7 +286,8 @@ async function resolveIndeterminate(
   outcome: ToolOutcome,
 ): Promise<ToolOutcome> {
   const { effect, effectClass } = call;
-  const mayRepeat = effectClass !== 'write' && attempt < ATTEMPTS_MAX;
+  const isRepeatable = effectClass !== 'write' && attempt < ATTEMPTS_MAX;
+  const mayRepeat = isRepeatable && findDenial(call, value) === undefined;
   const how = mayRepeat ? `re-run (${effectClass})` : `reported (${effectClass})`;
   const resolved = draft('effect.resolved', { id: effect, how }, at(call));
   if (mayRepeat) return startCall(call, value, [resolved], attempt + 1);
