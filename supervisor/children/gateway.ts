@@ -109,10 +109,15 @@ export function createGateway(deps: GatewayDeps, settingsAtStart: ProviderSettin
     return child;
   }
 
+  /** Once more where the settings changed on the way: while it starts, nobody else tells it. */
   async function initialize(child: GatewayChild): Promise<boolean> {
     const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
-    const answer = await child.connection.request('gateway/initialize', { provider }, options);
-    return answer.keyPresent;
+    for (;;) {
+      const told = provider;
+      const params = { provider: told };
+      const answer = await child.connection.request('gateway/initialize', params, options);
+      if (told === provider) return answer.keyPresent;
+    }
   }
 
   async function ensure(): Promise<GatewayChild> {

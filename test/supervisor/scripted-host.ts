@@ -4,9 +4,11 @@ import type { z } from 'zod';
 import { realClock } from '../../base/clock.ts';
 import { createConnection, type Transport } from '../../protocol/connection.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
+import type { ProcessStart } from '../../protocol/processes.ts';
 import {
   type SandboxPolicy,
   type SandboxReport,
+  sandboxAsks,
   sandboxNotifications,
   sandboxReports,
   sandboxRequests,
@@ -19,6 +21,8 @@ export interface RunHandle {
   readonly process: FakeProcess;
   /** Sends some output; `offset` is where the spool stands behind it. */
   output(text: string, offset?: number): void;
+  /** Asks whether a background process may run. */
+  register(start: ProcessStart): Promise<unknown>;
   readonly cancelled: Promise<void>;
 }
 
@@ -37,7 +41,7 @@ export function serveHost(own: FakeProcess, transport: Transport, script: () => 
     clock: realClock,
     peer: 'the supervisor',
     local: { requests: sandboxRequests, notifications: sandboxNotifications },
-    remote: { requests: {}, notifications: sandboxReports },
+    remote: { requests: sandboxAsks, notifications: sandboxReports },
     requests: {
       'sandbox/initialize': async ({ policy }) => (await script().initialize?.(policy)) ?? report,
       'sandbox/ping': async () => ({ running: running.size }),
@@ -51,7 +55,9 @@ export function serveHost(own: FakeProcess, transport: Transport, script: () => 
           const data = { effect: request.effect, stream: 'stdout' as const, text, offset };
           void connection.notify('tool/output', data);
         };
-        const answer = script().run(request, { process: own, output, cancelled });
+        const register = (start: ProcessStart): Promise<unknown> =>
+          connection.request('process/register', start, { timeoutMs: 60_000 });
+        const answer = script().run(request, { process: own, output, register, cancelled });
         running.add(answer);
         void answer.catch(() => undefined).then(() => running.delete(answer));
         return answer;

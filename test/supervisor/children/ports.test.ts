@@ -310,7 +310,7 @@ describe('the worker pool', () => {
 
 describe('before it is written down where the next supervisor finds it', () => {
   test.each(['gateway', 'sandbox'] as const)('a %s is sent nothing', async (room) => {
-    const heard: string[] = [];
+    const heard: unknown[] = [];
     const gateway = { ...answers({}), onInitialize: () => void heard.push('gateway') };
     const host = {
       ...runsEverything(),
