@@ -131,7 +131,14 @@ describe('cancel', () => {
     const open = await response;
     const closed = new Promise((resolve) => open.once('close', resolve));
     const heard = nextDelta();
-    sendEvents(open, chatText('half an ans'));
+    // A call whose arguments may go on is none.
+    const half = {
+      index: 0,
+      id: 'a',
+      function: { name: 'shell', arguments: '{"command":"rm x"}' },
+    };
+    const choices = [{ index: 0, delta: { tool_calls: [half] } }];
+    sendEvents(open, { model: 'test-model-1', choices }, chatText('half an ans'));
     await heard;
     await linked.connection.notify('model/cancel', { session: SESSION, effect: EFFECT });
     expect(await outcome).toMatchObject({

@@ -1,4 +1,5 @@
-/** Whom deaths are blamed on, as the record of a session keeps it: and what takes the blame off. */
+/** Whom deaths are blamed on, as the record of a session keeps it: and what takes the blame off.
+ *  Which of several stops is the one that a turn ended for. */
 import { describe, expect, test } from '@jest/globals';
 import type { EventEnvelope, EventType } from '../../protocol/events.ts';
 import type { SessionRecord } from '../../store/contract.ts';
@@ -54,4 +55,13 @@ describe('the blame for deaths', () => {
     expect(foldSession(created, setAside())).not.toHaveProperty('quarantines');
     expect(foldSession(blamed, setAside()).quarantines).toBe(2);
   });
+});
+
+test('the first tombstone says how a turn ends, whatever comes behind it', () => {
+  const stops = [
+    event('interrupt.accepted', { source: 'a', outcome: 'interrupted', reason: 'by a' }),
+    event('interrupt.accepted', { source: 'b', outcome: 'timeout', reason: 'too long' }),
+  ];
+  const { open_turn: open } = [begun, ...stops].reduce(foldSession, created);
+  expect(open?.ending).toEqual({ outcome: 'interrupted', reason: 'by a' });
 });

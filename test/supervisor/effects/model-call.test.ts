@@ -1,7 +1,7 @@
 /** Model calls: attempts in the journal equal attempts the gateway saw, a finished one is never
  *  paid twice, and the committed outcome stands. */
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { mkdirSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { openAppendLog } from '../../../base/append-log.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
@@ -11,6 +11,7 @@ import type { GateDeps } from '../../../supervisor/effects/ports.ts';
 import type { Draft } from '../../../supervisor/sessions/journal.ts';
 import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, type House } from '../house.ts';
+import { overStore } from '../over-store.ts';
 import { answers, call, createLatch, dataOf, failed, say, typesOf } from '../script.ts';
 import type { GenerateRequest } from '../scripted-gateway.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
@@ -183,6 +184,22 @@ describe('[promise:supervisor-dies] a supervisor that dies under a model call', 
     await next.turnDone(id as never);
     expect(gateway.requests).toEqual(['1.1#2']);
     expect(started(await next.events(id as never)).map(([, attempt]) => attempt)).toEqual([1, 2]);
+  });
+
+  test('and behind a power loss finds no spool: that does not mean that nothing was sent', async () => {
+    const { house, id } = await crashed();
+    await house.crash();
+    rmSync(join(house.stateDir, 'spool'), { recursive: true });
+    const gateway = answers({});
+    const next = await house.again({
+      script: { gateway },
+      wrapStore: (store) => overStore(store, { epoch: store.epoch + 1 }),
+    });
+    await next.turnDone(id as never);
+    expect(gateway.requests).toEqual(['1.1#2']);
+    expect(dataOf(await next.events(id as never), 'model.failed')).toMatchObject([
+      { attempt: 1, error: { code: 'GATEWAY_LOST' } },
+    ]);
   });
 });
 

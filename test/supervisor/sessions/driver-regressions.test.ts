@@ -68,6 +68,34 @@ describe('what cannot be written', () => {
   const interrupt = (house: House, id: SessionId) => house.supervisor.interrupt(id, 'test');
   const close = (house: House, id: SessionId) => house.supervisor.close(id, 'test');
 
+  test('is forgotten: the stop that comes next says how the turn ends', async () => {
+    let isFull = true;
+    const gateway = answers({
+      '1.1': async (_, handle) => {
+        await handle.cancelled;
+        return cancelled();
+      },
+    });
+    const house: House = await createHouse({
+      script: { gateway },
+      wrapStore: (store) =>
+        overStore(store, {
+          append(request) {
+            const isStop = request.events.some(({ type }) => type === 'interrupt.accepted');
+            if (!isStop || !isFull) return store.append(request);
+            return Promise.reject(new PrxError('STORE_DEGRADED', 'the disk is full'));
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'hello');
+    await house.until(id, 'model.started');
+    await expect(interrupt(house, id)).rejects.toMatchObject({ code: 'STORE_DEGRADED' });
+    isFull = false;
+    await close(house, id);
+    expect((await house.turnDone(id)).data).toMatchObject({ reason: 'closed' });
+  });
+
   test.each([
     ['an interrupt', 'asks on', interrupt],
     ['a close', 'asks on', close],

@@ -3,7 +3,17 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
-import { answers, call, cancelled, createLatch, dataOf, failed, say } from '../script.ts';
+import {
+  answers,
+  call,
+  cancelled,
+  createLatch,
+  dataOf,
+  failed,
+  result,
+  runsEverything,
+  say,
+} from '../script.ts';
 
 afterEach(demolish);
 
@@ -112,6 +122,51 @@ describe('an input during a turn', () => {
     expect(dataOf(events, 'input.steered')).toEqual([]);
     expect(dataOf(events, 'model.mismatched')).toEqual([]);
     expect(gateway.seen[1]?.messages.at(-1)).toMatchObject({ content: text('rather this') });
+  });
+
+  test('steer: goes to its step once, though the worker that asked for it died and its successor asks', async () => {
+    const [asked, written] = [createLatch(), createLatch()];
+    let asks = 0;
+    const gateway = answers({ '1.1': say('look', [call('a', 'ls')]) });
+    const house = await createHouse({
+      script: {
+        gateway,
+        host: runsEverything({
+          '1.1.1': async () => {
+            await house.supervisor.acceptInput(id, { text: 'steer', on_busy: 'steer' }, 'test');
+            return result('listed');
+          },
+        }),
+        onWorkerWrite(message) {
+          const { method, params } = message as { method?: string; params?: { step?: number } };
+          if (method === 'turn/step' && params?.step === 2) asks += 1;
+          return true;
+        },
+      },
+      wrapStore: (store) =>
+        overStore(store, {
+          async append(request) {
+            if (request.events.some(({ type }) => type === 'input.steered')) {
+              asked.open();
+              await written.opened;
+            }
+            return store.append(request);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'first');
+    await asked.opened;
+    house.session(id).resident.worker()?.kill('crashed');
+    while (asks < 2) await new Promise(setImmediate);
+    // The second ask is in the pipe: it is heard before the first one has its answer.
+    for (let turns = 0; turns < 20; turns += 1) await new Promise(setImmediate);
+    written.open();
+    await house.turnDone(id);
+    expect(dataOf(await house.events(id), 'input.steered')).toMatchObject([{ step: 2 }]);
+    expect(dataOf(await house.events(id), 'turn.completed')).toMatchObject([
+      { outcome: 'completed' },
+    ]);
   });
 });
 
