@@ -1,4 +1,5 @@
 /** Every mutation, in the order of the invariants. */
+import { crossingMutations } from './crossings.ts';
 import { effectMutations } from './effects.ts';
 import { foreignMutations } from './foreign.ts';
 import { journalMutations } from './journal.ts';
@@ -16,4 +17,5 @@ export const mutations: readonly Mutation[] = [
   ...refusalMutations,
   ...foreignMutations,
   ...streamMutations,
+  ...crossingMutations,
 ].toSorted((one, other) => invariantOf(one) - invariantOf(other));
