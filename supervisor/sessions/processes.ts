@@ -103,12 +103,12 @@ export function createSessionProcesses(deps: SessionProcessesDeps): SessionProce
   return {
     settle,
     async register(start) {
-      // Nothing is reserved behind a tombstone.
-      if (journal.isStopped()) {
-        throw new PrxError('CANCELLED', 'the turn was interrupted; nothing was started');
-      }
       const { call_id: call } = start;
       const at = { turn: parseEffectId(call).turn, effect: call };
+      // Nothing is reserved behind a tombstone, nor behind the end of the turn.
+      if (journal.record().open_turn?.turn !== at.turn || journal.isStopped()) {
+        throw new PrxError('CANCELLED', 'the turn was interrupted; nothing was started');
+      }
       await journal.append(draft('process.started', start, at));
     },
     count: () => listLive().length,

@@ -78,6 +78,14 @@ export const crossingMutations: readonly Mutation[] = [
     ),
   },
   {
+    id: '4.process-of-an-open-turn',
+    line: 'no background process starts behind the end of its turn',
+    file: 'supervisor/sessions/processes.ts',
+    original: 'journal.record().open_turn?.turn !== at.turn || journal.isStopped()',
+    replacement: 'journal.isStopped()',
+    finder: byTest('supervisor/sessions/processes', 'is refused when its turn is not the open one'),
+  },
+  {
     id: '5.unsent-only-without-power-loss',
     line: 'after a power loss a missing spool does not mean that nothing was requested',
     file: 'supervisor/effects/model-call.ts',

@@ -9,7 +9,7 @@ import type { SessionRecord } from '../../../store/contract.ts';
 import { foldSession } from '../../../store/fold-session.ts';
 import type { Draft } from '../../../supervisor/sessions/journal.ts';
 import { createSessionProcesses } from '../../../supervisor/sessions/processes.ts';
-import { effectId } from '../../store/setup-events.ts';
+import { effectId, inputId } from '../../store/setup-events.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
 const session = 's_0123456789abcdef' as SessionId;
@@ -43,6 +43,7 @@ function createParts() {
     record = foldSession(record, event);
   };
   add({ type: 'session.created', data: created });
+  add({ type: 'turn.started', data: { turn: 1, input_id: inputId('in_1'), attempt: 1 } });
   const processes = createSessionProcesses({
     session,
     stateDir: '/state',
@@ -68,7 +69,7 @@ function createParts() {
       },
     },
   });
-  const seen = (): unknown[] => events.slice(1).map(({ type, data }) => [type, data]);
+  const seen = (): unknown[] => events.slice(2).map(({ type, data }) => [type, data]);
   return { clock, set, processes, seen };
 }
 
@@ -81,6 +82,13 @@ describe('the start of a background process', () => {
     set.isFull = true;
     await expect(processes.register(start)).rejects.toMatchObject({ code: 'STORE_DEGRADED' });
     expect([seen(), processes.count()]).toEqual([[], 0]);
+  });
+
+  test('is refused when its turn is not the open one', async () => {
+    const { processes, seen } = createParts();
+    const late = { ...start, call_id: effectId('2.1.1') };
+    await expect(processes.register(late)).rejects.toMatchObject({ code: 'CANCELLED' });
+    expect(seen()).toEqual([]);
   });
 
   test('is refused behind the tombstone of its turn', async () => {
