@@ -1,10 +1,11 @@
 /** Where the api is heard: an owner-only unix socket, and TCP that is loopback, encrypted, or
  *  expressly allowed. Refuses with what to write instead; takes away nobody's socket. */
-import { chmod, lstat, mkdir, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { PrxError, systemCode } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 import { SOCKET_PATH_BYTES_MAX } from '../base/socket-path.ts';
 
 export interface TcpAddress {
@@ -27,9 +28,11 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
         `set a shorter api.socket: ${path}`,
     );
   }
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+  try {
+    makeFolder(dirname(path));
+  } catch (error) {
     throw refused(`the folder of the socket ${path} cannot be made`, error);
-  });
+  }
   await removeStaleSocket(path);
   await bindPrivately(server, path);
 }

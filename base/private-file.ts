@@ -5,7 +5,6 @@ import {
   constants,
   fstatSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -14,6 +13,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { PrxError, systemCode } from './errors.ts';
+import { makeFolder } from './make-folder.ts';
 
 const OTHERS = 0o077;
 const BYTES_MAX = 16 * 1024 * 1024;
@@ -49,7 +49,7 @@ export function readPrivateFile(path: string): Buffer | undefined {
  *  old content then stands. */
 export function writePrivateFile(path: string, content: string | Buffer): void {
   const draft = `${path}.${process.pid}.draft`;
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path));
   rmSync(draft, { force: true });
   try {
     const fd = openSync(draft, 'wx', 0o600);

@@ -1,17 +1,9 @@
 /** The state directory: made private, named by its real path (so that two names of one directory
  *  are one), and proven writable before anything relies on it. What exists is left as it is. */
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  realpathSync,
-  statSync,
-} from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { accessSync, closeSync, constants, openSync, realpathSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { PrxError, systemCode } from '../base/errors.ts';
+import { makeFolder } from '../base/make-folder.ts';
 
 /** The real path of the directory. Throws STATE_DIR_UNUSABLE with what to do about it. */
 export function prepareStateDir(path: string): string {
@@ -23,19 +15,6 @@ export function prepareStateDir(path: string): string {
     return real;
   } catch (cause) {
     throw unusable(path, cause);
-  }
-}
-
-/** mkdirSync's own `recursive` never returns where a folder that exists refuses with ENOENT, as
- *  /proc does (Node 26.10). */
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (error) {
-    if (systemCode(error) === 'EEXIST') return;
-    if (systemCode(error) !== 'ENOENT' || existsSync(dirname(path))) throw error;
-    makeFolder(dirname(path));
-    mkdirSync(path, { mode: 0o700 });
   }
 }
 

@@ -1,8 +1,9 @@
 /** Starts the supervisor: this process becomes it, so that its pid is the one systemd knows. With
  *  --detach it runs in the background, and this command ends when it answers. */
-import { closeSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isPrxError, PrxError } from '../../base/errors.ts';
+import { makeFolder } from '../../base/make-folder.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
 import { becomeOwnProgram, findProgram, toChildEnv, toNodeArgs } from '../own-programs.ts';
@@ -97,7 +98,7 @@ async function refuseSecond(context: Context): Promise<void> {
 
 function openLog(stateDir: string, logFile: string): { descriptor: number; size: number } {
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+    makeFolder(stateDir);
     const descriptor = openSync(logFile, 'a', 0o600);
     return { descriptor, size: statSync(logFile).size };
   } catch (cause) {

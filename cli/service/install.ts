@@ -1,7 +1,8 @@
 /** Puts a unit where systemd finds it. What somebody else wrote there stays, unless told. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { PrxError, systemCode } from '../../base/errors.ts';
+import { makeFolder } from '../../base/make-folder.ts';
 
 export interface Installation {
   readonly file: string;
@@ -39,7 +40,7 @@ function readPresent(file: string): string | undefined {
 
 /** systemd may read it at any time: it is there as a whole or not at all. */
 function writeWhole(file: string, text: string): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+  makeFolder(dirname(file), 0o755);
   const draft = `${file}.${process.pid}.tmp`;
   try {
     writeFileSync(draft, text, { mode: 0o644, flag: 'wx', flush: true });

@@ -1,8 +1,9 @@
 /** Changes to the vault, one at a time over all processes: set, remove, list, a new key. */
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, toTimestamp } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
+import { makeFolder } from '../../base/make-folder.ts';
 import type { Random } from '../../base/random.ts';
 import { Database, findTrouble } from '../../store/sqlite.ts';
 import type { Environment } from '../config.ts';
@@ -140,7 +141,7 @@ function change<T>(
   act: (entries: Entries, source: KeySource) => Change<T>,
 ): T {
   const { stateDir, settings, env, clock } = deps;
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  makeFolder(stateDir);
   const lock = openLock(stateDir);
   try {
     const path = toVaultPath(stateDir);

@@ -1,0 +1,18 @@
+/** A folder and those above it that are missing. `mkdirSync` with `recursive` never returns where a
+ *  folder that exists refuses with ENOENT, as /proc does (Node 26.10). */
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { systemCode } from './errors.ts';
+
+/** Owner-only unless told. What is there is left as it is, a file too. Throws what the system
+ *  says. */
+export function makeFolder(path: string, mode = 0o700): void {
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return;
+    if (systemCode(error) !== 'ENOENT' || existsSync(dirname(path))) throw error;
+    makeFolder(dirname(path), mode);
+    mkdirSync(path, { mode });
+  }
+}
