@@ -2,13 +2,13 @@
  *  protocol; logs go to standard error. `--probe` prints what this machine can give and ends. */
 import { rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { realClock } from '../base/clock.ts';
 import { closeInherited } from '../base/descriptors.ts';
 import { createLogger, silentLogger } from '../base/logger.ts';
 import { OWNER_MARK } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
 import { type OfferedLevel, offeredLevels } from '../protocol/sandbox-levels.ts';
+import { toOwnProbePrefix } from './launch/arms.ts';
 import { createBackend } from './launch/create-backend.ts';
 import { PARKED_COUNT } from './launch/one-shot.ts';
 import { type ProbePorts, probe } from './launch/probe.ts';
@@ -45,7 +45,7 @@ const findFirst = (levels: readonly OfferedLevel[]) => probe(levels, createProbe
 function createProbePorts(): ProbePorts {
   const mark = realRandom.hex(8);
   // Made by who needs it, and gone with what is below.
-  const scratchDir = join(tmpdir(), `prx-probe-${mark}`);
+  const scratchDir = `${toOwnProbePrefix()}${mark}`;
   const own = { scratchDir, parkedCount: 0, isSingle: false, callers: noCallers };
   const options = { ...own, logger: silentLogger, owner: ownerMark() };
   return {

@@ -6,7 +6,8 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PrxError } from '../../base/errors.ts';
-import { spawnQuick } from '../../base/process.ts';
+import { findIdentity, spawnQuick } from '../../base/process.ts';
+import { toProbeFolderPrefix } from '../../protocol/host-folders.ts';
 import type { OfferedLevel } from '../../protocol/sandbox-levels.ts';
 import type { Backend } from './backend.ts';
 import { killProcess, listProcesses, readCommandLine } from './process-tree.ts';
@@ -54,9 +55,16 @@ export interface Arena {
   close(): void;
 }
 
+/** Where this process may try something out; by the name a sweep knows whose it was. */
+export function toOwnProbePrefix(): string {
+  const own = findIdentity(process.pid);
+  if (own === undefined) throw untried('there is no /proc here');
+  return join(tmpdir(), toProbeFolderPrefix(own));
+}
+
 /** What the arms reach for, on the real machine. */
 export async function openArena(mark: string): Promise<Arena> {
-  const base = mkdtempSync(join(tmpdir(), 'prx-probe-'));
+  const base = mkdtempSync(toOwnProbePrefix());
   const [workspace, canaries] = [join(base, 'workspace'), join(base, 'canaries')];
   for (const folder of [workspace, canaries]) mkdirSync(folder);
   chmodSync(base, 0o755);

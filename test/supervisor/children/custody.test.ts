@@ -18,7 +18,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { silentLogger } from '../../../base/logger.ts';
 import type { MarkTable } from '../../../base/marked-processes.ts';
 import { type ProcessIdentity, realProcesses } from '../../../base/process.ts';
-import { toHostFolderName } from '../../../protocol/host-folders.ts';
+import { toHostFolderName, toProbeFolderPrefix } from '../../../protocol/host-folders.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
 import type { Store } from '../../../store/contract.ts';
 import { createCustody } from '../../../supervisor/children/custody.ts';
@@ -136,18 +136,19 @@ describe('[promise:nothing-outlives] what the dead leave', () => {
   test('temporary files of a host that was killed go, those of a live one and of others stay', async () => {
     const { custody, stateDir } = await createHome();
     const self = realProcesses.findIdentity(process.pid);
-    const dead = toHostFolderName(gateway);
+    const dead = [toHostFolderName(gateway), `${toProbeFolderPrefix(gateway)}Ab1_x`];
     const kept = [
       toHostFolderName({ pid: process.pid, startTicks: self?.startTicks ?? 0 }),
-      `${dead}.old`,
+      `${dead[0]}.old`,
       toHostFolderName({ pid: 5_000_002, startTicks: 7 }),
     ];
-    for (const name of [dead, ...kept.slice(0, 2)])
+    for (const name of [...dead, ...kept.slice(0, 2)])
       mkdirSync(join(stateDir, name, '1'), { recursive: true });
-    writeFileSync(join(stateDir, dead, '1', 'big'), 'x');
+    writeFileSync(join(stateDir, dead[0] ?? '', '1', 'big'), 'x');
     symlinkSync(join(stateDir, 'run'), join(stateDir, kept[2] ?? ''));
     const { removed } = await custody.sweep();
-    expect(removed.filter((each) => each.includes('prx-tools'))).toEqual([join(stateDir, dead)]);
+    const found = removed.filter((each) => each.includes('prx-tools')).sort();
+    expect(found).toEqual(dead.map((name) => join(stateDir, name)));
     expect(kept.filter((name) => !existsSync(join(stateDir, name)))).toEqual([]);
   });
 
