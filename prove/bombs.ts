@@ -6,11 +6,9 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { listDescendants } from '../base/process.ts';
-import { createSeededRandom, type Random } from '../base/random.ts';
 import { type Provider, startProvider } from '../bench/provider.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
-import { findRunning, pause } from '../test/integration/processes.ts';
-import { COOKIE, findCookies } from './census.ts';
+import { findRunning, pause, readName } from '../test/integration/processes.ts';
 import { type Feed, isType, openFeed } from './feed.ts';
 import {
   createTokenClock,
@@ -45,7 +43,7 @@ interface Bomb {
   readonly name: string;
   readonly in: 'worker' | 'tool';
   /** The input: `bomb:KIND` for a worker's hook, else a tool call's command, else a stream. */
-  readonly text: (cookie: string) => string;
+  readonly text: string;
   /** Limit in MB that it breaks; absent: it hangs. */
   readonly limitMb?: number;
   /** Cause in each `worker.exited`, or status in `tool.completed`: one of these. Empty: the
@@ -61,15 +59,14 @@ interface Bomb {
 const EAT = 'perl -e "my @a; push @a, 1 x 8000000 while 1"';
 /** Ends as the tool's does, by the kernel's limit of one process. */
 const EAT_BESIDE = `${AS_STRANGER} ulimit -d ${TOOL_MB * 1024}; exec ${EAT}`;
-const run = (command: string) => (cookie: string) =>
-  JSON.stringify({ command: `${COOKIE}=${cookie} exec sh -c '${command}'` });
-const asBomb = (kind: string) => () => `bomb:${kind}`;
+const run = (command: string): string => JSON.stringify({ command });
+const asBomb = (kind: string): string => `bomb:${kind}`;
 
 const BOMBS: readonly Bomb[] = [
-  { name: 'control: a turn that waits', in: 'worker', text: () => 'wait', ends: [] },
+  { name: 'control: a turn that waits', in: 'worker', text: 'wait', ends: [] },
   {
     ...{ name: 'control: the same memory, taken by a process of nobody', in: 'worker' },
-    ...{ text: () => 'wait', ends: [], assist: eatBeside },
+    ...{ text: 'wait', ends: [], assist: eatBeside },
   },
   {
     ...{ name: 'worker: buffers', in: 'worker', text: asBomb('buffers'), limitMb: WORKER_MB },
@@ -88,7 +85,7 @@ const BOMBS: readonly Bomb[] = [
     ends: ['unresponsive'],
   },
   {
-    ...{ name: 'worker: frozen', in: 'worker', text: () => 'slow', boundMs: HANG_MS_MAX },
+    ...{ name: 'worker: frozen', in: 'worker', text: 'slow', boundMs: HANG_MS_MAX },
     ...{ ends: ['unresponsive'], assist: freezeWorker },
   },
   {
@@ -127,7 +124,6 @@ const createResult = (): Result => ({
 
 interface Campaign {
   readonly stand: Stand;
-  readonly random: Random;
   readonly streamers: Streamers;
   readonly results: ReadonlyMap<Bomb, Result>;
   readonly violations: string[];
@@ -179,12 +175,8 @@ async function campaign(stand: Stand, provider: Provider, options: ProofOptions)
     reply.end();
   };
   const streamers = await startStreamers(stand, clock);
-  const only = new RegExp(process.env['ONLY'] ?? '.');
-  const results = new Map(
-    BOMBS.filter((b) => only.test(b.name)).map((bomb) => [bomb, createResult()]),
-  );
-  const random = createSeededRandom(options.seed);
-  const campaign: Campaign = { stand, random, streamers, results, violations: [] };
+  const results = new Map(BOMBS.map((bomb) => [bomb, createResult()]));
+  const campaign: Campaign = { stand, streamers, results, violations: [] };
   for (let run = 1; run <= options.runs; run += 1) {
     for (const [bomb, result] of results) await explode(campaign, bomb, result);
     options.onProgress(`${run} of ${options.runs} rounds`);
@@ -194,7 +186,7 @@ async function campaign(stand: Stand, provider: Provider, options: ProofOptions)
 }
 
 async function explode(campaign: Campaign, bomb: Bomb, result: Result): Promise<void> {
-  const { stand, random, streamers, violations } = campaign;
+  const { stand, streamers, violations } = campaign;
   const workspace = stand.bench.workspace;
   const { view } = await stand.client.createSession({ workspace, approve: 'all' });
   const feed = openFeed(stand.client, view.id);
@@ -205,10 +197,9 @@ async function explode(campaign: Campaign, bomb: Bomb, result: Result): Promise<
   const beforeMs = performance.now();
   await pause(BEFORE_MS);
   const from = feed.seen.length;
-  const cookie = random.hex(6);
   const startMs = performance.now();
-  const stopSampling = sample(bomb, feed, { cookie, from, peakMb: result.peakMb });
-  await stand.client.sendInput(view.id, { text: bomb.text(cookie) });
+  const stopSampling = sample(campaign, bomb, { feed, from, peakMb: result.peakMb });
+  await stand.client.sendInput(view.id, { text: bomb.text });
   bomb.assist?.(stand, feed);
   const ended = await feed.until(isType('turn.completed'), from);
   stopSampling();
@@ -274,20 +265,20 @@ function listLives(bomb: Bomb, feed: Feed, { from, startMs }: Span): number[] {
 }
 
 interface Sampling {
-  readonly cookie: string;
+  readonly feed: Feed;
   readonly from: number;
   readonly peakMb: number[];
 }
 
 /** Looks every few milliseconds; the kernel keeps each process's own peak between two looks. */
-function sample(bomb: Bomb, feed: Feed, { cookie, from, peakMb }: Sampling): () => void {
+function sample({ stand }: Campaign, bomb: Bomb, { feed, from, peakMb }: Sampling): () => void {
   if (bomb.limitMb === undefined) return () => undefined;
   const peaks = new Map<number, number>();
   const look = (): void => {
     const worker = findWorker(feed);
-    // A worker may start no process. (A look at all of /proc, 200 times a second in this process,
-    // was seen as latency: it stamps the tokens.)
-    const pids = bomb.in === 'tool' ? findCookies(cookie).map(({ pid }) => pid) : [worker];
+    // A worker may start no process. Nobody is asked for his environment: who reads it waits for
+    // the lock of a memory that is just growing, and this process stamps the tokens.
+    const pids = bomb.in === 'tool' ? findEaters(stand) : [worker];
     const mb = Math.max(0, ...pids.map(readPeakMb));
     const key = bomb.in === 'tool' ? 0 : worker;
     peaks.set(key, Math.max(peaks.get(key) ?? 0, mb));
@@ -312,6 +303,10 @@ function readPeakMb(pid: number): number {
   } catch {
     return 0; // It ended while we looked.
   }
+}
+
+function findEaters(stand: Stand): number[] {
+  return listDescendants(stand.supervisor().pid).filter((pid) => readName(pid) === 'perl');
 }
 
 function findMonitors({ bench }: Stand): readonly number[] {
