@@ -232,7 +232,9 @@ const hopByHop = [
   ...['proxy-authenticate', 'proxy-authorization', 'proxy-connection'],
 ];
 
-/** Raw headers, name and value in turn, without those that stop here. */
+/** Raw headers, name and value in turn, without those that stop here. What a sender names as its
+ *  own goes too, but never the length: without it the body would reach the server as a request of
+ *  its own, which nobody judged. */
 function passHeaders(raw: readonly string[], without: ReadonlySet<string> = new Set()): string[] {
   const pairs = raw.flatMap((name, i) => (i % 2 === 0 ? [[name, raw[i + 1] ?? ''] as const] : []));
   const named = pairs
@@ -242,7 +244,8 @@ function passHeaders(raw: readonly string[], without: ReadonlySet<string> = new 
         .toLowerCase()
         .split(',')
         .map((word) => word.trim()),
-    );
+    )
+    .filter((word) => word !== 'content-length');
   const dropped = new Set([...hopByHop, ...named, ...without]);
   return pairs.filter(([name]) => !dropped.has(name.toLowerCase())).flat();
 }

@@ -183,6 +183,20 @@ test('a body without a length stays a body', async () => {
   expect(seen.map(({ url }) => url)).toEqual(['/']);
 });
 
+test('a body whose length its sender calls his own stays a body', async () => {
+  const { port, seen } = await startServer();
+  const bench = await startProxy({
+    policy: { allowedDomains: [`127.0.0.1:${port}`], allowedMethods: ['GET'] },
+  });
+  const inner = 'POST /smuggled HTTP/1.1\r\nhost: x\r\n\r\n';
+  const headers = { connection: 'Content-Length', 'content-length': String(inner.length) };
+  const answer = await ask(bench, `http://127.0.0.1:${port}/`, { headers }, inner);
+  expect(answer.text).toBe(inner);
+  expect(seen.map(({ method, headers: { 'content-length': length } }) => [method, length])).toEqual(
+    [['GET', String(inner.length)]],
+  );
+});
+
 describe('[config:secrets.inject.<name>.domain] a secret for a domain', () => {
   const injections = [
     { secret: 'KEY', domain: '127.0.0.1', header: 'Authorization', format: 'Bearer {value}' },
