@@ -32,6 +32,7 @@ const refuse = (errno: number): number => 0x00050000 | errno;
 const EPERM = refuse(1);
 const ENOSYS = refuse(38);
 const EOPNOTSUPP = refuse(95);
+const ESOCKTNOSUPPORT = refuse(94);
 const EAFNOSUPPORT = refuse(97);
 
 /** Offsets in struct seccomp_data. */
@@ -63,6 +64,11 @@ const PUNCH_OR_COLLAPSE = 0x02 | 0x08;
 const PR_SET_PDEATHSIG = 1;
 const SIGKILL = 9;
 const FAMILIES = [2, 10, 16];
+/** A pair is of unix sockets, and one that takes datagrams (a raw one is another word for it) sends
+ *  to any name that it is given: the host's sockets are then in reach after all. The other types
+ *  are connected once and for all. */
+const SOCKET_TYPE = 0xf;
+const DATAGRAM_TYPES = [2, 3];
 /** A jump reaches 255 instructions; lists are cut well below. */
 const LIST_MAX = 100;
 
@@ -174,6 +180,10 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
       ret(EPERM),
     ]),
     ...inspect(call('socket'), allowFamilies(isOffline ? [] : FAMILIES)),
+    ...inspect(call('socketpair'), [
+      ...[load(argument(1)), and(SOCKET_TYPE)],
+      ...answerList(DATAGRAM_TYPES, ESOCKTNOSUPPORT),
+    ]),
     ...(isShared ? inspect(call('prlimit64'), allowOnlyZero(0)) : []),
     ...inspect(call('chmod'), refuseBits(1, SET_ID_BITS)),
     ...inspect(call('fchmod'), refuseBits(1, SET_ID_BITS)),

@@ -116,6 +116,7 @@ export const inspectedCalls = {
   prctl: [157, 167],
   prlimit64: [302, 261],
   socket: [41, 198],
+  socketpair: [53, 199],
   chmod: [90, -1],
   fchmod: [91, 52],
   fchmodat: [268, 53],

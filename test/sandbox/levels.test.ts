@@ -132,6 +132,8 @@ function listTemporaries(host: TestHost): readonly string[] {
       `cat /etc/shadow /etc/passwd/../hostname`,
       `perl -e 'socket(S, 2, 1, 0); exit !connect(S, pack "S n C4 x8", 2, ${port}, 127, 0, 0, 1)'`,
       `perl -e 'exit !socket($s, 1, 1, 0)'`,
+      // Its ends send to any socket of the host that has a name here.
+      `perl -e 'exit !socketpair($a, $b, 1, 2, 0)'`,
       `kill -0 ${host.process.pid}`,
       `unshare -U true`,
     ];

@@ -12,6 +12,7 @@ const ALLOW = 0x7fff0000;
 const EPERM = 0x00050001;
 const ENOSYS = 0x00050026;
 const EOPNOTSUPP = 0x0005005f;
+const ESOCKTNOSUPPORT = 0x0005005e;
 const EAFNOSUPPORT = 0x00050061;
 const KILL = 0x80000000;
 const audits = { x64: 0xc000003e, arm64: 0xc00000b7 } as const;
@@ -110,6 +111,11 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     ['socket', [16], ALLOW],
     ['socket', [1], EAFNOSUPPORT],
     ['socket', [40], EAFNOSUPPORT],
+    ['socketpair', [1, 1 | 0o2000000], ALLOW],
+    ['socketpair', [1, 5], ALLOW],
+    ['socketpair', [1, 2], ESOCKTNOSUPPORT],
+    ['socketpair', [1, 2 | 0o2004000], ESOCKTNOSUPPORT],
+    ['socketpair', [1, 3], ESOCKTNOSUPPORT],
     ['fchmod', [0, 0o755], ALLOW],
     ['fchmod', [0, 0o4755], EPERM],
     ['fchmodat', [0, 0, 0o2755], EPERM],
