@@ -69,6 +69,8 @@ const FAMILIES = [2, 10, 16];
  *  are connected once and for all. */
 const SOCKET_TYPE = 0xf;
 const DATAGRAM_TYPES = [2, 3];
+/** Leaves a device node where the name was. */
+const RENAME_WHITEOUT = 0x04;
 /** A jump reaches 255 instructions; lists are cut well below. */
 const LIST_MAX = 100;
 
@@ -199,6 +201,7 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
     ]),
     ...inspect(call('mknod'), refuseNode(1)),
     ...inspect(call('mknodat'), refuseNode(2)),
+    ...inspect(call('renameat2'), refuseBits(4, RENAME_WHITEOUT)),
     ret(ALLOW),
   ];
 }

@@ -126,5 +126,6 @@ export const inspectedCalls = {
   creat: [85, -1],
   mknod: [133, -1],
   mknodat: [259, 33],
+  renameat2: [316, 276],
   fallocate: [285, 47],
 } as const satisfies Readonly<Record<string, CallNumbers>>;

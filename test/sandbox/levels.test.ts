@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { findProgram } from '../../sandbox/launch/survey.ts';
+import { inspectedCalls } from '../../sandbox/launch/syscalls.ts';
 import { type HostOptions, isRoot, startTestHost, type TestHost } from './harness.ts';
 import { findProcesses, waitUntilGone, waitUntilThere } from './processes.ts';
 
@@ -36,6 +37,7 @@ async function startReady(level: Level, options?: HostOptions): Promise<TestHost
   return host;
 }
 
+const renameCall = inspectedCalls.renameat2[process.arch === 'arm64' ? 1 : 0];
 const leave =
   `perl -e 'exit if fork; setpgrp; %ENV = (); close $_ for *STDIN, *STDOUT, *STDERR; ` +
   `exec "sleep", $ARGV[0]'`;
@@ -134,6 +136,8 @@ function listTemporaries(host: TestHost): readonly string[] {
       `perl -e 'exit !socket($s, 1, 1, 0)'`,
       // Its ends send to any socket of the host that has a name here.
       `perl -e 'exit !socketpair($a, $b, 1, 2, 0)'`,
+      // Leaves a device node where the name was.
+      `echo > a; perl -e 'exit(0 > syscall(${renameCall}, -100, "a", -100, "b", 4))'`,
       `kill -0 ${host.process.pid}`,
       `unshare -U true`,
     ];

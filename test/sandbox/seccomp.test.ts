@@ -129,6 +129,9 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     ['mknodat', [0, 0, 0o020644], EPERM],
     ['mknodat', [0, 0, 0o060644], EPERM],
     ['mknodat', [0, 0, 0o104644], EPERM],
+    ['renameat2', [0, 0, 0, 0, 3], ALLOW],
+    ['renameat2', [0, 0, 0, 0, 4], EPERM],
+    ['renameat2', [0, 0, 0, 0, 6], EPERM],
   ] as const)('%s(%j)', (name, args, answer) => {
     expect(run(arch, { number: numberOf(name), args })).toBe(answer);
   });
