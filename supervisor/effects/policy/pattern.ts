@@ -1,7 +1,7 @@
 /** What the patterns of `[[security.rules]]` say about the words of a command, a path, a tree or a
  *  domain. Three answers: `maybe` depends on what is known only when the call runs. Pure. */
 import { matchesHost, parseHostPattern } from '../../../base/hostnames.ts';
-import { isRunner, type ShellPart, toProgramName } from './command-parts.ts';
+import { type CommandPart, isRunner, type ShellPart, toProgramName } from './command-parts.ts';
 import { expandBraces, matchesName, matchesPath } from './glob.ts';
 import type { DomainPart } from './subject.ts';
 
@@ -11,6 +11,8 @@ const PATTERN_CHARS_MAX = 1000;
 const ANY_DOMAIN = '*';
 /** A word longer than this is not compared. */
 const WORD_CHARS_MAX = 4096;
+/** Of a program that runs another; among more words it is not looked for. */
+const RUNNER_WORDS_MAX = 2000;
 /** A second command, or a quoting that nobody could compare. */
 const NO_WORDS = /[;|&<>()`$"'\\\t\n]|^ | $| {2}/;
 
@@ -49,28 +51,40 @@ export function strongest(matches: readonly Match[]): Match {
  *    like: for rules that forbid. */
 export function matchCommand(pattern: string, part: ShellPart, isWide: boolean): Match {
   if (part.kind === 'unknown') return 'maybe';
+  const { words } = part;
+  const [name] = words;
   const wanted = pattern.split(' ');
-  const [name, ...rest] = part.words;
-  const matches = [matchWords(wanted, part.words)];
-  if (isWide && name !== undefined) {
-    const behind = isRunner(name) ? rest.map((_, index) => rest.slice(index)) : [];
-    for (const [first, ...more] of [part.words, ...behind]) {
-      if (first !== undefined) matches.push(matchWords(wanted, [toProgramName(first), ...more]));
-    }
-  }
-  return strongest(matches);
+  const plain = matchWords(wanted, { words, from: 0 });
+  if (!isWide || name === undefined || plain === 'yes') return plain;
+  if (!isRunner(name)) return strongest([plain, matchProgram(wanted, words, 0)]);
+  if (words.length > RUNNER_WORDS_MAX) return 'maybe';
+  return strongest([plain, ...words.map((_, start) => matchProgram(wanted, words, start))]);
 }
 
-function matchWords(wanted: readonly string[], words: readonly (string | undefined)[]): Match {
+/** The program that stands at `start`, without its folder. */
+function matchProgram(wanted: readonly string[], words: CommandPart['words'], from: number): Match {
+  const word = words[from];
+  if (word === undefined) return 'no';
+  return matchWords(wanted, { words, from, program: toProgramName(word) });
+}
+
+interface Place {
+  readonly words: CommandPart['words'];
+  readonly from: number;
+  /** In place of the first word. */
+  readonly program?: string;
+}
+
+function matchWords(wanted: readonly string[], { words, from, program }: Place): Match {
   for (const [index, pattern] of wanted.entries()) {
     if (pattern === '*' && index === wanted.length - 1) return 'yes';
-    if (index >= words.length) return 'no';
-    const word = words[index];
+    if (from + index >= words.length) return 'no';
+    const word = index === 0 ? (program ?? words[from]) : words[from + index];
     // It may become any number of words.
     if (word === undefined || word.length > WORD_CHARS_MAX) return 'maybe';
     if (!matchesName(pattern, word)) return 'no';
   }
-  const more = words.slice(wanted.length);
+  const more = words.slice(from + wanted.length);
   if (more.length === 0) return 'yes';
   return more.every((word) => word === undefined) ? 'maybe' : 'no';
 }

@@ -179,6 +179,14 @@ describe('a forbidden command', () => {
   });
 });
 
+test.each([
+  ['a program that runs others', `env ${'a '.repeat(49_000)}`],
+  ['options', `env rm ${'-a '.repeat(33_000)}`],
+  ['lines in words', `watch ${"'a b' ".repeat(16_000)}`],
+])('no number of words stops the one who judges them: %s (regression)', (_, command) => {
+  expect(shell(denyRm, command)).toBe('deny');
+});
+
 /** Pieces that a line is made of, and what each of them runs. */
 const harmless = fc.constantFrom('git status', 'git diff --stat', "git diff 'a; rm b'");
 const joint = fc.constantFrom('; ', ' && ', ' || ', ' | ', '\n', ' & ');
