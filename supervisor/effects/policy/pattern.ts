@@ -13,6 +13,8 @@ const ANY_DOMAIN = '*';
 const WORD_CHARS_MAX = 4096;
 /** Of a program that runs another; among more words it is not looked for. */
 const RUNNER_WORDS_MAX = 2000;
+/** Options and their values before a subcommand. */
+const OPTION_WORDS_MAX = 40;
 /** A second command, or a quoting that nobody could compare. */
 const NO_WORDS = /[;|&<>()`$"'\\\t\n]|^ | $| {2}/;
 
@@ -47,8 +49,8 @@ export function strongest(matches: readonly Match[]): Match {
 }
 
 /** `git status` is exactly that; a last word `*` stands for any words, also none.
- *  @param isWide  also a program with its folder, and what stands behind `env`, `xargs` and their
- *    like: for rules that forbid. */
+ *  @param isWide  also a program with its folder, what stands behind `env`, `xargs` and their like,
+ *    and `git -C x push` for `git push`: for rules that forbid. */
 export function matchCommand(pattern: string, part: ShellPart, isWide: boolean): Match {
   if (part.kind === 'unknown') return 'maybe';
   const { words } = part;
@@ -61,11 +63,30 @@ export function matchCommand(pattern: string, part: ShellPart, isWide: boolean):
   return strongest([plain, ...words.map((_, start) => matchProgram(wanted, words, start))]);
 }
 
-/** The program that stands at `start`, without its folder. */
-function matchProgram(wanted: readonly string[], words: CommandPart['words'], from: number): Match {
-  const word = words[from];
+/** The program that stands at `start`, without its folder, with and without its first options:
+ *  each of these may take the word after it. */
+function matchProgram(
+  wanted: readonly string[],
+  words: CommandPart['words'],
+  start: number,
+): Match {
+  const word = words[start];
   if (word === undefined) return 'no';
-  return matchWords(wanted, { words, from, program: toProgramName(word) });
+  const program = toProgramName(word);
+  const [pattern = '', ...further] = wanted;
+  if (program.length > WORD_CHARS_MAX) return 'maybe';
+  if (!matchesName(pattern, program)) return 'no';
+  const matches = [matchWords(wanted, { words, from: start, program })];
+  let isValue = false;
+  for (let from = start + 1; from < words.length; from += 1) {
+    if (from - start > OPTION_WORDS_MAX) return 'maybe';
+    const next = words[from];
+    const isOption = next?.startsWith('-') === true;
+    if (!isOption && from > start + 1) matches.push(matchWords(further, { words, from }));
+    if (!isOption && !isValue) break;
+    isValue = isOption && !next.includes('=');
+  }
+  return strongest(matches);
 }
 
 interface Place {

@@ -187,6 +187,31 @@ test.each([
   expect(shell(denyRm, command)).toBe('deny');
 });
 
+describe('a forbidden subcommand', () => {
+  const decide = (command: string) =>
+    shell([{ command: 'git push *', action: 'deny' }, { action: 'allow' }], command);
+
+  test.each([
+    'git push',
+    'git -C a push x',
+    'git --no-pager push x',
+    'git -c a=b --git-dir=.git push',
+    'sudo git -C a push',
+    '/usr/bin/git -C a push',
+  ])('is found behind options: %j', (command) => {
+    expect(decide(command)).toBe('deny');
+  });
+
+  test.each([
+    'git log push',
+    'git -C a commit -m push',
+    'git --git-dir=.git log push',
+    'git commit -m "git push"',
+  ])('is not one that stands elsewhere: %j', (command) => {
+    expect(decide(command)).toBe('allow');
+  });
+});
+
 /** Pieces that a line is made of, and what each of them runs. */
 const harmless = fc.constantFrom('git status', 'git diff --stat', "git diff 'a; rm b'");
 const joint = fc.constantFrom('; ', ' && ', ' || ', ' | ', '\n', ' & ');
