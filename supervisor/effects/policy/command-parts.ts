@@ -52,13 +52,23 @@ const RUNNERS: ReadonlySet<string> = new Set([
   ...['env', 'sudo', 'doas', 'command', 'builtin', 'exec', 'nohup', 'time', 'timeout'],
   ...['nice', 'ionice', 'setsid', 'stdbuf', 'xargs', 'busybox', 'chroot', 'unshare', 'nsenter'],
   ...['flock', 'strace', 'watch', 'parallel', 'find', 'script', 'setpriv', 'chrt', 'taskset'],
+  ...['prlimit', 'ltrace', 'valgrind', 'numactl', 'fakeroot', 'faketime', 'unbuffer', 'rlwrap'],
+  ...['runuser', 'pkexec', 'systemd-run', 'ssh-agent', 'dbus-run-session', 'xvfb-run', 'toybox'],
 ]);
+/** The system's own loader, asked by its name. */
+const LOADER = /^ld(-linux[\w-]*)?\.so/;
 /** Runners whose words are a command line for a shell. */
 const JOINERS: ReadonlySet<string> = new Set(['watch', 'parallel']);
 /** Options of runners that a command line follows. */
 const LINE_OPTIONS = /^(-c|--command|-S|--split-string)$/;
+/** The same of these, also among other letters or with the line in the same word. */
+const LINE_HOLDERS: Readonly<Record<string, RegExp>> = {
+  env: /^(?:--split-string(?:=|$)|-[A-Za-z0]*?S)(.*)$/s,
+  flock: /^(?:--command(?:=|$)|-[A-Za-z]*?c)(.*)$/s,
+  script: /^(?:--command(?:=|$)|-[A-Za-z]*?c)(.*)$/s,
+};
 const SHELLS: ReadonlySet<string> = new Set([
-  ...['sh', 'bash', 'dash', 'zsh', 'ksh', 'ash', 'rbash', 'fish', 'su'],
+  ...['sh', 'bash', 'dash', 'zsh', 'ksh', 'mksh', 'ash', 'rbash', 'fish', 'yash', 'su', 'runuser'],
 ]);
 
 /** The parts of a command line; at least one. */
@@ -79,7 +89,8 @@ export function toProgramName(word: string): string {
 
 /** True for a program that runs the command behind it. */
 export function isRunner(word: string): boolean {
-  return RUNNERS.has(toProgramName(word));
+  const name = toProgramName(word);
+  return RUNNERS.has(name) || LOADER.test(name);
 }
 
 function collect(source: string, depth: number, parts: ShellPart[]): void {
@@ -192,10 +203,39 @@ function toInnerLine([name, ...rest]: CommandPart['words']): string | 'none' | u
 /** Command lines that are one word of another command: kept for later (`trap`, `alias`), or handed
  *  to a shell by a program that runs others. undefined: not known. */
 function listHeldLines([name, ...rest]: CommandPart['words']): readonly (string | undefined)[] {
-  if (name === 'trap') return rest.length < 2 || rest[0] === '-' ? [] : rest.slice(0, 1);
+  if (name === 'trap') {
+    const held = rest[0] === '--' ? rest.slice(1) : rest;
+    return held.length < 2 || held[0] === '-' ? [] : held.slice(0, 1);
+  }
   if (name === 'alias') return rest.map((word) => word?.slice(word.indexOf('=') + 1));
   if (name === undefined || !isRunner(name)) return [];
   const program = toProgramName(name);
   if (JOINERS.has(program)) return rest.filter((word) => word === undefined || /\s/.test(word));
+  const holder = LINE_HOLDERS[program];
+  if (holder !== undefined) return listOptionLines(program, rest, holder);
   return rest.filter((_, index) => LINE_OPTIONS.test(rest[index - 1] ?? ''));
+}
+
+function listOptionLines(
+  program: string,
+  rest: CommandPart['words'],
+  holder: RegExp,
+): readonly (string | undefined)[] {
+  if (program === 'env') return toSplitLine(rest, holder);
+  return rest.flatMap((word, index) => {
+    const [, own] = holder.exec(word ?? '') ?? [];
+    if (own === undefined) return [];
+    return [own === '' ? rest[index + 1] : own];
+  });
+}
+
+/** `env -S LINE WORDS` is `env` with the words of the line before the others; options of its own
+ *  among them. A backslash and a dollar in the line mean what they do not mean to a shell. */
+function toSplitLine(rest: CommandPart['words'], holder: RegExp): readonly (string | undefined)[] {
+  const place = rest.findIndex((word) => holder.test(word ?? ''));
+  if (place < 0) return [];
+  const [, own = ''] = holder.exec(rest[place] ?? '') ?? [];
+  const [line, ...more] = own === '' ? rest.slice(place + 1) : [own, ...rest.slice(place + 1)];
+  const isKnown = line !== undefined && !/[\\$]/.test(line) && !more.includes(undefined);
+  return [isKnown ? ['env', line, ...more].join(' ') : undefined];
 }

@@ -142,8 +142,22 @@ describe('a forbidden command', () => {
     'alias x="rm x"; x',
     'alias x=rm; x y',
     'env -S "rm x"',
+    "env -S'rm x'",
+    "env -vS 'rm x'",
+    "env -iS'rm' x",
+    "env --split-string='rm x'",
+    "env -S 'r\\_m x'",
+    "env -S '-i A=1 rm' x",
+    "env -iS '-S rm' x",
     "flock lock -c 'rm x'",
     "script -q -c 'rm x' /dev/null",
+    "script -qc 'rm x' /dev/null",
+    "script --command='rm x'",
+    "runuser -c 'rm x'",
+    'runuser -u a rm x',
+    'prlimit --core=0 rm x',
+    '/lib64/ld-linux-x86-64.so.2 /bin/rm x',
+    "trap -- 'ls; rm x' EXIT",
     "watch -n 1 'rm x'",
     "parallel 'rm {}' ::: a",
     // What cannot be known counts against the call.
@@ -173,6 +187,7 @@ describe('a forbidden command', () => {
     "cat <<'E'\n$(rm x)\nE\n",
     'echo "rm -rf $HOME"',
     "trap - EXIT; trap 'ls' INT",
+    "trap -- - EXIT; trap -- 'ls' INT",
     'env A="rm x" find . -name "rm x"',
   ])('is not seen in: %j', (command) => {
     expect(shell(denyRm, command)).toBe('allow');
@@ -182,6 +197,8 @@ describe('a forbidden command', () => {
 test.each([
   ['a program that runs others', `env ${'a '.repeat(49_000)}`],
   ['options', `env rm ${'-a '.repeat(33_000)}`],
+  ['lines in options', `env ${'-S '.repeat(33_000)}`],
+  ['lines in the words of options', `env ${"-S'a b' ".repeat(12_000)}`],
   ['lines in words', `watch ${"'a b' ".repeat(16_000)}`],
 ])('no number of words stops the one who judges them: %s (regression)', (_, command) => {
   expect(shell(denyRm, command)).toBe('deny');
