@@ -65,7 +65,8 @@ export function readAvailable(): number | undefined {
   return kib === 0 ? undefined : kib * KIB;
 }
 
-/** A queue may hold twice net.core.wmem_max (208 KiB), and the kernel's own with it. */
+/** A queue may hold twice net.core.wmem_default (208 KiB, and seccomp.ts keeps it so), and the
+ *  kernel's own with it. */
 const SOCKET_BYTES = 512 * 1024;
 const PIPE_BYTES = 64 * 1024;
 /** What the kernel keeps for one mapping. */

@@ -69,6 +69,12 @@ const FAMILIES = [2, 10, 16];
  *  are connected once and for all. */
 const SOCKET_TYPE = 0xf;
 const DATAGRAM_TYPES = [2, 3];
+/** Larger queues, up to net.core.wmem_max, which is 4 MiB since Linux 6.17: more than the watch
+ *  takes a socket to hold (footprint.ts). The call says yes and changes nothing, as the kernel
+ *  itself does to who asks for more than it gives. */
+const SOL_SOCKET = 1;
+const BUFFER_OPTIONS = [7, 8];
+const DONE = 0x00050000;
 /** Leaves a device node where the name was. */
 const RENAME_WHITEOUT = 0x04;
 /** A jump reaches 255 instructions; lists are cut well below. */
@@ -143,6 +149,12 @@ function allowOnlyZero(index: number): Instruction[] {
   return [load(argument(index)), test(JUMP_EQUAL, 0, 1, 0), ret(EPERM)];
 }
 
+const bufferOptions = [load(argument(2)), ...answerList(BUFFER_OPTIONS, DONE)];
+const keepBuffers = [
+  ...[load(argument(1)), test(JUMP_EQUAL, SOL_SOCKET, 0, bufferOptions.length)],
+  ...bufferOptions,
+];
+
 export interface FilterOptions {
   /** As the runtime names it. */
   readonly arch: string;
@@ -186,6 +198,7 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
       ...[load(argument(1)), and(SOCKET_TYPE)],
       ...answerList(DATAGRAM_TYPES, ESOCKTNOSUPPORT),
     ]),
+    ...inspect(call('setsockopt'), keepBuffers),
     ...(isShared ? inspect(call('prlimit64'), allowOnlyZero(0)) : []),
     ...inspect(call('chmod'), refuseBits(1, SET_ID_BITS)),
     ...inspect(call('fchmod'), refuseBits(1, SET_ID_BITS)),

@@ -117,6 +117,7 @@ export const inspectedCalls = {
   prlimit64: [302, 261],
   socket: [41, 198],
   socketpair: [53, 199],
+  setsockopt: [54, 208],
   chmod: [90, -1],
   fchmod: [91, 52],
   fchmodat: [268, 53],

@@ -57,6 +57,10 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
     `import socket\npairs = []\nfor i in range(1900):\n pair = socket.socketpair()\n pairs.append(pair)\n for end in pair:\n  end.setblocking(False)\n  try:\n   while True: end.send(b"x" * 32768)\n  except BlockingIOError: pass`,
   ],
   [
+    'what waits in sockets whose queues were to be larger (regression)',
+    `import socket\npairs = []\nfor i in range(200):\n pair = socket.socketpair()\n pairs.append(pair)\n for end in pair:\n  end.setblocking(False)\n  end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)\n  try:\n   while True: end.send(b"x" * 32768)\n  except BlockingIOError: pass\nif sum(end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 1 << 20 for pair in pairs for end in pair): time.sleep(600)\na = ${touch(300)}`,
+  ],
+  [
     'the tables of pages that are not there',
     `import mmap\nm = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)\nfor at in range(0, 1 << 40, 2 << 20): m[at]`,
   ],

@@ -9,6 +9,7 @@ import {
 } from '../../sandbox/launch/syscalls.ts';
 
 const ALLOW = 0x7fff0000;
+const DONE = 0x00050000;
 const EPERM = 0x00050001;
 const ENOSYS = 0x00050026;
 const EOPNOTSUPP = 0x0005005f;
@@ -116,6 +117,10 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     ['socketpair', [1, 2], ESOCKTNOSUPPORT],
     ['socketpair', [1, 2 | 0o2004000], ESOCKTNOSUPPORT],
     ['socketpair', [1, 3], ESOCKTNOSUPPORT],
+    ['setsockopt', [0, 1, 7], DONE],
+    ['setsockopt', [0, 1, 8], DONE],
+    ['setsockopt', [0, 1, 2], ALLOW],
+    ['setsockopt', [0, 6, 7], ALLOW],
     ['fchmod', [0, 0o755], ALLOW],
     ['fchmod', [0, 0o4755], EPERM],
     ['fchmodat', [0, 0, 0o2755], EPERM],
