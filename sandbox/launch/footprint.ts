@@ -68,6 +68,9 @@ export function readAvailable(): number | undefined {
 /** A queue may hold twice net.core.wmem_default (208 KiB, and seccomp.ts keeps it so), and the
  *  kernel's own with it. */
 const SOCKET_BYTES = 512 * 1024;
+/** Those of TCP grow by themselves, to 4 MiB and more; of each byte in them the kernel keeps up to
+ *  another one. */
+const QUEUED_FACTOR = 2;
 const PIPE_BYTES = 64 * 1024;
 /** What the kernel keeps for one mapping. */
 const MAPPING_BYTES = 256;
@@ -87,13 +90,16 @@ export function readHideable(view: TreeView, enough: number): number {
     seen.set(id, bytes);
     sum += more;
   };
-  for (const pid of view.listPids?.() ?? listPids(view.proc)) {
+  const pids = view.listPids?.() ?? listPids(view.proc);
+  const queued = readQueues(`${view.proc}/${pids[0]}/net`);
+  add(UNHELD, queued.get(UNHELD) ?? 0);
+  for (const pid of pids) {
     const path = `${view.proc}/${pid}`;
     if (isUnreadable(path)) return enough;
     for (const fd of listNames(`${path}/fd`)) {
       if (sum >= enough) return enough;
       const target = readLink(`${path}/fd/${fd}`);
-      if (target.startsWith('socket:')) add(target, SOCKET_BYTES);
+      if (target.startsWith('socket:')) add(target, SOCKET_BYTES + (queued.get(target) ?? 0));
       else if (target.startsWith('pipe:')) add(target, PIPE_BYTES);
     }
     const maps = readText(`${path}/maps`);
@@ -101,6 +107,23 @@ export function readHideable(view: TreeView, enough: number): number {
     if (maps.includes(SHARED_MEMORY)) for (const [id, bytes] of readShared(maps)) add(id, bytes);
   }
   return Math.min(sum, enough);
+}
+
+/** Of TCP connections that were closed, or not yet taken: no descriptor leads to them. */
+const UNHELD = 'socket:[0]';
+const QUEUES = / ([0-9A-F]{8}):([0-9A-F]{8}) \w+:\w+ \w+ +\d+ +\d+ (\d+) /g;
+
+/** What the queues of TCP take, by the names that descriptors have under /proc. */
+function readQueues(net: string): Map<string, number> {
+  const found = new Map<string, number>();
+  for (const text of ['tcp', 'tcp6'].map((name) => readText(`${net}/${name}`))) {
+    for (const [, sent = '0', received = '0', inode] of text.matchAll(QUEUES)) {
+      const bytes = (Number.parseInt(sent, 16) + Number.parseInt(received, 16)) * QUEUED_FACTOR;
+      const name = `socket:[${inode}]`;
+      if (bytes > 0) found.set(name, (found.get(name) ?? 0) + bytes);
+    }
+  }
+  return found;
 }
 
 /** A mapped file that was removed; not what the kernel shows as one. */

@@ -61,6 +61,10 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
     `import socket\npairs = []\nfor i in range(200):\n pair = socket.socketpair()\n pairs.append(pair)\n for end in pair:\n  end.setblocking(False)\n  end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)\n  try:\n   while True: end.send(b"x" * 32768)\n  except BlockingIOError: pass\nif sum(end.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) > 1 << 20 for pair in pairs for end in pair): time.sleep(600)\na = ${touch(300)}`,
   ],
   [
+    'what waits in connections, whose queues grow by themselves (regression)',
+    `import socket\nserver = socket.socket()\nserver.bind(("127.0.0.1", 0))\nserver.listen()\nends = []\nfor i in range(90):\n end = socket.create_connection(server.getsockname())\n ends += [end, server.accept()[0]]\n end.setblocking(False)\n try:\n  while True: end.send(b"x" * 65536)\n except BlockingIOError: pass`,
+  ],
+  [
     'the tables of pages that are not there',
     `import mmap\nm = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)\nfor at in range(0, 1 << 40, 2 << 20): m[at]`,
   ],
