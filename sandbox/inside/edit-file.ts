@@ -67,6 +67,12 @@ export function replaceText(old: string, replacement: Replacement, shown: string
         'add surrounding lines to make it unique, or set replace_all',
     );
   }
+  const length = old.length + places.length * (newText.length - oldText.length);
+  if (length > EDIT_BYTES_MAX) {
+    throw new ToolFailure(
+      `${shown} would have ${length} characters; the limit of an edit is ${EDIT_BYTES_MAX}; use shell`,
+    );
+  }
   const text = old.split(oldText).join(newText);
   const line = toLineNumber(old, first);
   const summary =

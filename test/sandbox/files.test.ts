@@ -166,6 +166,13 @@ describe('edit_file', () => {
     expect(replaceText('a\na', { ...edit, all: true }, 'f').text).toBe('b\nb');
   });
 
+  test('what would not fit is not made', () => {
+    const edit = { oldText: 'a', newText: 'b'.repeat(1_000_000), all: true };
+    expect(() => replaceText('a'.repeat(1_000_000), edit, 'f')).toThrow(
+      'f would have 1000000000000 characters; the limit of an edit is 20971520; use shell',
+    );
+  });
+
   test('a miss says where the first line does stand', () => {
     const edit = { oldText: '  foo()\n  bar()', newText: '', all: false };
     expect(() => replaceText('x\n\tfoo()\n\tbaz()', edit, 'f')).toThrow('resembles line 2');
