@@ -52,7 +52,15 @@ export function toSearchScript(program: string, args: SearchArguments): string {
   if (args.glob !== undefined) flags.push(`--glob=${args.glob}`);
   if (args.context !== undefined) flags.push(`--context=${args.context}`);
   const words = [program, ...flags, '-e', args.pattern, '--', args.path ?? './'];
-  return `exec ${words.map(quote).join(' ')}\n`;
+  return `${toRefusal(args.path)}exec ${words.map(quote).join(' ')}\n`;
+}
+
+/** What is named itself is opened whatever it is, and a pipe would be waited for. */
+function toRefusal(path: string | undefined): string {
+  if (path === undefined) return '';
+  const [at, why] = [path, `${path} is a pipe, a socket or a device, not a file`].map(quote);
+  const isOther = `[ -e ${at} ] && ! [ -f ${at} ] && ! [ -d ${at} ]`;
+  return `if ${isOther}; then printf '%s\\n' ${why} >&2; exit 2; fi\n`;
 }
 
 interface MatchLines {

@@ -228,6 +228,11 @@ withBubblewrap.each(variants)(`sandbox host as $name${why}`, (variant) => {
       'src/a.ts:2:const b = 3;',
     );
     expect((await host.run('search', { pattern: 'nowhere' })).output).toBe('No matches.');
+    await host.shell("mkfifo 'a queue'");
+    expect(await host.run('search', { pattern: 'a', path: 'a queue' })).toMatchObject({
+      status: 'error',
+      output: 'a queue is a pipe, a socket or a device, not a file',
+    });
     expect(await host.run('search', { pattern: '(' })).toMatchObject({ status: 'error' });
   });
 
