@@ -338,6 +338,10 @@ on('what is put aside', () => {
 test.each([
   ['.envrc', true],
   ['.vscode/a/b', true],
+  // Settings that name programs to an editor, to agents, and to what is run on entering.
+  ['.helix/languages.toml', true],
+  ['opencode.json', true],
+  ['mise.local.toml', true],
   ['.git/config', true],
   ['.git/hooks/pre-push', true],
   ['.git', true],
