@@ -51,6 +51,8 @@ function readProcess(path: string, precision: 'quick' | 'exact'): number {
  *  it): where we are not root, what it holds cannot be looked at. */
 function isUnreadable(path: string): boolean {
   try {
+    // Of another user's namespace the maps can be read all the same, and the descriptors not.
+    readdirSync(`${path}/fd`);
     closeSync(openSync(`${path}/maps`, 'r'));
     return false;
   } catch (error) {

@@ -92,7 +92,8 @@ function toLost(first: readonly Growth[], now: readonly Growth[]): Growth {
 interface Sum {
   bytes: number;
   files: number;
-  /** Some of it cannot be looked at: a call may close a folder to its user, and write there. */
+  /** Some of it cannot be looked at: a call may close a folder to its user, and write there, or
+   *  below more folders than a path has room for. */
   isPartial: boolean;
 }
 
@@ -113,7 +114,9 @@ function addTree(root: string, sinceMs: number, sum: Sum, isOver: () => boolean)
       }
     } catch (error) {
       // Removed meanwhile; or closed, and not by a call of ours.
-      if (systemCode(error) === 'EACCES' && isOwn(folder)) sum.isPartial = true;
+      const code = systemCode(error);
+      const isClosed = code === 'EACCES' && isOwn(folder);
+      if (isClosed || code === 'ENAMETOOLONG') sum.isPartial = true;
     }
   }
 }
