@@ -5,7 +5,7 @@ import { readAnonymousMb } from './processes.ts';
 import { openSession, pause, settle } from './session.ts';
 
 /** What the first ones cost is kept: pools, caches, compiled code. */
-const WARM_UP = 300;
+const WARM_UP = 1000;
 const COUNT = 1000;
 const ROUNDS = 3;
 /** A quiet supervisor gives its garbage back after ten seconds. */
