@@ -64,7 +64,7 @@ describe('a stream of a session', () => {
   });
 
   test('is there for the system, which is no session that could be looked up', async () => {
-    await rig.client.createSession({ name: 'system' });
+    await rig.supervisor.createSession({ name: 'system' }, 'test');
     rig.supervisor.calls.length = 0;
     const url = '/api/v1/sessions/system/events?follow=true';
     const stream = await open(rig, { path: url });
