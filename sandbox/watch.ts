@@ -90,7 +90,8 @@ export function decideRestMs(
 
 export function watchTree(spec: TreeWatchSpec): TreeWatch {
   const { clock, tree, limits } = spec;
-  const machineBefore = limits.memoryBytes === 0 ? undefined : tree.machineBytes();
+  /** The most there was since the call began: what others give back hides nothing of it. */
+  let machineMost = limits.memoryBytes === 0 ? undefined : tree.machineBytes();
   let growthMs = clock.wallMs() - STAMP_SLACK_MS;
   let growth = watchDisk(limits, growthMs);
   let breach: Breach | undefined;
@@ -131,11 +132,13 @@ export function watchTree(spec: TreeWatchSpec): TreeWatch {
     return { bytes };
   }
 
-  /** What the sizes of its processes do not explain: no more than the machine has less than before,
-   *  and no more than this tree can hold so. Both, because a machine has others. */
+  /** What the sizes of its processes do not explain: no more than the machine has lost, and no more
+   *  than this tree can hold so. Both, because a machine has others. */
   function findHidden(seen: number): number {
-    if (limits.memoryBytes === 0 || machineBefore === undefined) return 0;
-    const lost = machineBefore - (tree.machineBytes() ?? machineBefore);
+    if (limits.memoryBytes === 0 || machineMost === undefined) return 0;
+    const left = tree.machineBytes() ?? machineMost;
+    machineMost = Math.max(machineMost, left);
+    const lost = machineMost - left;
     if (lost <= limits.memoryBytes || lost <= seen) return 0;
     return tree.measureHideable(lost - seen);
   }

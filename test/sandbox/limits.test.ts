@@ -62,7 +62,7 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
   ],
   [
     'what waits in connections, whose queues grow by themselves (regression)',
-    `import socket\nserver = socket.socket()\nserver.bind(("127.0.0.1", 0))\nserver.listen()\nends = []\nfor i in range(90):\n end = socket.create_connection(server.getsockname())\n ends += [end, server.accept()[0]]\n end.setblocking(False)\n try:\n  while True: end.send(b"x" * 65536)\n except BlockingIOError: pass`,
+    `import socket\nserver = socket.socket()\nserver.bind(("127.0.0.1", 0))\nserver.listen()\nends = []\nfor i in range(150):\n end = socket.create_connection(server.getsockname())\n ends += [end, server.accept()[0]]\n end.setblocking(False)\n try:\n  while True: end.send(b"x" * 65536)\n except BlockingIOError: pass`,
   ],
   [
     'the tables of pages that are not there',

@@ -95,6 +95,16 @@ test.each([
   );
 });
 
+test('what a neighbour gives back does not hide what a call takes (regression)', () => {
+  const { clock, use, breaches } = watchMadeUp({ memoryBytes: MAX, cpuMs: 0 });
+  use.machineBytes += 4 * MAX;
+  clock.advance(100);
+  use.hideableBytes = 2 * MAX;
+  use.machineBytes -= 2 * MAX;
+  clock.advance(100);
+  expect(breaches).toEqual([{ limit: 'memory_limit_mb', value: 1024, max: 512 }]);
+});
+
 test('processor time is read every tenth of a second, not at each look', () => {
   const { clock, use, breaches } = watchMadeUp({ memoryBytes: MAX, cpuMs: 1000 });
   use.quickBytes = MAX;
