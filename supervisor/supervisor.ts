@@ -126,15 +126,21 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return session.id;
   }
 
-  async function remove(ref: string, by: string, isOnlyStopped = false): Promise<void> {
-    runtime.assertOpen();
-    const id = findDamaged(ref) ?? (await closeToRemove(ref, by, isOnlyStopped));
+  async function dropOpen(id: SessionId): Promise<void> {
     const open = directory.find(id);
     open?.host.release();
     directory.drop(id);
     // A damaged one was not closed: worker and slot are given back, whatever its journal takes.
     await open?.resident.leave('removed').catch(() => undefined);
+  }
+
+  async function remove(ref: string, by: string, isOnlyStopped = false): Promise<void> {
+    runtime.assertOpen();
+    const id = findDamaged(ref) ?? (await closeToRemove(ref, by, isOnlyStopped));
+    await dropOpen(id);
     await store.deleteSession(id);
+    // Who asked for it in between has opened it again.
+    await dropOpen(id);
     const { stateDir } = runtime.config();
     for (const path of [
       privateWorkspacePath(stateDir, id),

@@ -32,7 +32,7 @@ export function createDirectory(
   const open = new Map<SessionId, Session>();
   let timer: Timer = scheduleSweep();
   let halted = false;
-  /** Sessions that were forgotten, counted. */
+  /** Sessions that were forgotten or dropped, counted. */
   let forgotten = 0;
 
   function scheduleSweep(): Timer {
@@ -86,6 +86,7 @@ export function createDirectory(
     drop(id) {
       const session = open.get(id);
       open.delete(id);
+      forgotten += 1;
       void session?.halt();
       bus.drop(id);
     },
