@@ -16,6 +16,7 @@ import { createLogger, type Logger } from '../base/logger.ts';
 import { realMarks } from '../base/marked-processes.ts';
 import { type ProcessPort, realProcesses } from '../base/process.ts';
 import { realRandom } from '../base/random.ts';
+import { toReadyFacts } from '../protocol/ready-line.ts';
 import { type OfferedLevel, toAskedLevels } from '../protocol/sandbox-levels.ts';
 import type { Store } from '../store/contract.ts';
 import { openStore } from '../store/index.ts';
@@ -229,7 +230,7 @@ async function start(options: Options, loaded: LoadedConfig, programs: Programs)
   const running: Running = { runtime, processes, config, logger };
   // Before the ready line: whoever reads it may stop us at once.
   handleSignals(running);
-  process.stdout.write(`${toReadyLine(status, own.file)}\n`);
+  process.stdout.write(`ready: ${toReadyFacts(status, own.file)}\n`);
   logger.debug('supervisor.ready', { uptime_ms: Math.round(realClock.nowMs()) });
   return running;
 }
@@ -264,22 +265,6 @@ function failStop(reason: string, logger: Logger): never {
   logger.error('supervisor.fail_stop', { reason });
   process.stderr.write(`prx-supervisor: ended at once: ${reason}\n`);
   process.exit(errorTable.STORE_DEGRADED.exit);
-}
-
-function toReadyLine(
-  status: Awaited<ReturnType<Runtime['status']>>,
-  tokenFile: string | undefined,
-): string {
-  const facts = [`socket ${status.socket}`];
-  if (status.listen !== undefined) facts.push(`url ${status.listen}`);
-  if (tokenFile !== undefined) facts.push(`token ${tokenFile}`);
-  // Tool calls are refused where there is no policy: that is not the level none.
-  const why = status.sandbox.policy === undefined ? ' (prx-supervisor doctor says why)' : '';
-  facts.push(
-    `sandbox ${status.sandbox.level}${why}`,
-    `model ${status.model}, provider ${status.provider}`,
-  );
-  return `ready: ${facts.join(' · ')} · pid ${status.pid}`;
 }
 
 function handleSignals({ runtime, logger }: Running): void {
