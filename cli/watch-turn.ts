@@ -83,7 +83,7 @@ function createInterrupt(context: Context, watch: WatchTurn, stop: AbortControll
 function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn['mode']): number {
   if (followed.lost !== undefined) throw new PrxError('SESSION_NOT_OPEN', followed.lost);
   sayDenied(context, followed.denied);
-  if (mode === 'never' && followed.denied.some(({ deniedBy }) => !isByPolicy(deniedBy))) {
+  if (mode === 'never' && followed.denied.some(({ deniedBy }) => !isFinal(deniedBy))) {
     context.say('  --approve ask asks on a terminal, --approve all allows what needs approval');
   }
   const { end } = followed;
@@ -96,7 +96,7 @@ function concludeTurn(context: Context, followed: FollowedTurn, mode: WatchTurn[
 }
 
 /** What policy itself denies, or this machine cannot run, no way of asking opens. */
-function isByPolicy(deniedBy: string | undefined): boolean {
+function isFinal(deniedBy: string | undefined): boolean {
   return deniedBy === undefined || deniedBy.startsWith('policy');
 }
 

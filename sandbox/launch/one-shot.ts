@@ -222,6 +222,7 @@ function openPipes(birth: Birth, hasInput: boolean) {
         const left = Buffer.alloc(LINE_MAX);
         return left.subarray(0, readSync(inputFd, left)).includes('\n');
       } catch {
+        // It is empty, which nothing but its reader makes it.
         return false;
       }
     },
