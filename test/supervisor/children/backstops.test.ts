@@ -7,15 +7,14 @@ import type { ProviderSettings } from '../../../protocol/gateway-methods.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { ProcessStart } from '../../../protocol/processes.ts';
 import type { SessionRecord } from '../../../store/contract.ts';
-import type { ChildSpec } from '../../../supervisor/children/child.ts';
 import { createGateway } from '../../../supervisor/children/gateway.ts';
 import { createHost, type ProcessBook } from '../../../supervisor/children/hosts.ts';
-import type { Registry } from '../../../supervisor/children/registry.ts';
 import { loadConfig } from '../../../supervisor/config.ts';
 import { toSandboxPolicy } from '../../../supervisor/settings.ts';
-import { createMachine, type MachineScript, programNames } from '../machine.ts';
+import { createMachine, type MachineScript } from '../machine.ts';
 import { answers, createLatch, runsEverything } from '../script.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
+import { emptyRegistry, specOf } from './parts.ts';
 
 const session = 's_0123456789abcdef' as SessionId;
 const { config } = loadConfig({}, { HOME: '/nonexistent' });
@@ -26,18 +25,6 @@ const policy = toSandboxPolicy(config, { workspace: '/w' } as SessionRecord, {
 });
 /** What each of the two adds to the time that its child has. */
 const MARGIN_MS = 30_000;
-
-const registry: Registry = {
-  add: async () => undefined,
-  remove: () => undefined,
-  disown: () => undefined,
-  orphans: () => [],
-  isKept: () => false,
-  startedAt: () => undefined,
-  hasHost: () => false,
-  kill: () => false,
-  sweep: async () => ({ killed: [], forgotten: 0 }),
-};
 
 const emptyBook: ProcessBook = {
   register: async () => undefined,
@@ -50,13 +37,13 @@ function createBench(script: Partial<MachineScript>, book: ProcessBook = emptyBo
   const machine = createMachine({ gateway: answers({}), host: runsEverything(), ...script });
   const clock = createSteppedClock();
   const random = { next: () => 0.5 };
-  const parts = { clock, logger: silentLogger, processes: machine, random, registry };
-  const specOf = (kind: 'gateway' | 'sandbox'): ChildSpec => ({
-    kind,
-    process: { command: 'node', args: [programNames[kind]], env: {}, ownSession: true },
-    readyTimeoutMs: 5000,
-    stopGraceMs: 50,
-  });
+  const parts = {
+    clock,
+    logger: silentLogger,
+    processes: machine,
+    random,
+    registry: emptyRegistry,
+  };
   return {
     machine,
     clock,

@@ -6,6 +6,7 @@ import { realProcesses } from '../../../base/process.ts';
 import { noFingerprints } from '../../../protocol/fingerprints.ts';
 import { createMcpHost } from '../../../supervisor/children/mcp-host.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
+import { emptyRegistry } from './parts.ts';
 
 function createFailing() {
   const clock = createSteppedClock();
@@ -30,12 +31,7 @@ function createFailing() {
       process: { command: '/bin/false', args: [], env: {}, ownSession: true },
       ...{ readyTimeoutMs: 1000, stopGraceMs: 50 },
     },
-    registry: {
-      ...{ add: async () => undefined, remove: () => undefined, disown: () => undefined },
-      ...{ orphans: () => [], isKept: () => false, hasHost: () => false, kill: () => false },
-      startedAt: () => undefined,
-      sweep: async () => ({ killed: [], forgotten: 0 }),
-    },
+    registry: emptyRegistry,
     artifactsDir: '/nonexistent',
     fingerprints: () => noFingerprints,
     readSecrets: async () => ({ kind: 'refused', reason: 'there is no vault' }),

@@ -7,7 +7,6 @@ import { type ProcessIdentity, realProcesses } from '../../../base/process.ts';
 import { noFingerprints } from '../../../protocol/fingerprints.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { SessionRecord } from '../../../store/contract.ts';
-import type { ChildSpec } from '../../../supervisor/children/child.ts';
 import { createGateway, type Gateway } from '../../../supervisor/children/gateway.ts';
 import { createHost, type Host } from '../../../supervisor/children/hosts.ts';
 import { createRegistry, type Registry } from '../../../supervisor/children/registry.ts';
@@ -15,8 +14,9 @@ import { createWorkerPool } from '../../../supervisor/children/workers.ts';
 import { loadConfig } from '../../../supervisor/config.ts';
 import { toSandboxPolicy } from '../../../supervisor/settings.ts';
 import { createHouse, demolish } from '../house.ts';
-import { createMachine, type Machine, type MachineScript, programNames } from '../machine.ts';
+import { createMachine, type Machine, type MachineScript } from '../machine.ts';
 import { answers, createLatch, result, runsEverything } from '../script.ts';
+import { emptyRegistry, specOf } from './parts.ts';
 
 afterEach(demolish);
 
@@ -25,30 +25,17 @@ const { config } = loadConfig({}, { HOME: '/nonexistent' });
 
 const record = { workspace: '/w' } as SessionRecord;
 
-const specOf = (kind: keyof typeof programNames, readyTimeoutMs = 5000): ChildSpec => ({
-  kind,
-  process: { command: 'node', args: [programNames[kind]], env: {}, ownSession: true },
-  readyTimeoutMs,
-  stopGraceMs: 50,
-});
-
 /** Identities that were added and not removed. */
 function createBook(written?: Promise<void>): Registry & { readonly listed: Set<number> } {
   const listed = new Set<number>();
   return {
+    ...emptyRegistry,
     listed,
     async add({ identity }) {
       await written;
       listed.add(identity.pid);
     },
     remove: ({ pid }: ProcessIdentity) => void listed.delete(pid),
-    disown: () => undefined,
-    orphans: () => [],
-    isKept: () => false,
-    startedAt: () => undefined,
-    hasHost: () => false,
-    kill: () => false,
-    sweep: async () => ({ killed: [], forgotten: 0 }),
   };
 }
 

@@ -3,17 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { createHouse, demolish, type House } from '../house.ts';
-import { overStore } from '../over-store.ts';
-import {
-  answers,
-  call,
-  callTool,
-  createLatch,
-  dataOf,
-  result,
-  runsEverything,
-  say,
-} from '../script.ts';
+import { answers, callTool, dataOf, result, runsEverything, say } from '../script.ts';
+import { reserved } from './reserved.ts';
 
 afterEach(demolish);
 
@@ -21,26 +12,7 @@ const denied = (tool: string): string => `[security.tool_policy.tools]\n${tool} 
 
 describe('[promise:deny-by-default] a call that the policy forbids since it was reserved', () => {
   test('and that was never sent is denied by the next supervisor', async () => {
-    const [isReserved, isDead] = [createLatch(), createLatch()];
-    const house = await createHouse({
-      script: { gateway: answers({ '1.1': say('', [call('a', 'touch x')]) }) },
-      wrapStore: (store) =>
-        overStore(store, {
-          async append(request) {
-            const answer = await store.append(request);
-            if (!request.events.some(({ type }) => type === 'tool.started')) return answer;
-            isReserved.open();
-            await isDead.opened;
-            return answer;
-          },
-        }),
-    });
-    const id = await house.create();
-    await house.send(id, 'hello');
-    await isReserved.opened;
-    const crashed = house.crash();
-    isDead.open();
-    await crashed;
+    const { house, id } = await reserved();
     const host = runsEverything();
     const script = { gateway: answers({}), host };
     const next = await house.again({ script, toml: denied('shell'), wrapStore: (store) => store });
