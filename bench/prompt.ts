@@ -2,7 +2,7 @@
  *  ends are stamped by one clock. */
 import type { Figure } from './figure.ts';
 import type { Home } from './lab.ts';
-import { openSession, pause, settle, type WatchedSession } from './session.ts';
+import { openSession, pause, settle, type WatchedSession, warmUp } from './session.ts';
 import { readFrames, send } from './sse.ts';
 
 interface Journey {
@@ -20,7 +20,7 @@ export const prompt: Figure = {
   async run(lab) {
     const home = await lab.createHome();
     const running = await home.start();
-    await settle(home, 2);
+    await warmUp(lab, home);
     const rounds = lab.quick ? 5 : 60;
     const floor: Journey[] = [];
     const resident: Journey[] = [];

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import type { Figure } from './figure.ts';
 import type { Home, Lab } from './lab.ts';
 import type { Reply } from './provider.ts';
-import { isResident, openSession, pause, seenAtMs, settle } from './session.ts';
+import { isResident, openSession, pause, seenAtMs, settle, warmUp } from './session.ts';
 
 interface Revival {
   /** SIGKILL → its exit is published. */
@@ -27,7 +27,7 @@ export const revive: Figure = {
     const running = await home.start();
     const revivals: Revival[] = [];
     const bare: number[] = [];
-    // The first one warms the supervisor up.
+    await warmUp(lab, home);
     await killAndWait(home);
     for (let round = 0; round < (lab.quick ? 3 : 40); round += 1) {
       bare.push(await killBareNode(lab));

@@ -1,7 +1,7 @@
 /** A session under measurement: made, prompted and watched through the unix socket. */
 import { join } from 'node:path';
 import type { EventEnvelope } from '../protocol/events.ts';
-import type { Home } from './lab.ts';
+import type { Home, Lab } from './lab.ts';
 import { readFrames, send } from './sse.ts';
 
 export interface Seen {
@@ -96,6 +96,17 @@ export async function settle(home: Home, warm: number): Promise<void> {
     await pause(20);
   }
   throw new Error(`no ${warm} spare workers within a minute`);
+}
+
+/** Lets the supervisor run sessions of one turn: V8 compiles only what has run often. */
+export async function warmUp({ quick }: Lab, home: Home): Promise<void> {
+  const sessions = quick ? 2 : 300;
+  for (let done = 0; done < sessions; done += 1) {
+    const session = await openSession(home);
+    await session.runTurn('warm');
+    session.unwatch();
+    await home.client.close(session.id);
+  }
 }
 
 export function pause(ms: number): Promise<void> {

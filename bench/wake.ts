@@ -5,7 +5,7 @@ import type { Figure } from './figure.ts';
 import type { Home, Lab } from './lab.ts';
 import { type Past, writePast } from './past.ts';
 import type { Row } from './report.ts';
-import { isResident, pause, seenAtMs, settle, watchSession } from './session.ts';
+import { isResident, pause, seenAtMs, settle, warmUp, watchSession } from './session.ts';
 
 interface Wake {
   readonly residentMs: number;
@@ -51,6 +51,7 @@ async function measure(lab: Lab, name: string, { bytes, cycles, aim }: Size): Pr
   const past: Past = { turns: TURNS, answerBytes, deltas: DELTAS, isOpen: false };
   const ids = await writePast(home, lab.quick ? 2 : SESSIONS, past);
   const running = await home.start();
+  await warmUp(lab, home);
   const wakes: Wake[] = [];
   // Those of the first cycle warm the supervisor up.
   for (let cycle = 0; cycle <= (lab.quick ? 1 : cycles); cycle += 1) {
