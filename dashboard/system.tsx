@@ -108,7 +108,7 @@ function toFacts(status: StatusView): [string, preact.ComponentChildren][] {
     ],
     ['Waiting for a slot', capacity.queued],
     ['Sessions', sessions.join(', ') || 'none'],
-    ['Worker confinement', status.worker_confinement.join(', ')],
+    ['Worker confinement', status.worker_confinement.join(', ') || 'none has started yet'],
     ['Memory limits by', (status.memory_enforcement ?? []).join(', ')],
     ['State directory', status.state_dir],
   ];

@@ -222,7 +222,7 @@ export const statusViewSchema = z.object({
       }),
     )
     .optional(),
-  /** What confines a worker, strongest first. */
+  /** What confines a worker, by name; empty until the first one has started. */
   worker_confinement: z.array(z.string()),
   /** What keeps a worker within its memory limit: monitor, scan, cgroup v1 or v2. */
   memory_enforcement: z.array(z.string()).optional(),

@@ -14,7 +14,8 @@ import {
 import { join } from 'node:path';
 
 export interface ProcessorGroup {
-  readonly folder: string;
+  /** What it starts is in the group before its program begins. */
+  readonly around: readonly string[];
   /** Removes it, and what is empty in it. */
   close(): void;
 }
@@ -43,7 +44,7 @@ export function createProcessorGroup(uid: number | undefined): ProcessorGroup | 
     for (const path of [folder, join(folder, 'cgroup.procs')]) chownSync(path, uid, uid);
   }
   return {
-    folder,
+    around: ['/bin/sh', '-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder],
     close() {
       enter(join(MOUNT, own?.[1] ?? '/'));
       for (const path of [folder, outside]) removeTree(path);

@@ -51,7 +51,8 @@ export async function openStand(
   }
   const uid = options.asUser ? OTHER_UID : undefined;
   const processors = createProcessorGroup(uid);
-  const bench = createBench(config, uid, processors?.folder);
+  const around = processors === undefined ? [] : processors.around;
+  const bench = createBench(config, uid, around);
   prepare?.(bench.dir);
   const enclosure = createEnclosure();
   let running: Running | undefined;

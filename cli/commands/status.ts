@@ -48,7 +48,7 @@ export function renderStatus(
     ...(status.custom_tools ?? []).map(
       (each) => ['tool file', describeCustomTool(each)] as [string, string],
     ),
-    ['workers', status.worker_confinement.join(', ') || 'not confined'],
+    ['workers', status.worker_confinement.join(', ') || 'none has started yet'],
     [
       'capacity',
       `${capacity.resident} of ${capacity.max_concurrent_sessions} resident, ` +

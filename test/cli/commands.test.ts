@@ -299,6 +299,7 @@ describe('the supervisor', () => {
     );
     expect(out).toMatch(/\ntool file: +custom__a \(read\) from \/t\/a\.ts\n/);
     expect(out).toMatch(/\ntool file: +none from \/t\/b\.ts: why\n/);
+    expect(out).toMatch(/\nworkers: +none has started yet\n/);
     expect(api.requests.at(-1)?.query.get('deep')).toBe('true');
     expect((await runCli(api, ['status', '-q'])).out).toBe('ok\n');
   });

@@ -7,15 +7,22 @@ export function findTestNames(source: string): ReadonlySet<string> {
   const names = new Set<string>();
   const visit = (node: ts.Node): void => {
     if (ts.isCallExpression(node)) {
-      const [name] = node.arguments;
-      if (name !== undefined && ts.isStringLiteralLike(name) && isRunner(node.expression)) {
-        names.add(name.text.replace(/^(\[[a-z]+:[^\]]+\] )+/, ''));
+      const name = toText(node.arguments[0]);
+      if (name !== undefined && isRunner(node.expression)) {
+        names.add(name.replace(/^(\[[a-z]+:[^\]]+\] )+/, ''));
       }
     }
     ts.forEachChild(node, visit);
   };
   visit(ts.createSourceFile('cited.test.ts', source, ts.ScriptTarget.Latest));
   return names;
+}
+
+/** Of a template what stands before the first thing put in: a reason to skip it stands behind. */
+function toText(name: ts.Expression | undefined): string | undefined {
+  if (name === undefined) return undefined;
+  if (ts.isStringLiteralLike(name)) return name.text;
+  return ts.isTemplateExpression(name) ? name.head.text : undefined;
 }
 
 /** `test`, `it`, `test.each(…)`, one of two of them (`(isRoot ? test : test.skip)`), and a name of

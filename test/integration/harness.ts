@@ -59,8 +59,9 @@ export interface Bench {
 export const OTHER_UID = 1500;
 
 /** @param uid runs everything as this user; absent: as ours.
- *  @param group folder of a control group in which its supervisors are started; absent: in ours. */
-export function createBench(config: string, uid?: number, group?: string): Bench {
+ *  @param around  a command line that becomes the program which it finds behind it: its supervisors
+ *    are started through it; absent: as they are. */
+export function createBench(config: string, uid?: number, around: readonly string[] = []): Bench {
   const dir = mkdtempSync(join(tmpdir(), 'prx-it-'));
   const stateDir = join(dir, 'state');
   const workspace = join(dir, 'workspace');
@@ -96,7 +97,7 @@ export function createBench(config: string, uid?: number, group?: string): Bench
     uid,
     client,
     follow,
-    start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid, group }),
+    start: (env = {}) => startSupervisor({ dir, stateDir, env, children, uid, around }),
     configure(change) {
       const file = join(dir, 'config.toml');
       writeFileSync(file, change(readFileSync(file, 'utf8')));
@@ -124,20 +125,14 @@ interface Start {
   readonly env: Readonly<Record<string, string>>;
   readonly children: ChildProcess[];
   readonly uid: number | undefined;
-  readonly group: string | undefined;
+  readonly around: readonly string[];
 }
 
-/** A process that is to be in a group before its program begins. */
-const IN_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$@"';
-
 function startSupervisor(start: Start): Promise<Running> {
-  const { dir, stateDir, env, children, uid, group } = start;
-  const options = { config: join(dir, 'config.toml'), stateDir };
-  const supervisor = [join(dir, 'dist/supervisor.js'), JSON.stringify(options)];
-  const [command, args] =
-    group === undefined
-      ? [process.execPath, supervisor]
-      : ['/bin/sh', ['-c', IN_GROUP, group, process.execPath, ...supervisor]];
+  const { dir, stateDir, env, children, uid, around } = start;
+  const options = JSON.stringify({ config: join(dir, 'config.toml'), stateDir });
+  const supervisor = [process.execPath, join(dir, 'dist/supervisor.js'), options];
+  const [command = '', ...args] = [...around, ...supervisor];
   const child = spawn(command, args, {
     env: { PATH: process.env['PATH'], HOME: dir, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -163,7 +158,7 @@ function startSupervisor(start: Start): Promise<Running> {
 }
 
 /** Everything below `dir` but what the link to our packages leads to. */
-function giveTo(dir: string, uid: number): void {
+export function giveTo(dir: string, uid: number): void {
   chownSync(dir, uid, uid);
   chmodSync(dir, 0o700);
   for (const entry of readdirSync(dir, { withFileTypes: true })) {
