@@ -215,6 +215,17 @@ export const effectMutations: readonly Mutation[] = [
     finder: byTest('worker/session', 'is initialized once'),
   },
   {
+    id: '6.dead-pipe-is-closed',
+    line: 'the pipe of a dead child is closed, whoever else has it',
+    file: 'supervisor/children/child.ts',
+    original: '    connection.close();\n    running.stdout.destroy();\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/children/broken-child',
+      'a dead child whose pipe another process has has no voice any more (FAULTS 25)',
+    ),
+  },
+  {
     id: '6.one-supervisor',
     line: 'a state directory has one supervisor',
     file: 'store/lock.ts',

@@ -1,6 +1,8 @@
 /** Children that break the rules of their pipes, as real processes: each is one shell script. Waits
  *  of ours pass on a clock that the test moves. */
-import { readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { z } from 'zod';
 import { type Clock, realClock } from '../../../base/clock.ts';
@@ -193,6 +195,24 @@ describe('a child that breaks off', () => {
     }
     expect(await child.exited).toMatchObject({ cause: 'protocol', signal: 'SIGKILL' });
   });
+});
+
+/** In a session of its own, so that it outlives the child; $1 is what it says, and $2 the folder in
+ *  which it tells that it is there, is told to speak, and tells how that went. */
+const HEIR = `trap '' PIPE; : > "$2/here"; until [ -e "$2/speak" ]; do sleep 0.01; done;
+  printf %s "$1" && echo heard > "$2/said" || echo refused > "$2/said"`;
+
+test('a dead child whose pipe another process has has no voice any more (FAULTS 25)', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'prx-heir-'));
+  const heir = `setsid sh -c "$4" sh "$2" "$3" & until [ -e "$3/here" ]; do sleep 0.01; done; exit 0`;
+  const texts = [frame('child/tell', { text: 'I am back' }), folder, HEIR];
+  const { child, heard } = await startScript(heir, { texts });
+  expect(await child.exited).toMatchObject({ cause: 'completed' });
+  writeFileSync(join(folder, 'speak'), '');
+  const said = join(folder, 'said');
+  while (!existsSync(said) || readFileSync(said, 'utf8') === '') await new Promise(setImmediate);
+  expect([readFileSync(said, 'utf8'), heard]).toEqual(['refused\n', []]);
+  rmSync(folder, { recursive: true });
 });
 
 test('a flood on stderr is read on and on, and its last 8 KiB are kept (FAULTS 42)', async () => {
