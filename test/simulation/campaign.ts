@@ -4,13 +4,17 @@ import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { realClock } from '../../base/clock.ts';
 import { realProcesses } from '../../base/process.ts';
-import { runSeed } from './run.ts';
+import type { FaultKind } from './faults.ts';
+import { listStrikes, runSeed, type Strike } from './run.ts';
 
 export interface CampaignSpec {
   /** Seeds are `SEED-0`, `SEED-1` … */
   readonly seed: string;
   readonly runs: number;
   readonly jobs: number;
+  /** Each of them is calm but for this one, and is run again for every instant in which it can
+   *  strike. */
+  readonly strike?: FaultKind;
 }
 
 export interface Totals {
@@ -45,20 +49,27 @@ export interface Share {
   readonly first: number;
   readonly step: number;
   readonly runs: number;
+  readonly strike?: FaultKind;
 }
 
 export async function runShare(
-  { seed, first, step, runs }: Share,
+  { seed, first, step, runs, strike: fault }: Share,
   say: (line: CampaignLine) => void,
 ): Promise<void> {
   for (let index = first; index < runs; index += step) {
     const name = `${seed}-${index}`;
-    say({ kind: 'begin', seed: name, index });
-    const { violations, counts } = await runSeed(name);
-    const few = violations.slice(0, VIOLATIONS_MAX);
-    say({ kind: 'end', seed: name, violations: few, counts: [...counts] });
+    const strikes = fault === undefined ? [undefined] : await listStrikes(name, fault);
+    for (const strike of strikes) {
+      const at = strike === undefined ? '' : ` --strike '${fault}' --at ${toPlace(strike)}`;
+      say({ kind: 'begin', seed: `${name}${at}`, index });
+      const { violations, counts } = await runSeed(name, strike === undefined ? {} : { strike });
+      const few = violations.slice(0, VIOLATIONS_MAX);
+      say({ kind: 'end', seed: `${name}${at}`, violations: few, counts: [...counts] });
+    }
   }
 }
+
+const toPlace = ({ fact, promises }: Strike): string => `${fact}.${promises}`;
 
 /** @param onRun  hears of each run as it ends. */
 export async function runCampaign(
@@ -76,7 +87,7 @@ export async function runCampaign(
     onRun(end);
   };
   const shares = Array.from({ length: spec.jobs }, (_, first) =>
-    runProcesses({ seed: spec.seed, first, step: spec.jobs, runs: spec.runs }, program, hear),
+    runProcesses({ ...spec, first, step: spec.jobs }, program, hear),
   );
   await Promise.all(shares);
   return totals;
@@ -88,8 +99,9 @@ async function runProcesses(
   program: string,
   hear: (end: RunEnd) => void,
 ): Promise<void> {
+  const perProcess = share.strike === undefined ? RUNS_PER_PROCESS : 1;
   for (let first = share.first; first < share.runs; ) {
-    const next = Math.min(share.runs, first + RUNS_PER_PROCESS * share.step);
+    const next = Math.min(share.runs, first + perProcess * share.step);
     const open = await runProcess({ ...share, first, runs: next }, program, hear);
     if (open === undefined) {
       first += Math.ceil((next - first) / share.step) * share.step;
@@ -108,14 +120,14 @@ async function runProcesses(
 
 /** The run that was begun and not ended; undefined: the share is done. */
 async function runProcess(
-  { seed, first, step, runs }: Share,
+  { seed, first, step, runs, strike }: Share,
   program: string,
   hear: (end: RunEnd) => void,
 ): Promise<{ readonly seed: string; readonly index: number } | undefined> {
   const range = [first, step, runs].join(':');
   const running = await realProcesses.start({
     command: process.execPath,
-    args: [program, '--seed', seed, '--share', range],
+    args: [program, '--seed', seed, '--share', range, ...(strike ? ['--strike', strike] : [])],
     env: {},
     ownSession: false,
   });

@@ -59,7 +59,8 @@ export async function injectFaults(world: World, plan: FaultPlan, phase: Phase):
   }
 }
 
-function inject(world: World, kind: FaultKind, random: Random): void {
+/** Of what it is for there may be none: then nothing happens. */
+export function inject(world: World, kind: FaultKind, random: Random): void {
   const [what, on = ''] = kind.split(' ');
   const room = rooms[on];
   if (room !== undefined) {

@@ -1,6 +1,7 @@
 /** `npm run simulate -- --runs N --seed S --jobs J`: many simulated runs. Prints each violation
- *  with its seed, then what was done, and exits with 1 when a promise was broken. `--trace SEED`
- *  shows one run, fact by fact. Without --seed the seeds are fresh. */
+ *  with its seed, then what was done, and exits with 1 when a promise was broken. `--strike FAULT`:
+ *  the runs are calm, and each is run again for every instant in which this fault can strike.
+ *  `--trace SEED` shows one run, fact by fact. Without --seed the seeds are fresh. */
 import { writeSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { realClock } from '../../base/clock.ts';
@@ -8,13 +9,16 @@ import { realRandom } from '../../base/random.ts';
 import { orUsage, toCount } from '../../bench/usage.ts';
 import { type CampaignLine, type RunEnd, runCampaign, runShare } from './campaign.ts';
 import type { Fact } from './facts.ts';
-import { runSeed } from './run.ts';
+import { faultKinds } from './faults.ts';
+import { runSeed, type Strike } from './run.ts';
 
 const TEXT_CHARS_MAX = 600;
 
 const print = (line: string): void => void writeSync(1, `${line}\n`);
 
-const USAGE = 'npm run simulate -- [--runs N] [--seed S] [--jobs J], or --trace SEED';
+const USAGE =
+  'npm run simulate -- [--runs N] [--seed S] [--jobs J] [--strike FAULT], ' +
+  'or --trace SEED [--strike FAULT --at FACT.PROMISES]';
 
 const values = orUsage(USAGE, () => {
   const { values: read } = parseArgs({
@@ -22,13 +26,27 @@ const values = orUsage(USAGE, () => {
       runs: { type: 'string', default: '1000' },
       seed: { type: 'string', default: realRandom.hex(4) },
       jobs: { type: 'string', default: '2' },
+      strike: { type: 'string' },
       trace: { type: 'string' },
+      at: { type: 'string', default: '1.0' },
       /** Of a campaign's own process: first:step:runs. */
       share: { type: 'string' },
     },
   });
-  return { ...read, runs: toCount('--runs', read.runs), jobs: toCount('--jobs', read.jobs) };
+  const fault = faultKinds.find((kind) => kind === read.strike);
+  if (fault === undefined && read.strike !== undefined) {
+    throw new RangeError(`there is no fault '${read.strike}': ${faultKinds.join(', ')}`);
+  }
+  const counts = { runs: toCount('--runs', read.runs), jobs: toCount('--jobs', read.jobs) };
+  const { strike: _, ...others } = read;
+  return { ...others, ...counts, ...(fault === undefined ? {} : { strike: fault }) };
 });
+
+function readStrike(): Strike | undefined {
+  if (values.strike === undefined) return undefined;
+  const [fact = 1, promises = 0] = values.at.split('.').map(Number);
+  return { fault: values.strike, fact, promises };
+}
 
 async function trace(seed: string): Promise<number> {
   // Written as it happens: a run that hangs shows where.
@@ -38,7 +56,9 @@ async function trace(seed: string): Promise<number> {
     );
     print(line.slice(0, TEXT_CHARS_MAX));
   };
-  const { violations, hash, virtualMs } = await runSeed(seed, { onFact });
+  const strike = readStrike();
+  const options = { onFact, ...(strike === undefined ? {} : { strike }) };
+  const { violations, hash, virtualMs } = await runSeed(seed, options);
   for (const { check, message } of violations) print(`SEED=${seed} ${check}: ${message}`);
   print(`hash ${hash}, ${Math.round(virtualMs)} virtual ms`);
   return violations.length;
@@ -49,13 +69,15 @@ async function share(range: string): Promise<number> {
   Error.stackTraceLimit = 0;
   const [first = 0, step = 1, runs = 0] = range.split(':').map(Number);
   const say = (line: CampaignLine): void => print(JSON.stringify(line));
-  await runShare({ seed: values.seed, first, step, runs }, say);
+  const { seed, strike } = values;
+  await runShare({ seed, first, step, runs, ...(strike ? { strike } : {}) }, say);
   return 0;
 }
 
 async function campaign(): Promise<number> {
   const startedMs = realClock.nowMs();
-  const spec = { seed: values.seed, runs: values.runs, jobs: values.jobs };
+  const { seed: own, runs, jobs, strike } = values;
+  const spec = { seed: own, runs, jobs, ...(strike ? { strike } : {}) };
   const onRun = ({ seed, violations }: RunEnd): void => {
     for (const { check, message } of violations) {
       print(`SEED=${seed} ${check}: ${message.slice(0, TEXT_CHARS_MAX)}`);

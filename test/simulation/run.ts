@@ -4,7 +4,7 @@ import { createSeededRandom, type Random } from '../../base/random.ts';
 import { createChecks } from './checks/all.ts';
 import type { Violation } from './checks/check.ts';
 import { createTrace, type Fact } from './facts.ts';
-import { drawPlan, type FaultPlan } from './faults.ts';
+import { drawPlan, type FaultKind, type FaultPlan, inject } from './faults.ts';
 import { takeLoop } from './loop.ts';
 import { playScenario } from './scenario.ts';
 import { drawInt, drawOne } from './script.ts';
@@ -26,9 +26,23 @@ export interface RunOptions {
   readonly plan?: FaultPlan;
   readonly logger?: Logger;
   readonly onFact?: (fact: Fact) => void;
+  readonly strike?: Strike;
   /** Replaces parts of the world: a broken one, to see a checker find it. */
   readonly spoil?: (world: World) => void;
 }
+
+/** One fault in a world that is calm otherwise. */
+export interface Strike {
+  readonly fault: FaultKind;
+  /** In the instant behind this fact; they are counted from 1. */
+  readonly fact: number;
+  /** So many promises may be settled in between. */
+  readonly promises: number;
+}
+
+const CALM: FaultPlan = { kinds: [], everyMs: 1000, durationMs: 3000 };
+/** At once, and when what was waiting for the fact has gone on. */
+const PROMISES = [0, 4];
 
 /** At one instant; a storm of a hundred processes stays far below. */
 const TURNS_MAX = 200_000;
@@ -47,6 +61,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<R
     count(counts, fact);
     options.onFact?.(fact);
     checks.hear(fact);
+    if (trace.count() === options.strike?.fact) void strikeSoon(world, options.strike);
   });
   const world = createWorld({
     seed,
@@ -62,7 +77,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<R
   process.on('unhandledRejection', onRejection);
   let over = false;
   try {
-    const plan = options.plan ?? drawPlan(random);
+    const plan = options.plan ?? (options.strike === undefined ? drawPlan(random) : CALM);
     const scenario = playScenario({ world, plan, seenBy: checks.seenBy }).then(
       () => {
         over = true;
@@ -96,6 +111,19 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<R
     facts: trace.count(),
     recent: trace.recent,
   };
+}
+
+/** Every instant of a calm run in which this fault can strike. */
+export async function listStrikes(seed: string, fault: FaultKind): Promise<Strike[]> {
+  const { facts } = await runSeed(seed, { plan: CALM });
+  return Array.from({ length: facts }, (_, index) => index + 1).flatMap((fact) =>
+    PROMISES.map((promises) => ({ fault, fact, promises })),
+  );
+}
+
+async function strikeSoon(world: World, { fault, promises }: Strike): Promise<void> {
+  for (let left = promises; left >= 0; left -= 1) await undefined;
+  inject(world, fault, world.random('strike'));
 }
 
 /** What the live session objects believe, for the checker that folds the journal itself. */

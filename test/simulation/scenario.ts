@@ -224,6 +224,7 @@ function reportBlind(
 }
 
 async function stopAll(world: World, random: Random): Promise<void> {
+  await waitFor(world, () => world.current()?.isReady() === true);
   const current = world.current();
   if (current === undefined) throw new RangeError('the healed world has a supervisor');
   world.close();

@@ -1,7 +1,7 @@
 /** A few simulated runs, and those that once failed. Thousands: `npm run simulate`. */
 import { describe, expect, test } from '@jest/globals';
 import type { RunReport } from './run.ts';
-import { runSeed } from './run.ts';
+import { listStrikes, runSeed } from './run.ts';
 import type { World } from './world.ts';
 
 /** Seeds that showed a fault which is mended since: what it was. Each has a test of its own as
@@ -28,6 +28,20 @@ describe('[promise:simulation] a simulated run', () => {
   test.each(regressions)('SEED=%s: no more: %s', async (seed) => {
     expect(toVerdict(await runSeed(seed))).toEqual({ seed, violations: [] });
   });
+
+  test.each(['kill supervisor', 'lose power'] as const)(
+    '%s at every instant of a session keeps every promise (FAULTS 61)',
+    async (fault) => {
+      const strikes = await listStrikes('one-16', fault);
+      const broken: unknown[] = [];
+      for (const strike of strikes.filter(({ promises }) => promises === 0)) {
+        const { violations } = await runSeed('one-16', { strike });
+        if (violations.length > 0) broken.push({ strike, violations });
+      }
+      expect(broken).toEqual([]);
+      expect(strikes.length).toBeGreaterThan(400);
+    },
+  );
 
   test('is the same from the same seed, and another one from another', async () => {
     const hashes: string[] = [];
