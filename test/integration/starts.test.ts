@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { findIdentity } from '../../base/process.ts';
+import { findIdentity, listDescendants } from '../../base/process.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, countType, createBench, OTHER_UID, type Running } from './harness.ts';
 import { eventually, findRunning, pause } from './processes.ts';
@@ -214,5 +214,10 @@ describe('a state dir', () => {
     await new Promise((resolve) => child.stdout.once('data', resolve));
     // What was said on the other pipe before may be read after it.
     await eventually(() => /start it below an init.*supervisor\.first_process/.test(said));
+    // By itself, so that it leaves no control group behind.
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    const [inside = 0] = listDescendants(child.pid ?? 0);
+    process.kill(inside, 'SIGTERM');
+    await ended;
   },
 );
