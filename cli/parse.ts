@@ -13,6 +13,11 @@ const HELP_COLUMNS_MAX = 100;
 /** Before each word that stands behind `--`, while yargs has it: it would put those words aside,
  *  where no command looks. No argument of a process can hold it itself. */
 const WORD_MARK = '\u0000';
+/** As yargs has it in a sentence about a value. */
+const QUOTED_MARK = '\\u0000';
+
+/** A lone `-`, which yargs drops from several words; before `--` it may be an option's value. */
+const DASH = `${WORD_MARK}${WORD_MARK}-`;
 
 type Parsed = ArgumentsCamelCase<unknown>;
 
@@ -59,15 +64,20 @@ export async function parseCommand(line: CommandLine): Promise<ParsedLine> {
 /** What stands behind `--` is never an option, whatever it begins with. */
 function markWords(argv: readonly string[]): string[] {
   const end = argv.indexOf('--');
-  if (end === -1) return [...argv];
-  return [...argv.slice(0, end), ...argv.slice(end + 1).map((word) => WORD_MARK + word)];
+  const before = end === -1 ? argv : argv.slice(0, end);
+  const behind = end === -1 ? [] : argv.slice(end + 1);
+  return [
+    ...before.map((word) => (word === '-' ? DASH : word)),
+    ...behind.map((word) => WORD_MARK + word),
+  ];
 }
 
 function restoreWords(args: Parsed, positionals: readonly string[]): Parsed {
   const restored: Parsed = { ...args };
   for (const [key, value] of Object.entries(args)) {
-    if (![value].flat().some(isMarked)) continue;
-    if (!positionals.includes(key)) {
+    const marked = [value].flat().filter(isMarked);
+    if (marked.length === 0) continue;
+    if (!positionals.includes(key) && marked.some((word) => word !== DASH)) {
       throw new PrxError('INVALID_REQUEST', `--${key} needs a value before --`);
     }
     restored[key] = Array.isArray(value) ? value.map(withoutMarks) : withoutMarks(value);
@@ -128,7 +138,8 @@ async function runParser(
       output = text;
     });
   } catch (error) {
-    throw toUsageError(withoutMarks(toPrxError(error).message), parser, called);
+    const message = toPrxError(error).message.replaceAll(QUOTED_MARK, '');
+    throw toUsageError(withoutMarks(message), parser, called);
   }
   return output;
 }

@@ -31,3 +31,20 @@ describe('what stands behind -- is text', () => {
     expect([exit, err, textOf()]).toEqual([0, '', { text: '--bogus' }]);
   });
 });
+
+describe('a lone -', () => {
+  test.each([
+    ['[command:send]', ['send', SESSION, '-'], 'from the pipe'],
+    ['[command:run]', ['run', '--detach', '-'], 'from the pipe'],
+    ['[command:run]', ['run', '--detach', 'count', '1', '-', '3'], 'count 1 - 3'],
+    ['[command:send]', ['send', SESSION, 'a', '-', '--', '-b'], 'a - -b'],
+  ])('%s %j is standard input where it is alone, else a word', async (_command, argv, text) => {
+    expect(await runCli(api, argv, { stdin: 'from the pipe' })).toMatchObject({ exit: 0 });
+    expect(textOf()).toEqual({ text });
+  });
+
+  test('it may be the value of an option', async () => {
+    const { exit, err } = await runCli(api, ['send', SESSION, 'x', '--on-busy', '-']);
+    expect([exit, err]).toEqual([2, expect.stringContaining('--on-busy is "-"')]);
+  });
+});
