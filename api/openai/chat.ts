@@ -126,7 +126,11 @@ function toShown(activity: Activity): Json {
   return { event: kind, ...rest };
 }
 
-function toSummary(turn: Turn, { turn: number, end }: Extract<Activity, { kind: 'ended' }>): Json {
+/** How it really ended, where that API has no word for it, and what it cost. */
+export function toSummary(
+  turn: Turn,
+  { turn: number, end }: Extract<Activity, { kind: 'ended' }>,
+): Json {
   const { outcome, reason, costUsd } = end;
   return { session: turn.session, turn: number, outcome, reason, cost_usd: costUsd };
 }

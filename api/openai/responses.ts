@@ -10,7 +10,7 @@ import type { EffectId } from '../../protocol/ids.ts';
 import type { StreamFrame } from '../route.ts';
 import type { Activity, TurnEnd } from './activity.ts';
 import { toId } from './address.ts';
-import { findFailure, toError } from './chat.ts';
+import { findFailure, toError, toSummary } from './chat.ts';
 import type { OpenaiError } from './error.ts';
 import type { Turn } from './turn.ts';
 
@@ -137,18 +137,21 @@ export function createResponseBuilder(
       case 'lost':
         return fail(toError(activity));
       case 'ended':
-        return end(activity.end);
+        return end(activity);
     }
   };
-  const end = (turnEnd: TurnEnd): ResponseEvent[] => {
-    const failure = findFailure(turnEnd);
-    const usage = toUsage(turnEnd.usage);
+  const end = (ended: Extract<Activity, { kind: 'ended' }>): ResponseEvent[] => {
+    const failure = findFailure(ended.end);
+    const told = { usage: toUsage(ended.end.usage), prx: toSummary(turn, ended) };
     if (failure !== undefined) {
-      return finish('failed', { usage, error: { code: 'server_error', message: failure.message } });
+      return finish('failed', {
+        ...told,
+        error: { code: 'server_error', message: failure.message },
+      });
     }
-    const [ended, reason] = toStatus(turnEnd);
+    const [as, reason] = toStatus(ended.end);
     const details = reason === undefined ? {} : { incomplete_details: { reason } };
-    return finish(ended, { usage, ...details });
+    return finish(as, { ...told, ...details });
   };
   return { push, view, isEnded: () => status !== 'in_progress' };
 }

@@ -264,6 +264,7 @@ describe('a response', () => {
       status,
       incomplete_details: details,
       usage: { input_tokens: 10, total_tokens: 15, input_tokens_details: { cached_tokens: 3 } },
+      prx: { session, turn: 2, outcome, reason: 'why', cost_usd: 0.5 },
     });
   });
 });
