@@ -141,13 +141,13 @@ export const openaiRoutes: readonly Route[] = [
       const turn = await findTurn(supervisor, parseResponseId(params.id));
       const activities = await readTurn(supervisor, turn);
       if (activities.some(({ kind }) => kind === 'ended')) {
-        return toJsonAnswer(await toView(supervisor, turn));
+        return toJsonAnswer(await toView(supervisor, turn), { headers: toHeaders(turn) });
       }
       if (isWaiting(turn, activities)) await checkNext(supervisor, turn);
       await supervisor.interrupt(turn.session, by);
       const builder = createResponseBuilder(turn, {}, 'replace');
       const ending = await followTurn(supervisor, turn, signal);
-      return toJsonAnswer(await toWholeResponse(builder, ending));
+      return toJsonAnswer(await toWholeResponse(builder, ending), { headers: toHeaders(turn) });
     },
   }),
   defineRoute({

@@ -179,8 +179,9 @@ test('[endpoint:cancelResponse] cancel interrupts; a client that leaves does so 
   const input = script({ say: 'a b c', holdAfter: 2 });
   const held = await sdk.responses.create({ model: 'default', input, background: true });
   await provider?.held(1);
-  await sdk.responses.cancel(held.id);
+  const cancelled = await sdk.responses.cancel(held.id).asResponse();
   const [session] = await bench.client.listSessions();
+  expect(cancelled.headers.get('x-prx-session')).toBe(session?.id);
   await bench.follow(session?.id ?? '', ({ type }) => type === 'turn.completed');
   expect((await sdk.responses.retrieve(held.id)).status).toBe('cancelled');
 
