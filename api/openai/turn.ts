@@ -44,6 +44,24 @@ function oneHeader(headers: IncomingHttpHeaders, name: string): string | undefin
   return value;
 }
 
+/** A header beside a response names the session of that response: which of two is meant would be
+ *  a guess. @throws INVALID_REQUEST. */
+export async function assertNamed(
+  { supervisor, headers }: Asking,
+  { session }: Address,
+): Promise<void> {
+  const ref = sessionHeader(headers);
+  if (ref === undefined) return;
+  const { id } = await supervisor.getSession(ref);
+  if (id === session) return;
+  throw new PrxError(
+    'INVALID_REQUEST',
+    `the previous response is of session ${session}, the header X-Prx-Session names ${id}; ` +
+      'send one of them',
+    { data: { param: 'previous_response_id' } },
+  );
+}
+
 /** @throws NOT_FOUND with the code that OpenAI clients know, when no agent has this name. */
 export function assertAgent(supervisor: Supervisor, agent: string): void {
   const known = supervisor.listAgents().map(({ name }) => name);

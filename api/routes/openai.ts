@@ -28,6 +28,7 @@ import {
 import {
   type Asking,
   assertAgent,
+  assertNamed,
   findTurn,
   followTurn,
   readTurn,
@@ -286,6 +287,7 @@ async function startResponse(asking: Asking, body: ResponseRequest): Promise<Tur
   const items = typeof input === 'string' ? [toUserMessage(input)] : input;
   const approvals = items.filter((item): item is ApprovalItem => 'approve' in item);
   const messages = items.flatMap((item) => toMessage(item) ?? []);
+  if (previous !== undefined) await assertNamed(asking, previous);
   if (approvals.length > 0) {
     if (previous === undefined || messages.length > 0 || approvals.length > 1) {
       const message =

@@ -140,6 +140,26 @@ test('previous_response_id goes on with the newest answer, and with no other', a
   expect(await bench.client.listSessions()).toHaveLength(1);
 });
 
+test('X-Prx-Session beside previous_response_id names the same session, or is refused', async () => {
+  const { url } = await startScripted();
+  const sdk = createSdk(url);
+  const ask = (say: string, more: object, session: string) =>
+    sdk.responses.create(
+      { model: 'default', input: script({ say }), ...more },
+      session === '' ? {} : { headers: { 'X-Prx-Session': session } },
+    );
+  const first = await ask('one', {}, '');
+  const [session] = await bench.client.listSessions();
+  const other = await bench.client.createSession({});
+  const more = { previous_response_id: first.id };
+  await expect(ask('two', more, other.view.id)).rejects.toMatchObject({
+    status: 400,
+    param: 'previous_response_id',
+  });
+  await expect(ask('two', more, 'none')).rejects.toMatchObject({ code: 'session_not_found' });
+  expect((await ask('two', more, session?.id ?? '')).output_text).toBe('two');
+});
+
 test('an approval is asked for as that API does, and answered by the next response', async () => {
   const { url } = await startScripted('[security.tool_policy]\ndefault = "supervised"\n');
   const sdk = createSdk(url);
