@@ -140,6 +140,8 @@ function checkCursor(
 ): void {
   if (since > last.seq) throw superseded(db, session, last.seq);
   if (epoch === null || since === 0) return;
+  // This journal is an older copy: how much of what was seen is in it, nobody knows.
+  if (epoch > readEpoch(db)) throw superseded(db, session, 0);
   const removed = findRemoved(db, session);
   const at = db.get<{ epoch: number }>(
     'SELECT epoch FROM events WHERE session = ? AND seq = ?',

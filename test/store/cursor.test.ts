@@ -126,6 +126,17 @@ describe('after the machine died', () => {
       expect((await read(4, 2)).events).toHaveLength(1);
     }));
 
+  it('and one of an epoch that this journal has not had: it is an older copy', () =>
+    afterLoss(async (store) => {
+      await expect(store.readEvents(one, { since: 4, epoch: 3, limit: 10 })).rejects.toMatchObject({
+        code: 'CURSOR_SUPERSEDED',
+        data: { epoch: 2, last_good_seq: 0 },
+      });
+      expect((await store.readEvents(one, { since: 0, epoch: 3, limit: 10 })).events).toHaveLength(
+        5,
+      );
+    }));
+
   it('and so is one over all sessions', () =>
     afterLoss(async (store, cursor) => {
       await expect(store.readAll(cursor, 10)).rejects.toMatchObject({
