@@ -3,11 +3,15 @@
 import type { IncomingMessage } from 'node:http';
 import { HttpError } from './problem.ts';
 
-/** @throws 400, 415, 421 or 501, as RFC 9110 and RFC 9112 say. */
+/** @throws 400, 415, 417, 421 or 501, as RFC 9110 and RFC 9112 say. */
 export function checkFraming(request: IncomingMessage): void {
   checkHost(request);
   const { 'transfer-encoding': transfer = 'chunked', 'content-encoding': content = 'identity' } =
     request.headers;
+  const { expect = '100-continue' } = request.headers;
+  if (expect.toLowerCase() !== '100-continue') {
+    throw new HttpError(417, `what is expected, '${expect}', is not known; leave Expect out`);
+  }
   if (transfer.toLowerCase() !== 'chunked') {
     const message = `the transfer coding '${transfer}' is not known; send chunked, or a length`;
     throw new HttpError(501, message, { code: 'UNSUPPORTED' });

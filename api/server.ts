@@ -162,6 +162,10 @@ async function openServer({ handler, door, tls, timeouts }: ServerParts): Promis
   server.on('request', (request: IncomingMessage, response: ServerResponse) =>
     handler.serve({ request, response, door }),
   );
+  // Node would answer an Expect that it does not know by itself, without a document.
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
+    handler.serve({ request, response, door }),
+  );
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) =>
     handler.serveUpgrade({ request, socket, head, door }),
   );

@@ -40,6 +40,7 @@ describe.each(['socket', 'tcp'] as const)('through %s', (where) => {
       'UNSUPPORTED',
     ],
     ['a coded body', [probe, host, 'Content-Encoding: gzip'], 415, 'INVALID_REQUEST'],
+    ['an expectation nobody knows', [probe, host, 'Expect: the-moon'], 417, 'INVALID_REQUEST'],
   ])('a request with %s is refused', async (_name, lines, status, code) => {
     const text = await exchange(where, lines);
     expect(text).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
