@@ -9,7 +9,6 @@ import {
   methods,
   PROTOCOL_VERSION,
   RequestError,
-  type SessionInfo,
   type SessionModeState,
 } from '@agentclientprotocol/sdk';
 import type { ApiClient } from '../../api/client.ts';
@@ -19,6 +18,7 @@ import type { Random } from '../../base/random.ts';
 import type { ContentPart } from '../../protocol/content.ts';
 import type { SessionView } from '../../protocol/resources.ts';
 import { type Attachment, type Mode, openAttachment } from './attachment.ts';
+import { toFolders, toSessionPage } from './session-list.ts';
 import { toParts, toStopReason } from './updates.ts';
 
 export interface AcpDeps {
@@ -35,9 +35,6 @@ const modes: Readonly<Record<Mode, { name: string; description: string }>> = {
   allow: { name: 'Allow', description: 'What needs approval is approved for you' },
   deny: { name: 'Deny', description: 'What needs approval is denied for you' },
 };
-
-/** Sessions of one page of session/list. */
-const PAGE_SESSIONS = 50;
 
 /** An app that serves one connection. */
 export function createAcpAgent(deps: AcpDeps): AgentApp {
@@ -113,7 +110,10 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
       }),
     )
     .onRequest(methods.agent.session.list, ({ params }) =>
-      told(async () => toPage(await api.listSessions(), params.cwd, params.cursor)),
+      told(async () => {
+        const folders = await toFolders(params.cwd);
+        return toSessionPage(await api.listSessions(), { folders, cursor: params.cursor });
+      }),
     )
     .onRequest(methods.agent.session.close, ({ params }) =>
       told(async () => {
@@ -181,32 +181,4 @@ function toContent(blocks: readonly ContentBlock[]): ContentPart[] {
   });
   if (content.length > 0) return content;
   throw RequestError.invalidParams(undefined, 'the prompt is empty');
-}
-
-/** Newest first; the cursor is the id of the last session of the page before. */
-function toPage(
-  views: readonly SessionView[],
-  cwd: string | null | undefined,
-  cursor: string | null | undefined,
-): { sessions: SessionInfo[]; nextCursor?: string } {
-  const all = views
-    .filter((view) => cwd == null || view.workspace === cwd)
-    .toSorted((a, b) => b.updated_at.localeCompare(a.updated_at) || a.id.localeCompare(b.id));
-  const start = cursor == null ? 0 : all.findIndex(({ id }) => id === cursor) + 1;
-  const page = all.slice(start, start + PAGE_SESSIONS);
-  const last = page.at(-1);
-  const hasMore = start + PAGE_SESSIONS < all.length;
-  return {
-    sessions: page.map(toInfo),
-    ...(hasMore && last !== undefined ? { nextCursor: last.id } : {}),
-  };
-}
-
-function toInfo({ id, name, workspace, updated_at: updatedAt }: SessionView): SessionInfo {
-  return {
-    sessionId: id,
-    cwd: workspace,
-    updatedAt,
-    ...(name === undefined ? {} : { title: name }),
-  };
 }

@@ -1,6 +1,7 @@
 /** `prx-supervisor acp` as an editor sees it: the SDK's own client on the pipes of the real program
  *  before a real supervisor. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable, Writable } from 'node:stream';
 import {
@@ -183,6 +184,10 @@ test('an editor that quits leaves its session; another loads it with its history
     cwd: bench.workspace,
   });
   expect(sessions.map((session) => session.sessionId)).toEqual([sessionId]);
+  const link = join(bench.dir, 'link');
+  symlinkSync(bench.workspace, link);
+  const linked = await second.agent.request(methods.agent.session.list, { cwd: link });
+  expect(linked).toEqual({ sessions });
   const where = { sessionId, cwd: bench.workspace, mcpServers: [] };
   await second.agent.request(methods.agent.session.load, where);
   expect(textOf(second.updates)).toBe('remember me');
