@@ -69,6 +69,8 @@ export function createResponseBuilder(
   const finish = (end: Status, fields: Json): ResponseEvent[] => {
     status = end;
     rest = fields;
+    // A call that waits for an approval completes its response, and goes on in the next.
+    if (end !== 'completed') cutOff(items);
     // There is no event response.cancelled: who interrupts is told by the status.
     const type = end === 'cancelled' ? 'incomplete' : end;
     return [{ type: `response.${type}`, response: view() }];
@@ -244,6 +246,14 @@ function toResponse(
     prx: { session: turn.session },
     ...state.rest,
   };
+}
+
+/** Nothing more comes to what is still open. */
+function cutOff(items: readonly Item[]): void {
+  for (const item of items) {
+    if (item.value['status'] !== 'in_progress') continue;
+    item.value = { ...item.value, status: 'incomplete' };
+  }
 }
 
 function at(item: Item): Json {

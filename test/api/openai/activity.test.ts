@@ -225,6 +225,21 @@ describe('a response', () => {
     });
   });
 
+  test.each([
+    ['failed', [end('failed')]],
+    ['was lost', [['session.state', { from: 'running', to: 'failed', reason: 'r' }] as Fact]],
+    ['was interrupted', [end('interrupted')]],
+  ])('of a turn that %s leaves nothing in progress', async (_name, ending) => {
+    const open = [begin, started(1, 1), delta(1, 1, 'par'), call];
+    const { view, frames } = await build([...open, ...ending], 'fail');
+    const output = [
+      { type: 'message', status: 'incomplete', content: [{ text: 'par' }] },
+      { type: 'mcp_call', status: 'incomplete' },
+    ];
+    expect(view).toMatchObject({ output });
+    expect(frames.at(-1)).toMatchObject({ response: { output } });
+  });
+
   test('an approval that waits ends it, and the same turn goes on in the next', async () => {
     const asked: Fact = [
       'approval.requested',
