@@ -1,13 +1,12 @@
 /** Starts the supervisor: this process becomes it, so that its pid is the one systemd knows. With
- *  --detach it runs in the background, and this command ends when it answers. */
-import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
+ *  --detach it runs in the background, and this command ends when it says that it is ready. */
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { isPrxError, PrxError } from '../../base/errors.ts';
 import { makeFolder } from '../../base/make-folder.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
 import { becomeOwnProgram, findProgram, toChildEnv, toNodeArgs } from '../own-programs.ts';
-import { renderReady } from '../ready-line.ts';
 
 const READY_TIMEOUT_MS = 60_000;
 const READY_POLL_MS = 25;
@@ -80,9 +79,10 @@ async function startDetached(context: Context, line: readonly string[]): Promise
   });
   const deadlineMs = machine.clock.nowMs() + READY_TIMEOUT_MS;
   while (exitCode === undefined && machine.clock.nowMs() < deadlineMs) {
-    if (await isReady(context)) {
+    const line = findReadyLine({ logFile, from: size });
+    if (line !== undefined) {
       child.child.unref();
-      return sayReady(context, { logFile, from: size });
+      return sayReady(context, logFile, line);
     }
     await machine.clock.sleep(READY_POLL_MS);
   }
@@ -118,38 +118,40 @@ async function isAnswering(context: Context): Promise<boolean> {
   }
 }
 
-/** Degraded is an answer too: it runs, and `status` says what ails it. */
-async function isReady(context: Context): Promise<boolean> {
-  try {
-    const { status } = await context.connect().getReadiness();
-    return status !== 'stopping';
-  } catch (error) {
-    if (isPrxError(error)) return false;
-    throw error;
-  }
-}
-
 interface LogPart {
   readonly logFile: string;
   /** Where this start's part of the log begins, bytes. */
   readonly from: number;
 }
 
+/** What was written since then; all of it, when somebody cut the file meanwhile. */
 function readLog({ logFile, from }: LogPart): string {
-  return readFileSync(logFile).subarray(from).toString('utf8').trimEnd();
+  const file = openSync(logFile, 'r');
+  try {
+    const { size } = fstatSync(file);
+    const start = size < from ? 0 : from;
+    const bytes = Buffer.alloc(size - start);
+    const length = readSync(file, bytes, 0, bytes.length, start);
+    return bytes.toString('utf8', 0, length).trimEnd();
+  } finally {
+    closeSync(file);
+  }
 }
 
-/** The supervisor's own ready line, which knows most; ours until that is written. */
-async function sayReady(context: Context, log: LogPart): Promise<number> {
-  const { logFile } = log;
-  const status = await context.connect().getStatus();
-  const line = readLog(log)
+/** It answers on its socket a moment before: the TCP door may still be refused then, and the start
+ *  with it. */
+function findReadyLine(log: LogPart): string | undefined {
+  return readLog(log)
     .split('\n')
-    .find((one) => one.startsWith('ready: '));
+    .find((line) => line.startsWith('ready: '));
+}
+
+async function sayReady(context: Context, logFile: string, line: string): Promise<number> {
+  const status = await context.connect().getStatus();
   if (context.json) context.printJson(status);
   else if (context.quiet) context.print(String(status.pid));
   else {
-    context.print(line ?? renderReady(status));
+    context.print(line);
     context.say(`log: ${logFile} · stop it with: ${context.self} stop`);
   }
   return EXIT.done;

@@ -59,6 +59,8 @@ export interface FakeOptions {
   /** What is piped in; absent on a terminal: a keyboard. */
   readonly stdin?: string | Buffer;
   readonly cwd?: string;
+  /** What is run in place of Node. */
+  readonly node?: string;
 }
 
 export function createFakeMachine(options: FakeOptions = {}): FakeMachine {
@@ -79,7 +81,7 @@ export function createFakeMachine(options: FakeOptions = {}): FakeMachine {
     stderr: new FakeOutput(tty),
     keyboard,
     clock: realClock,
-    node: { path: process.execPath, args: [] },
+    node: { path: options.node ?? process.execPath, args: [] },
     replaced,
     onInterrupt: (handler) => {
       handlers.add(handler);
