@@ -118,6 +118,7 @@ function toOperation(route: Route, registry: Registry): Json {
     ...(route.body === undefined ? {} : { requestBody: toRequestBody(route.body, registry) }),
     responses: {
       [route.status]: toResponse(route, registry),
+      ...toOtherResponses(route, registry),
       default: { $ref: `#/components/responses/${isOpenai ? 'OpenaiError' : 'Problem'}` },
     },
   };
@@ -138,6 +139,16 @@ function toResponse(route: Route, registry: Registry): Json {
   };
   const description = route.summary;
   return Object.keys(content).length === 0 ? { description } : { description, content };
+}
+
+function toOtherResponses(route: Route, registry: Registry): Json {
+  const others = (route.otherStatuses ?? []).map((status) => [
+    status,
+    status === 304
+      ? { description: 'What the client has is current' }
+      : toResponse(route, registry),
+  ]);
+  return Object.fromEntries(others) as Json;
 }
 
 function toContent({ response, contentType }: Route, registry: Registry): Json {

@@ -93,6 +93,8 @@ interface RouteFacts {
   readonly scope: Scope | 'none';
   /** Status of the usual answer. */
   readonly status: number;
+  /** What that answer may have instead: 304 without a body, each other with the same one. */
+  readonly otherStatuses?: readonly number[];
   readonly summary: string;
   /** Media type of the usual answer; absent: JSON. */
   readonly contentType?: string;

@@ -46,6 +46,7 @@ export const sessionRoutes: readonly Route[] = [
     path: '/api/v1/sessions',
     scope: 'operate',
     status: 201,
+    otherStatuses: [200],
     summary: 'Create a session; 200 when the idempotency key created it before',
     body: createSessionSchema.prefault({}),
     response: sessionViewSchema,
@@ -64,6 +65,7 @@ export const sessionRoutes: readonly Route[] = [
     path: '/api/v1/sessions',
     scope: 'read',
     status: 200,
+    otherStatuses: [304],
     summary:
       'List sessions, newest first, filtered by state, label, workspace and name; with limit a page, and ' +
       'X-Prx-Next is the next `after` (absent: that was the last)',
@@ -87,6 +89,7 @@ export const sessionRoutes: readonly Route[] = [
     path: '/api/v1/sessions/{id}',
     scope: 'read',
     status: 200,
+    otherStatuses: [304],
     summary: 'One session',
     params: sessionParams,
     response: sessionViewSchema,

@@ -37,6 +37,7 @@ const probeRoutes: readonly Route[] = [
     path: '/readyz',
     scope: 'none',
     status: 200,
+    otherStatuses: [503],
     summary: 'Takes work (200), or does not and why (503)',
     response: readinessSchema,
     handle: async ({ supervisor }) => {

@@ -33,6 +33,7 @@ export const workRoutes: readonly Route[] = [
     path: '/api/v1/sessions/{id}/artifacts/{artifact_id}',
     scope: 'read',
     status: 200,
+    otherStatuses: [206, 304],
     summary: 'The bytes of an artifact; Range is honoured',
     contentType: 'application/octet-stream',
     params: z.strictObject({

@@ -60,12 +60,35 @@ describe('the document', () => {
   });
 
   test('has a success and a problem for every operation', () => {
-    for (const { id, status, path, method } of routeTable) {
+    for (const { id, status, otherStatuses = [], path, method } of routeTable) {
       const responses = document.paths[path]?.[method.toLowerCase()]?.responses ?? {};
-      expect({ id, keys: Object.keys(responses) }).toEqual({ id, keys: [`${status}`, 'default'] });
+      const statuses = [status, ...otherStatuses].map(String).sort();
+      expect({ id, keys: Object.keys(responses) }).toEqual({ id, keys: [...statuses, 'default'] });
       const shape = path.startsWith('/v1/') ? 'OpenaiError' : 'Problem';
       expect(responses['default']).toEqual({ $ref: `#/components/responses/${shape}` });
     }
+  });
+
+  test.each([
+    ['a session that the key made before', '/api/v1/sessions', 'post', '200'],
+    ['a supervisor that takes no work', '/readyz', 'get', '503'],
+    ['a part of an artifact', '/api/v1/sessions/{id}/artifacts/{artifact_id}', 'get', '206'],
+  ])('%s is no problem: as the usual answer', (_name, path, method, status) => {
+    const { default: _problem, ...own } = document.paths[path]?.[method]?.responses ?? {};
+    const [usual, ...others] = Object.values(own).filter((each) => 'content' in each);
+    expect([status in own, others]).toEqual([true, [usual]]);
+  });
+
+  test.each([
+    '/api/v1/sessions',
+    '/api/v1/sessions/{id}',
+    '/api/v1/sessions/{id}/artifacts/{artifact_id}',
+    '/',
+    '/dashboard/{name}',
+  ])('%s may be what the client has, without a body', (path) => {
+    const { description: _words, ...rest } = (document.paths[path]?.['get']?.responses['304'] ??
+      {}) as { description?: string };
+    expect([typeof _words, rest]).toEqual(['string', {}]);
   });
 
   test('asks for no token at the probes, the page and signed links only', () => {
