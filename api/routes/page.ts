@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
+import { isKnown } from '../etag.ts';
 import { PAGE_HEADERS, type Page } from '../page.ts';
 import { type Answer, defineRoute, type Route } from '../route.ts';
 
@@ -39,7 +40,7 @@ function toFile(page: Page, name: string, headers: IncomingHttpHeaders): Answer 
     throw new PrxError('NOT_FOUND', message);
   }
   const { bytes, contentType, etag } = file;
-  const isKnown = headers['if-none-match'] === etag;
   const rest = { ...PAGE_HEADERS, etag };
-  return { kind: 'bytes', bytes: isKnown ? undefined : bytes, contentType, headers: rest };
+  const isCurrent = isKnown(headers['if-none-match'], etag);
+  return { kind: 'bytes', bytes: isCurrent ? undefined : bytes, contentType, headers: rest };
 }
