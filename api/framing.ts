@@ -3,9 +3,10 @@
 import type { IncomingMessage } from 'node:http';
 import { HttpError } from './problem.ts';
 
-/** @throws 400, 415, 417, 421 or 501, as RFC 9110 and RFC 9112 say. */
+/** @throws 400, 412, 415, 417, 421 or 501, as RFC 9110 and RFC 9112 say. */
 export function checkFraming(request: IncomingMessage): void {
   checkHost(request);
+  checkCondition(request);
   const { 'transfer-encoding': transfer = 'chunked', 'content-encoding': content = 'identity' } =
     request.headers;
   const { expect = '100-continue' } = request.headers;
@@ -32,4 +33,14 @@ function checkHost({ headersDistinct, httpVersionMinor, url = '' }: IncomingMess
   if (target === undefined || target.toLowerCase() === names[0]?.toLowerCase()) return;
   const message = `the request is for '${target}', and its Host header names '${names[0] ?? ''}'`;
   throw new HttpError(421, message, { code: 'MISDIRECTED' });
+}
+
+/** A change on the condition that nothing else has changed: done all the same, it would be what the
+ *  client asked us not to do. The tags of our views move with every heartbeat; none is compared. */
+function checkCondition({ method, headers }: IncomingMessage): void {
+  if (method === 'GET' || method === 'HEAD') return;
+  const { 'if-match': tag = '*', 'if-unmodified-since': stamp } = headers;
+  if (tag.trim() === '*' && stamp === undefined) return;
+  const name = stamp === undefined ? 'If-Match' : 'If-Unmodified-Since';
+  throw new HttpError(412, `${name} is not taken here: nothing was changed; send it without`);
 }

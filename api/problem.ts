@@ -1,6 +1,7 @@
 /** Every failure as an RFC 9457 problem document: {type, title, status, code, detail, data}. The
  *  code is of the closed table; the status is the table's, or a more exact one of HTTP itself
- *  (405, 415, 416, 417, 426). An unexpected failure says nothing of the inside but a request id. */
+ *  (405, 412, 415, 416, 417, 426). An unexpected failure says nothing of the inside but a request
+ *  id. */
 import { type ErrorCode, errorTable, isPrxError, PrxError, systemCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Problem } from '../protocol/resources.ts';

@@ -40,6 +40,18 @@ describe.each(['socket', 'tcp'] as const)('through %s', (where) => {
       'UNSUPPORTED',
     ],
     ['a coded body', [probe, host, 'Content-Encoding: gzip'], 415, 'INVALID_REQUEST'],
+    [
+      'a change on a condition',
+      ['DELETE /api/v1/sessions/a HTTP/1.1', host, 'If-Match: "x"'],
+      412,
+      'INVALID_REQUEST',
+    ],
+    [
+      'a change unless something changed since',
+      ['POST /api/v1/reload HTTP/1.1', host, 'If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT'],
+      412,
+      'INVALID_REQUEST',
+    ],
     ['an expectation nobody knows', [probe, host, 'Expect: the-moon'], 417, 'INVALID_REQUEST'],
   ])('a request with %s is refused', async (_name, lines, status, code) => {
     const text = await exchange(where, lines);
@@ -49,6 +61,7 @@ describe.each(['socket', 'tcp'] as const)('through %s', (where) => {
 
   test.each([
     ['a target in the form for proxies', ['GET http://127.0.0.1/healthz HTTP/1.1', host]],
+    ['a condition on what is read', [probe, host, 'If-Match: "x"']],
     ['an uncoded body, said so', [probe, host, 'Content-Encoding: Identity']],
   ])('a request with %s is taken', async (_name, lines) => {
     expect(await exchange(where, lines)).toMatch(/^HTTP\/1.1 200 /);
