@@ -41,12 +41,23 @@ const mends: Readonly<Record<string, string>> = {
   EMFILE: 'too many open files: raise the limit (ulimit -n)',
 };
 
+/** What SQLite says by a number of its own (https://sqlite.org/rescode.html). */
+const sqliteReasons: Readonly<Record<number, string>> = { 8: 'EROFS', 13: 'ENOSPC' };
+
 export function unusable(path: string, cause: unknown): PrxError {
-  const reason = systemCode(cause) ?? String(cause);
+  const reason = toReason(cause);
   const mend = mends[reason] ?? 'choose another (--state-dir)';
   return new PrxError(
     'STATE_DIR_UNUSABLE',
     `the state directory ${path} cannot be used (${reason}); ${mend}`,
     { data: { path, reason }, cause },
   );
+}
+
+function toReason(cause: unknown): string {
+  const code = systemCode(cause);
+  if (code !== 'ERR_SQLITE_ERROR') return code ?? String(cause);
+  // Its errors have both, always.
+  const { errcode, message } = cause as Error & { readonly errcode: number };
+  return sqliteReasons[errcode & 0xff] ?? message;
 }

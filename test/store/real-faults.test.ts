@@ -216,6 +216,14 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
       await store.append({ events: [delta(big)] });
       expect((await store.verify()).problems).toEqual([]);
       await store.close();
+      expect(() => writeFileSync(join(path, 'filler'), Buffer.alloc(64 * 2 ** 20))).toThrow(
+        'ENOSPC',
+      );
+      await expect(open(stateDir)).rejects.toMatchObject({
+        code: 'STATE_DIR_UNUSABLE',
+        message: expect.stringContaining('(ENOSPC); the disk is full: free some space'),
+      });
+      rmSync(join(path, 'filler'));
       // The kernel refuses to make a file system read-only under files that are open for writing:
       // that is staged above (EROFS); here one that is, before the start.
       execFileSync('mount', ['-o', 'remount,ro', path]);
