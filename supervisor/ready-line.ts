@@ -1,5 +1,5 @@
 /** What the one line says that tells how a supervisor is reached. Pure. */
-import type { StatusView } from './resources.ts';
+import type { StatusView } from '../protocol/resources.ts';
 
 /** @param tokenFile  where a token lies that was made for this start. */
 export function toReadyFacts(status: StatusView, tokenFile?: string): string {
