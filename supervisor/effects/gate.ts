@@ -203,13 +203,15 @@ export function createGate(given: GateDeps, approvals: Approvals): Gate {
     const isFirst = turn.known !== undefined && !turn.compacted.has(step);
     turn.compacted.add(step);
     if (isFirst) return false;
-    const types = ['context.compacted'];
+    const { last_seq: until } = deps.journal.record();
     for (let since = 0; ; ) {
-      const page = await deps.store.readEvents(deps.session, { since, limit: 1000, types });
-      const steps = page.events.filter((event) => event.turn === turn.turn).map(stepOf);
-      if (steps.includes(step)) return true;
-      if (page.events.length === 0) return false;
-      since = page.next;
+      const range = { turn: turn.turn, since, until, limit: 1000, types: ['context.compacted'] };
+      // The turn, not the session: retention may have removed the first events of that.
+      const events = await deps.store.readTurn(deps.session, range);
+      if (events.some((event) => stepOf(event) === step)) return true;
+      const last = events.at(-1);
+      if (last === undefined) return false;
+      since = last.seq;
     }
   }
 
