@@ -2,11 +2,14 @@
  *  what stood behind it is moved to the table `aside`, never deleted. Its record is folded anew.
  *  Nothing of a shortened session runs again by itself: what became of its open turn and of its
  *  waiting inputs stands in events that are gone, so the turn is closed and the inputs are set
- *  aside. The epoch rises when a number may be given twice. A file whose pages cannot be read is
- *  copied first: see salvage.ts. */
+ *  aside, as are outcomes in its spool. The epoch rises when a number may be given twice. A file
+ *  whose pages cannot be read is copied first: see salvage.ts. */
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { toTimestamp } from '../base/clock.ts';
 import { isPrxError } from '../base/errors.ts';
+import { syncPath } from './backup-file.ts';
 import type { SessionRecord } from './contract.ts';
 import { foldRow, SYSTEM } from './fold-row.ts';
 import { insertRecord, updateRecord } from './heads.ts';
@@ -55,7 +58,7 @@ export function repairOffline(options: OfflineOptions): RepairReport {
     const salvage = salvageIfUnreadable(path, movedAt);
     const file = openJournalFile(path, { mode: 'keep' });
     try {
-      return repairFile(file, options, { movedAt, salvage });
+      return repairFile(file, options, { stateDir, movedAt, salvage });
     } finally {
       file.db.close();
     }
@@ -65,6 +68,7 @@ export function repairOffline(options: OfflineOptions): RepairReport {
 }
 
 interface Given {
+  readonly stateDir: string;
   readonly movedAt: string;
   readonly salvage: Salvage | undefined;
 }
@@ -72,7 +76,7 @@ interface Given {
 function repairFile(
   file: JournalFile,
   { session: ref, clock }: OfflineOptions,
-  { movedAt, salvage }: Given,
+  { stateDir, movedAt, salvage }: Given,
 ): RepairReport {
   const { db } = file;
   const journals = ref === undefined ? listAll(db) : [findName(db, ref)];
@@ -80,13 +84,13 @@ function repairFile(
   if (faults.length === 0 && salvage === undefined) {
     return { sessions: journals.length, mended: [], salvage };
   }
+  const shortened = toShortened(faults, salvage, journals);
+  moveSpools(stateDir, shortened, movedAt);
   const mended = db.transaction('write', () => {
     const epoch = raiseEpoch(db, file.lastId);
     const writer = new Writer({ ...file, epoch });
     const done = faults.map((fault) => mend(writer, fault, movedAt));
-    for (const session of toShortened(done, salvage, journals)) {
-      closeOpenWork(writer, session, clock.wallMs());
-    }
+    for (const session of shortened) closeOpenWork(writer, session, clock.wallMs());
     append(writer, clock.wallMs(), {
       session: SYSTEM,
       type: 'store.repaired',
@@ -184,12 +188,26 @@ function mend(writer: Writer, { problem, place, lost }: Fault, movedAt: string):
 
 /** After a salvage nobody knows which sessions lost their newest events. */
 function toShortened(
-  mended: readonly Mended[],
+  faults: readonly Fault[],
   salvage: Salvage | undefined,
   journals: readonly string[],
 ): readonly string[] {
-  if (salvage !== undefined) return journals.filter((session) => session !== SYSTEM);
-  return mended.filter(({ lost }) => lost).map(({ session }) => session);
+  const lost = faults.filter((fault) => fault.lost).map(({ place }) => place.session);
+  const shortened = salvage === undefined ? lost : journals;
+  return shortened.filter((session) => session !== SYSTEM);
+}
+
+/** The next turns get numbers that were given before: an outcome of then must not answer an effect
+ *  that has the same one. Before the journal is mended: until then nothing of its session runs. */
+function moveSpools(stateDir: string, sessions: readonly string[], movedAt: string): void {
+  const aside = join(stateDir, `repaired-${movedAt.replaceAll(':', '')}`, 'spool');
+  for (const session of sessions) {
+    const spool = join(stateDir, 'spool', session);
+    if (!existsSync(spool)) continue;
+    mkdirSync(aside, { recursive: true, mode: 0o700 });
+    renameSync(spool, join(aside, session));
+    syncPath(dirname(spool));
+  }
 }
 
 /** The record that was stored goes along, when its session does not keep it as it was. */

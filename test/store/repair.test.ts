@@ -269,6 +269,20 @@ describe('a damaged session', () => {
     expect((await store.verify()).problems).toEqual([]);
     await store.close();
   });
+
+  it('an outcome in its spool answers nothing that gets the same number (regression)', () => {
+    const stateDir = flip(1, 5);
+    const spoolOf = (n: number) => join(stateDir, 'spool', sessionId(n));
+    for (const spool of [spoolOf(1), spoolOf(2)]) {
+      mkdirSync(spool, { recursive: true });
+      writeFileSync(join(spool, '1.1-1.log'), 'an outcome');
+    }
+    expect(repairOffline(options(stateDir)).mended).toMatchObject([{ session: sessionId(1) }]);
+    expect([1, 2].map((n) => existsSync(spoolOf(n)))).toEqual([false, true]);
+    const [aside = ''] = readdirSync(stateDir).filter((name) => name.startsWith('repaired-'));
+    const kept = join(stateDir, aside, 'spool', sessionId(1), '1.1-1.log');
+    expect(readFileSync(kept, 'utf8')).toBe('an outcome');
+  });
 });
 
 describe('where nothing can be done', () => {
