@@ -42,9 +42,12 @@ export interface RestoreReport extends BackupManifest {
 
 /** More power losses than there are between a backup and the disaster it is for. */
 const EPOCH_JUMP = 1000;
-/** What belongs to the time that is taken back: an outcome in a spool must not answer an effect of
- *  the restored one that has the same number. Private workspaces stay where they are. */
-const REPLACED = ['artifacts', 'spool'];
+/** Of the journal: a log that is not its own would be read as if it were. */
+const LOGS = ['journal.db-wal', 'journal.db-shm'] as const;
+/** What belongs to the time that is taken back, also where the journal itself was taken away: an
+ *  outcome in a spool must not answer an effect of the restored one that has the same number.
+ *  Private workspaces stay where they are. */
+const OLD = ['journal.db', ...LOGS, 'artifacts', 'spool'] as const;
 
 /** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false,
  *  INVALID_REQUEST and STORE_CORRUPT as checkBackup does; then nothing has changed. */
@@ -63,9 +66,11 @@ export function restoreOffline(options: RestoreOptions): RestoreReport {
     const epoch = writeJournal(options.file, join(draft, 'journal.db'), path);
     syncPath(draft);
     const stamp = toTimestamp(options.clock.wallMs()).replaceAll(':', '');
-    const aside = hasOld ? join(stateDir, `replaced-${stamp}`) : undefined;
+    const aside = OLD.some((name) => existsSync(join(stateDir, name)))
+      ? join(stateDir, `replaced-${stamp}`)
+      : undefined;
+    makeWorkspaces(stateDir, join(draft, 'journal.db'));
     replace(stateDir, draft, aside);
-    makeWorkspaces(stateDir, path);
     return { ...manifest, aside, new_epoch: epoch };
   } finally {
     lock.release();
@@ -181,27 +186,27 @@ function readOld<T>(path: string, read: (db: Database) => T): T | undefined {
   }
 }
 
-/** The journal last: until then the old one stands, from then on the new one. */
+/** The journal last: until then the old one stands, from then on the new one. The old spool goes
+ *  before it: a death in between costs the old journal outcomes, and never gives them to the new
+ *  one. */
 function replace(stateDir: string, draft: string, aside: string | undefined): void {
   const path = journalPath(stateDir);
+  const putAside = (name: (typeof OLD)[number]): void => {
+    const old = join(stateDir, name);
+    if (aside !== undefined && existsSync(old)) renameSync(old, join(aside, name));
+  };
   if (aside !== undefined) {
     mkdirSync(aside, { mode: 0o700 });
-    foldLog(path);
-    for (const suffix of ['-wal', '-shm']) {
-      if (existsSync(path + suffix)) renameSync(path + suffix, join(aside, `journal.db${suffix}`));
-    }
-    linkOrCopy(path, join(aside, 'journal.db'));
+    if (existsSync(path)) foldLog(path);
+    for (const name of [...LOGS, 'spool'] as const) putAside(name);
+    if (existsSync(path)) linkOrCopy(path, join(aside, 'journal.db'));
     syncPath(aside);
+    syncPath(stateDir);
   }
   renameSync(join(draft, 'journal.db'), path);
   syncPath(stateDir);
-  for (const name of REPLACED) {
-    const old = join(stateDir, name);
-    if (aside !== undefined && existsSync(old)) renameSync(old, join(aside, name));
-  }
-  if (!existsSync(join(stateDir, 'artifacts'))) {
-    renameSync(join(draft, 'artifacts'), join(stateDir, 'artifacts'));
-  }
+  putAside('artifacts');
+  renameSync(join(draft, 'artifacts'), join(stateDir, 'artifacts'));
   rmSync(draft, { recursive: true, force: true });
   syncPath(stateDir);
 }
@@ -230,7 +235,8 @@ function linkOrCopy(from: string, to: string): void {
   }
 }
 
-/** Private workspaces are no part of a backup: one that is not here begins empty. */
+/** Private workspaces are no part of a backup: one that is not here begins empty. Before the
+ *  journal is there: whoever dies in between leaves no session without its folder. */
 function makeWorkspaces(stateDir: string, path: string): void {
   const db = new Database(path, { readOnly: true, busyTimeoutMs: 0 });
   try {

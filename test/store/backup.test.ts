@@ -5,11 +5,12 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
@@ -205,6 +206,24 @@ describe('a restore', () => {
       await store.backup(file);
       expect(codeOf(() => put(stateDir, file, true))).toBe('ALREADY_RUNNING');
       await store.append({ events: [delta('goes on', 1)] });
+    }));
+
+  it('puts aside what is left of a journal that was taken away (regression)', () =>
+    withPlaces(async ({ store, stateDir, file }) => {
+      const artifact = join(stateDir, 'artifacts', 's', 'a');
+      mkdirSync(dirname(artifact), { recursive: true });
+      writeFileSync(artifact, 'of the backup');
+      await store.backup(file);
+      await store.close();
+      writeFileSync(artifact, 'of a later time');
+      mkdirSync(join(stateDir, 'spool'));
+      renameSync(join(stateDir, 'journal.db'), join(stateDir, 'mine.db'));
+      writeFileSync(join(stateDir, 'journal.db-wal'), 'of another journal');
+      const { aside = '' } = put(stateDir, file);
+      expect(readdirSync(aside).sort()).toEqual(['artifacts', 'journal.db-wal', 'spool']);
+      expect(readFileSync(artifact, 'utf8')).toBe('of the backup');
+      expect(existsSync(join(stateDir, 'spool'))).toBe(false);
+      expect(verifyOffline({ stateDir, clock: realClock })).toMatchObject({ problems: [] });
     }));
 
   it('replaces a journal that cannot be read at all, and keeps it', () =>
