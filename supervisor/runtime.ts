@@ -41,6 +41,7 @@ import { type Admission, createAdmission } from './sessions/admission.ts';
 import { type Bus, createBus } from './sessions/bus.ts';
 import { createDirectory, type Directory } from './sessions/directory.ts';
 import type { SessionDeps } from './sessions/session-deps.ts';
+import type { SessionFolders } from './sessions/session-folders.ts';
 import {
   agentOf,
   createToolSpecs,
@@ -87,6 +88,7 @@ export interface Runtime {
   shownModel(record: SessionRecord): string;
   /** Something was appended outside a session's own journal. */
   hearChange(): void;
+  readonly folders: SessionFolders;
   readonly policy: PolicyParts;
   readonly mcp: Pick<McpPool, 'find' | 'names'>;
   readonly custom: Pick<CustomToolBook, 'find' | 'names'>;
@@ -350,7 +352,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     },
     shownModel: (record) => models.shown(record),
     redact: secrets.redact,
-    ...{ policy, mcp, custom },
+    ...{ policy, mcp, custom, folders: custody.folders },
     hearChange: () => bus.touch(),
     followAll: (cursor, signal) => followAll({ store, bus }, cursor, signal),
     listProcesses,

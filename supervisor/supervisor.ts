@@ -1,7 +1,6 @@
 /** The supervisor put together: sessions, gate, children and store behind one face. This file
  *  wires and maps; decisions live in the rooms it wires. */
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { assert } from '../base/assert.ts';
 import { PrxError } from '../base/errors.ts';
 import { removeTree } from '../base/remove-tree.ts';
@@ -9,24 +8,43 @@ import { type EventEnvelope, SYSTEM_SESSION } from '../protocol/events.ts';
 import { createSessionId, type SessionId, sessionIdSchema } from '../protocol/ids.ts';
 import type { JournalPage } from '../protocol/journal.ts';
 import type { CreateSession, EventPage, SessionView } from '../protocol/resources.ts';
-import type { JournalKey, ReadOptions, SessionRecord } from '../store/contract.ts';
+import type { JournalKey, ReadOptions, SessionRecord, Store } from '../store/contract.ts';
 import { foldSession } from '../store/index.ts';
 import { findAgent } from './config.ts';
 import { followSystem } from './follow-all.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
 import { createPolicyFace } from './policy-face.ts';
 import type { Runtime } from './runtime.ts';
-import { toSessionLogDir } from './session-log.ts';
 import type { Session } from './sessions/session.ts';
 import {
   checkWorkspace,
   copyPrivateWorkspace,
   createPrivateWorkspace,
   listHomes,
-  privateWorkspacePath,
   workspaceOf,
 } from './sessions/workspace.ts';
 import { toApprovalViews, toSessionView } from './views.ts';
+
+interface Created {
+  readonly view: SessionView;
+  readonly created: boolean;
+}
+
+interface NewSession {
+  readonly id: SessionId;
+  readonly agent: string;
+  readonly workspace: string;
+  readonly isPrivate: boolean;
+}
+
+interface NewFork {
+  readonly from: SessionId;
+  readonly seq: number;
+  readonly to: SessionId;
+  readonly name: string | undefined;
+  /** Its own; absent: it works in the original's folder. */
+  readonly workspace?: string;
+}
 
 /** The face over a running composition. */
 export function createSupervisor(runtime: Runtime): Supervisor {
@@ -48,29 +66,37 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     return view(session.record());
   }
 
-  async function create(
-    params: CreateSession,
-    by: string,
-  ): Promise<{ view: SessionView; created: boolean }> {
+  async function create(params: CreateSession, by: string): Promise<Created> {
     runtime.assertOpen();
     const config = runtime.config();
-    const agent = findAgent(config, params.agent);
+    const { name: agent } = findAgent(config, params.agent);
     const id = createSessionId(runtime.random);
-    const isPrivate = params.workspace === undefined;
-    // Before the session is there: whoever dies in between leaves no session without its folder.
-    const workspace = isPrivate
-      ? createPrivateWorkspace(config.stateDir, id)
-      : checkWorkspace(params.workspace ?? '', {
-          stateDir: config.stateDir,
-          roots: config.raw.security.sandbox.workspace_roots,
-          homes: listHomes(),
-        });
+    if (params.workspace !== undefined) {
+      const workspace = checkWorkspace(params.workspace, {
+        stateDir: config.stateDir,
+        roots: config.raw.security.sandbox.workspace_roots,
+        homes: listHomes(),
+      });
+      return createIn({ id, agent, workspace, isPrivate: false }, params, by);
+    }
+    return runtime.folders.settle(id, () => {
+      // Before the session is there: whoever dies in between leaves no session without its folder.
+      const workspace = createPrivateWorkspace(config.stateDir, id);
+      return createIn({ id, agent, workspace, isPrivate: true }, params, by);
+    });
+  }
+
+  async function createIn(
+    { id, agent, workspace, isPrivate }: NewSession,
+    params: CreateSession,
+    by: string,
+  ): Promise<Created> {
     const discard = (): void => {
       if (isPrivate) removeTree(workspace);
     };
     const { idempotency_key: key, ...meaning } = params;
     const digest = createHash('sha256').update(JSON.stringify(meaning)).digest('hex');
-    const events = creationEvents(id, { ...params, agent: agent.name, workspace }, isPrivate, by);
+    const events = creationEvents(id, { ...params, agent, workspace }, isPrivate, by);
     const unique = key === undefined ? {} : { unique: { scope: 'session', key, digest } };
     const result = await store.append({ events, ...unique }).catch((error: unknown) => {
       // Of a journal that failed it is not known what stands there.
@@ -138,17 +164,23 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     runtime.assertOpen();
     const id = findDamaged(ref) ?? (await closeToRemove(ref, by, isOnlyStopped));
     await dropOpen(id);
-    await store.deleteSession(id);
-    // Who asked for it in between has opened it again.
-    await dropOpen(id);
+    await runtime.folders.settle(id, async () => {
+      await store.deleteSession(id);
+      // Who asked for it in between has opened it again.
+      await dropOpen(id);
+      runtime.folders.remove(id);
+    });
+  }
+
+  async function forkWithCopy(fork: NewFork): Promise<SessionRecord> {
     const { stateDir } = runtime.config();
-    for (const path of [
-      privateWorkspacePath(stateDir, id),
-      join(stateDir, 'artifacts', id),
-      join(stateDir, 'spool', id),
-      toSessionLogDir(stateDir, id),
-    ]) {
-      removeTree(path);
+    const workspace = await copyPrivateWorkspace(stateDir, fork.from, fork.to);
+    try {
+      return await forkAs(store, { ...fork, workspace });
+    } catch (error) {
+      // As in a creation.
+      if (store.health().degraded === undefined) removeTree(workspace);
+      throw error;
     }
   }
 
@@ -211,19 +243,10 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       runtime.assertOpen();
       const source = directory.refresh(await store.resolveSession(ref));
       const id = createSessionId(runtime.random);
-      const { stateDir } = runtime.config();
-      const workspace = source.private_workspace
-        ? await copyPrivateWorkspace(stateDir, source.id, id)
-        : undefined;
-      const options = {
-        ...(name === undefined ? {} : { name }),
-        ...(workspace === undefined ? {} : { workspace }),
-      };
-      const seq = at ?? source.last_seq;
-      const record = await store.forkSession(source.id, seq, id, options).catch((error) => {
-        if (workspace !== undefined) removeTree(workspace);
-        throw error;
-      });
+      const options = { from: source.id, seq: at ?? source.last_seq, to: id, name };
+      const record = source.private_workspace
+        ? await runtime.folders.settle(id, () => forkWithCopy(options))
+        : await forkAs(store, options);
       runtime.hearChange();
       return view(record);
     },
@@ -268,6 +291,13 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     sweep: () => runtime.sweep(),
     metrics: () => runtime.metrics(),
   };
+}
+
+function forkAs(store: Store, { from, seq, to, name, workspace }: NewFork): Promise<SessionRecord> {
+  return store.forkSession(from, seq, to, {
+    ...(name === undefined ? {} : { name }),
+    ...(workspace === undefined ? {} : { workspace }),
+  });
 }
 
 function creationEvents(

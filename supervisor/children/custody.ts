@@ -9,6 +9,7 @@ import type { ProcessPort } from '../../base/process.ts';
 import { RUN_DIR_OPTION, RUN_FOLDER } from '../../protocol/orphan-methods.ts';
 import type { SweepView } from '../../protocol/sweep.ts';
 import type { ProcessRecord, Store } from '../../store/contract.ts';
+import { createSessionFolders, type SessionFolders } from '../sessions/session-folders.ts';
 import type { Cgroups } from './cgroup.ts';
 import type { ChildSpec } from './child.ts';
 import { removeLeftovers, removeSockets } from './leftovers.ts';
@@ -47,6 +48,8 @@ export interface Custody extends Pick<Orphans, 'mayWrite' | 'cancel'> {
   sweep(): Promise<SweepView>;
   /** Leaves everything to the next supervisor. */
   stop(): void;
+  /** Of sessions, swept with the files. */
+  readonly folders: SessionFolders;
 }
 
 const SWEEP_MS = 60_000;
@@ -81,6 +84,7 @@ export function createCustody(
     ...{ registry, processes, connect, runDir, clock, logger, limitMs },
     listUnfinished: () => listUnfinished(store),
   });
+  const folders = createSessionFolders(stateDir, store);
   let timer: Timer | undefined;
   let sweeping: Promise<SweepView> | undefined;
   let stopped = false;
@@ -101,7 +105,7 @@ export function createCustody(
     const { temporaryDir } = adoption ?? {};
     const own = { stateDir, store, isKept, hasHost };
     const files = await removeLeftovers({ ...own, temporaryDir, processes: deps.processes });
-    return { ...view, removed: [...view.removed, ...files] };
+    return { ...view, removed: [...view.removed, ...files, ...(await folders.sweep())] };
   }
 
   /** One at a time: whoever asks meanwhile has the same answer. */
@@ -142,6 +146,7 @@ export function createCustody(
       sweepLater(FIRST_SWEEP_MS);
     },
     sweep,
+    folders,
     stop() {
       stopped = true;
       timer?.cancel();
