@@ -24,6 +24,7 @@ import type { AskHandlers, Worker, WorkerPool } from '../children/workers.ts';
 import type { Admission, Slot } from './admission.ts';
 import { draft, type SessionJournal } from './journal.ts';
 import { createObituary } from './obituary.ts';
+import { createResidencyTracker } from './residency.ts';
 
 export interface ResidentDeps {
   readonly session: SessionId;
@@ -83,8 +84,8 @@ export interface Resident {
   died(): Promise<void>;
   /** Resolves when the present worker's death is journaled. */
   settled(): Promise<void>;
-  /** A death could not be journaled yet. */
-  owesExit(): boolean;
+  /** A death, or that it has no worker, could not be journaled yet. */
+  owesJournal(): boolean;
   /** The supervisor stops: nothing is written any more. */
   close(): void;
 }
@@ -121,7 +122,8 @@ const REASON_CHARS = 1000;
 
 export function createResident(deps: ResidentDeps): Resident {
   const { clock, journal, session } = deps;
-  let residency: Residency = 'hibernated';
+  const residency = createResidencyTracker(deps);
+  const { move } = residency;
   let slot: Slot | undefined;
   let held: Held | undefined;
   /** Of the start under way; it may be dead and buried already. */
@@ -141,20 +143,15 @@ export function createResident(deps: ResidentDeps): Resident {
   let holds = 0;
   let skipBackoff = new AbortController();
 
-  async function move(to: Residency, reason: string): Promise<void> {
-    if (residency === to) return;
-    const from = residency;
-    residency = to;
-    await journal.append(draft('session.residency', { from, to, reason }));
-  }
-
   async function takeSlot(signal: AbortSignal): Promise<void> {
     if (slot !== undefined) return;
-    if (!deps.admission.hasRoom()) await move('queued', 'all worker slots are taken');
     try {
+      if (!deps.admission.hasRoom()) await move('queued', 'all worker slots are taken');
       slot = await deps.admission.acquire(session, signal);
     } catch (error) {
-      if (residency === 'queued') await move('hibernated', toPrxError(error).message);
+      const { message } = toPrxError(error);
+      // Where that cannot be written now, it is when there is room.
+      if (residency.now() === 'queued') await move('hibernated', message).catch(() => undefined);
       throw error;
     }
   }
@@ -275,10 +272,10 @@ export function createResident(deps: ResidentDeps): Resident {
     worker: () => held?.worker,
     loopLagMs: () => held?.loopLagMs,
     isHolding: () => slot !== undefined,
-    residency: () => residency,
+    residency: residency.now,
     exhausted: () => exhausted,
     backoff: () =>
-      residency === 'backoff' && pending !== undefined
+      residency.now() === 'backoff' && pending !== undefined
         ? { attempt: pending.attempt, next_at: toTimestamp(pending.nextAtMs) }
         : undefined,
     async ensure(signal, onTaken) {
@@ -355,8 +352,11 @@ export function createResident(deps: ResidentDeps): Resident {
     },
     died: async () => held?.dead,
     settled: async () => held?.buried,
-    owesExit: obituary.isOwed,
-    close: obituary.close,
+    owesJournal: () => obituary.isOwed() || residency.isOwed(),
+    close() {
+      obituary.close();
+      residency.close();
+    },
   };
 
   /** A start that failed counts as a death, so that a broken worker backs off; as one death, when

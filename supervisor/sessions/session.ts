@@ -230,7 +230,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       const { open_turn: open, queued, state, approvals: pending } = journal.record();
       const isSettled = state !== 'starting' && state !== 'stopping';
       const isGone = !resident.isHolding() && resident.residency() === 'hibernated';
-      const hasNone = isGone && !resident.owesExit();
+      const hasNone = isGone && !resident.owesJournal();
       return (
         isSettled &&
         hasNone &&

@@ -84,7 +84,7 @@ describe('a death while the disk is full', () => {
     await refused(2);
     state.isFull = false;
     await house.until(id, 'worker.exited');
-    expect(session.resident.owesExit()).toBe(false);
+    expect(session.resident.owesJournal()).toBe(false);
     expect(dataOf(await house.events(id), 'worker.exited')).toMatchObject([{ cause: 'stopped' }]);
   });
 });
