@@ -6,10 +6,11 @@ import type { SessionId } from '../protocol/ids.ts';
 import type { SessionRecord } from './contract.ts';
 import { foldRow } from './fold-row.ts';
 import { insertRecord } from './heads.ts';
-import { checkRow, type EventRow } from './integrity.ts';
+import { checkRow, corruptError, type EventRow } from './integrity.ts';
 import { writeMeta } from './meta.ts';
-import { goneError } from './reader.ts';
-import { findSnapshot, putSnapshot, toSnapshotRow } from './snapshot.ts';
+import { findLink, goneError } from './reader.ts';
+import { findRemoved, findSnapshot, putSnapshot, toSnapshotRow } from './snapshot.ts';
+import type { Database } from './sqlite.ts';
 import type { ForkStep, StepReport } from './thread-protocol.ts';
 import type { Writer } from './writer.ts';
 
@@ -47,7 +48,7 @@ export function removeUnlisted(writer: Writer): void {
 }
 
 /** One step of copying `from` up to `seq` as `to`; the last one appends session.created and makes
- *  it visible. Throws SESSION_NOT_FOUND, INVALID_REQUEST. */
+ *  it visible. Throws SESSION_NOT_FOUND, INVALID_REQUEST, CURSOR_GONE, STORE_CORRUPT. */
 export function forkStep(writer: Writer, step: ForkStep): StepReport<SessionRecord> {
   return writer.write(() => {
     const { from, to, seq } = step;
@@ -93,6 +94,7 @@ function copyRows(writer: Writer, { from, to, seq, record: before }: ForkStep): 
   let head = writer.heads.get(to);
   let record = before ?? undefined;
   let bytes = 0;
+  let link = findLink(writer.db, from, head.lastSeq);
   const rows = writer.db.all<EventRow>(
     'SELECT * FROM events WHERE session = ? AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?',
     from,
@@ -100,9 +102,13 @@ function copyRows(writer: Writer, { from, to, seq, record: before }: ForkStep): 
     seq,
     STEP_ROWS_MAX,
   );
+  if (rows.length === 0 && head.lastSeq < seq) throw findGap(writer.db, from, head.lastSeq);
   for (const source of rows) {
     if (bytes > STEP_BYTES_MAX) break;
-    checkRow(source);
+    // The copy numbers anew: what is missing here would not be missed there.
+    if (source.seq !== head.lastSeq + 1) throw findGap(writer.db, from, head.lastSeq);
+    checkRow(source, link);
+    link = source.hash;
     const event = { ...source, session: to, power: source.power === 1 };
     const row = writer.toRow(event, head, source.time_ms, writer.lastId + 1);
     record = foldRow(record, row);
@@ -114,6 +120,18 @@ function copyRows(writer: Writer, { from, to, seq, record: before }: ForkStep): 
   writer.heads.set(to, head);
   if (record === undefined) throw new PrxError('SESSION_NOT_FOUND', `there is no session ${from}`);
   return record;
+}
+
+/** Why the event behind this one is not there. */
+function findGap(db: Database, from: string, seq: number): PrxError {
+  const removed = findRemoved(db, from);
+  if (removed === undefined || removed.seq <= seq) {
+    return corruptError(from, seq + 1, 'it is missing');
+  }
+  const message = `retention removed events of ${from} while it was copied; fork it again`;
+  return new PrxError('CURSOR_GONE', message, {
+    data: { session: from, first_seq: removed.seq + 1 },
+  });
 }
 
 /** The copy's own session.created. A workspace that it shares with the original is not the copy's

@@ -104,7 +104,8 @@ export function highestPower(rows: readonly EventRow[], safeId: number): number 
   return rows.reduce((id, row) => (row.power === 1 && row.id > safeId ? row.id : id), 0);
 }
 
-function findLink(db: Database, session: string, seq: number): string | undefined {
+/** Of this event, or of what stands for it; undefined: neither is there. */
+export function findLink(db: Database, session: string, seq: number): string | undefined {
   if (seq === 0) return CHAIN_START;
   const row = db.get<{ hash: string }>(
     'SELECT hash FROM events WHERE session = ? AND seq = ?',

@@ -167,13 +167,17 @@ export class JournalStore implements Store {
 
   async deleteSession(id: SessionId): Promise<void> {
     this.#assertWritable();
-    await this.#runSteps<null>(() => this.#inOrder('delete', id));
+    await this.#removeSession(id);
     this.#parts.damage.forget(id);
     // What was overwritten in the database still stands in the WAL until then.
     await this.#sync();
     // The first one does the work and holds up nobody; the second one has little left to do.
     await this.#parts.upkeep.checkpoint('PASSIVE');
     await this.#parts.upkeep.checkpoint('TRUNCATE');
+  }
+
+  #removeSession(id: SessionId): Promise<null> {
+    return this.#runSteps<null>(() => this.#inOrder('delete', id));
   }
 
   async forkSession(
@@ -186,10 +190,16 @@ export class JournalStore implements Store {
     const timeMs = this.#parts.clock.wallMs();
     const place = { name: name ?? null, workspace: workspace ?? null };
     const step = { from, to, seq, ...place, timeMs };
+    let isBegun = false;
     try {
-      return await this.#runSteps<SessionRecord>((before) =>
-        this.#inOrder('fork', { ...step, record: before ?? null }),
-      );
+      return await this.#runSteps<SessionRecord>((before) => {
+        isBegun = before !== undefined;
+        return this.#inOrder('fork', { ...step, record: before ?? null });
+      });
+    } catch (error) {
+      // Where that cannot be written either, the next start removes what is left of the copy.
+      if (isBegun) await this.#removeSession(to).catch(() => undefined);
+      throw error;
     } finally {
       // Also when it failed half-way: what is written must not stay unsynced for ever.
       await this.#sync();
