@@ -1,11 +1,13 @@
 /** What is kept, and for how long: closed sessions go as a whole when nothing happened in them for
  *  `store.retention_days`; of long ones the first events go, behind a snapshot, beyond
  *  `store.retention_events`. Both are off by default. Sessions go by the wall clock, so one that
- *  jumped removes nothing for a day: time enough for a person to see it. */
+ *  jumped removes nothing for a day: time enough for a person to see it. One that jumped while
+ *  nobody ran shows as a long absence, and so counts that. */
 import { background } from '../base/background.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { isPrxError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { SYSTEM_SESSION } from '../protocol/events.ts';
 import type { Store } from '../store/contract.ts';
 import type { Supervisor } from './index.ts';
 
@@ -19,7 +21,7 @@ export interface RetentionSettings {
 export interface RetentionDeps {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly store: Pick<Store, 'listExpired' | 'trim'>;
+  readonly store: Pick<Store, 'listExpired' | 'trim' | 'readEvents'>;
   readonly supervisor: Pick<Supervisor, 'deleteSession'>;
   readonly settings: () => RetentionSettings;
 }
@@ -44,6 +46,9 @@ export function startRetention(deps: RetentionDeps): Retention {
   let offsetMs = clock.wallMs() - clock.nowMs();
   let notBeforeMs = 0;
   let isStopped = false;
+  let isMinded = false;
+  // Asked for now: what is written from here on is of this supervisor. Unknown, it may be long.
+  const absence = readAbsence(deps).catch(() => DAY_MS);
   let timer: Timer = clock.setTimer(FIRST_MS, next);
 
   function next(): void {
@@ -59,6 +64,7 @@ export function startRetention(deps: RetentionDeps): Retention {
       if (trimmed.sessions > 0) logger.info('retention.trimmed', trimmed);
     }
     watchClock();
+    await mindAbsence();
     if (days === 0 || clock.nowMs() < notBeforeMs) return 0;
     return removeExpired(deps, clock.wallMs() - days * DAY_MS);
   }
@@ -72,6 +78,14 @@ export function startRetention(deps: RetentionDeps): Retention {
     logger.warn('clock.jumped', { jump_ms: Math.round(jumpMs) });
   }
 
+  async function mindAbsence(): Promise<void> {
+    const awayMs = await absence;
+    if (isMinded || awayMs < DAY_MS) return;
+    isMinded = true;
+    notBeforeMs = clock.nowMs() + DAY_MS;
+    logger.warn('clock.may_have_jumped', { away_ms: Math.round(awayMs) });
+  }
+
   return {
     sweep,
     stop() {
@@ -79,6 +93,15 @@ export function startRetention(deps: RetentionDeps): Retention {
       timer.cancel();
     },
   };
+}
+
+/** Since the newest event of the last supervisor, ms by the wall clock; 0: there was none. */
+async function readAbsence({ store, clock }: RetentionDeps): Promise<number> {
+  const nowMs = clock.wallMs();
+  const { last_seq: last } = await store.readEvents(SYSTEM_SESSION, { since: 0, limit: 1 });
+  const since = Math.max(0, last - 1);
+  const [newest] = (await store.readEvents(SYSTEM_SESSION, { since, limit: 1 })).events;
+  return newest === undefined ? 0 : nowMs - Date.parse(newest.time);
 }
 
 async function removeExpired(

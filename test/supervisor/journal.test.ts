@@ -259,10 +259,11 @@ describe('retention', () => {
   async function withRetention(
     settings: { retention_days: number; retention_events: number },
     test: (house: House, retention: Retention, clock: TimeMachine) => Promise<void>,
+    awayMs = 0,
   ): Promise<void> {
     const house = await createHouse();
     const stepped = createSteppedClock();
-    let [wallMs, nowMs] = [Date.now(), 0];
+    let [wallMs, nowMs] = [Date.now() + awayMs, 0];
     const clock = { ...stepped, wallMs: () => wallMs, nowMs: () => nowMs };
     const { store, supervisor } = house;
     const retention = startRetention({
@@ -362,6 +363,21 @@ describe('retention', () => {
       expect(await retention.sweep()).toBe(0);
       expect((await house.supervisor.getSession(closed)).state).toBe('stopped');
     }));
+
+  test('a clock that jumped unseen removes nothing for a day (FAULTS 21) (regression)', () =>
+    withRetention(
+      { retention_days: 7, retention_events: 0 },
+      async (house, retention, time) => {
+        const closed = await house.create();
+        await house.supervisor.close(closed, 'test');
+        expect(await retention.sweep()).toBe(0);
+        time.pass(DAY_MS / 2);
+        expect(await retention.sweep()).toBe(0);
+        time.pass(DAY_MS);
+        expect(await retention.sweep()).toBe(1);
+      },
+      365 * DAY_MS,
+    ));
 
   test('[config:store.retention_events] asks the store to keep that many of each session', () =>
     withRetention({ retention_days: 0, retention_events: 1000 }, async (house, retention) => {
