@@ -10,6 +10,7 @@ import type { JournalPage } from '../protocol/journal.ts';
 import type { CreateSession, EventPage, SessionView } from '../protocol/resources.ts';
 import type { JournalKey, ReadOptions, SessionRecord, Store } from '../store/contract.ts';
 import { foldSession } from '../store/index.ts';
+import { copyArtifacts } from './artifacts.ts';
 import { findAgent } from './config.ts';
 import { followSystem } from './follow-all.ts';
 import type { FollowOptions, Supervisor } from './index.ts';
@@ -42,8 +43,6 @@ interface NewFork {
   readonly seq: number;
   readonly to: SessionId;
   readonly name: string | undefined;
-  /** Its own; absent: it works in the original's folder. */
-  readonly workspace?: string;
 }
 
 /** The face over a running composition. */
@@ -172,14 +171,16 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     });
   }
 
-  async function forkWithCopy(fork: NewFork): Promise<SessionRecord> {
+  async function forkWithCopies(fork: NewFork, isPrivate: boolean): Promise<SessionRecord> {
+    const { from, to } = fork;
     const { stateDir } = runtime.config();
-    const workspace = await copyPrivateWorkspace(stateDir, fork.from, fork.to);
     try {
-      return await forkAs(store, { ...fork, workspace });
+      await copyArtifacts(stateDir, from, to);
+      const workspace = isPrivate ? await copyPrivateWorkspace(stateDir, from, to) : undefined;
+      return await forkAs(store, fork, workspace);
     } catch (error) {
       // As in a creation.
-      if (store.health().degraded === undefined) removeTree(workspace);
+      if (store.health().degraded === undefined) runtime.folders.remove(to);
       throw error;
     }
   }
@@ -243,10 +244,9 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       runtime.assertOpen();
       const source = directory.refresh(await store.resolveSession(ref));
       const id = createSessionId(runtime.random);
-      const options = { from: source.id, seq: at ?? source.last_seq, to: id, name };
-      const record = source.private_workspace
-        ? await runtime.folders.settle(id, () => forkWithCopy(options))
-        : await forkAs(store, options);
+      const fork = { from: source.id, seq: at ?? source.last_seq, to: id, name };
+      const isPrivate = source.private_workspace;
+      const record = await runtime.folders.settle(id, () => forkWithCopies(fork, isPrivate));
       runtime.hearChange();
       return view(record);
     },
@@ -293,7 +293,12 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   };
 }
 
-function forkAs(store: Store, { from, seq, to, name, workspace }: NewFork): Promise<SessionRecord> {
+/** @param workspace  its own; undefined: it works in the original's folder. */
+function forkAs(
+  store: Store,
+  { from, seq, to, name }: NewFork,
+  workspace: string | undefined,
+): Promise<SessionRecord> {
   return store.forkSession(from, seq, to, {
     ...(name === undefined ? {} : { name }),
     ...(workspace === undefined ? {} : { workspace }),
