@@ -29,6 +29,12 @@ export interface Approvals {
   close(): void;
 }
 
+interface Answering {
+  readonly by: string;
+  /** False: it could not be. */
+  readonly written: Promise<boolean>;
+}
+
 type Expiring = Pick<PendingApproval, 'call_id' | 'expires_at'>;
 
 /** An answer of ours that could not be written (a full disk) is written again after this, ms. */
@@ -51,8 +57,8 @@ export function createApprovals(deps: ApprovalDeps): Approvals {
   const { journal, clock, logger } = deps;
   const waiting = new Map<EffectId, (answer: ApprovalAnswer) => void>();
   const timers = new Map<EffectId, Timer>();
-  /** Answers on their way into the journal, and whose: the first one wins. */
-  const answering = new Map<EffectId, string>();
+  /** Answers on their way into the journal: the first one that gets there wins. */
+  const answering = new Map<EffectId, Answering>();
   let closed = false;
 
   const findPending = (effect: EffectId): PendingApproval | undefined =>
@@ -64,9 +70,14 @@ export function createApprovals(deps: ApprovalDeps): Approvals {
     given: ApprovalAnswer,
     prepare: () => Promise<Partial<ApprovalAnswer>> = async () => ({}),
   ): Promise<void> {
-    const first = answering.get(effect);
-    if (first !== undefined) throw resolvedBy(effect, { by: first });
-    answering.set(effect, given.by);
+    for (let first = answering.get(effect); first !== undefined; first = answering.get(effect)) {
+      // One that cannot be written was none, and its giver is told so: then this one counts.
+      if (await first.written) throw resolvedBy(effect, { by: first.by });
+      if (findPending(effect) === undefined) throw await whyNotPending(deps, effect);
+    }
+    const { promise: written, resolve: mark } = Promise.withResolvers<boolean>();
+    let isWritten = false;
+    answering.set(effect, { by: given.by, written });
     try {
       const data = { ...given, ...(await prepare()) };
       const drafts: Draft[] = [draft('approval.resolved', data, { effect })];
@@ -76,8 +87,10 @@ export function createApprovals(deps: ApprovalDeps): Approvals {
         drafts.push(draft('session.state', { from: 'awaiting', to: 'running', reason }));
       }
       await journal.append(...drafts);
+      isWritten = true;
     } finally {
       answering.delete(effect);
+      mark(isWritten);
     }
   }
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { PrxError } from '../../../base/errors.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { CreateSession, ResolveApproval } from '../../../protocol/resources.ts';
 import { createHouse, demolish, type House, type HouseSpec } from '../house.ts';
@@ -57,6 +58,33 @@ async function isAsked(house: House, id: SessionId, effect: EffectId = first): P
 }
 
 describe('an answer', () => {
+  test('counts when the one before it could not be written (regression)', async () => {
+    let isFull = true;
+    const { house, id, host } = await asking([call('a', 'rm x')], {
+      wrapStore: (store) =>
+        overStore(store, {
+          append(request) {
+            const isAnswer = request.events.some(({ type }) => type === 'approval.resolved');
+            if (!isFull || !isAnswer) return store.append(request);
+            isFull = false;
+            return Promise.reject(new PrxError('STORE_DEGRADED', 'ENOSPC'));
+          },
+        }),
+    });
+    await isAsked(house, id);
+    const both = await Promise.allSettled([
+      house.supervisor.resolveApproval(id, first, { decision: 'deny' }, 'anna'),
+      house.supervisor.resolveApproval(id, first, { decision: 'approve' }, 'ben'),
+    ]);
+    expect(both).toMatchObject([
+      { status: 'rejected', reason: { code: 'STORE_DEGRADED' } },
+      { status: 'fulfilled' },
+    ]);
+    await house.turnDone(id);
+    expect(host.runs).toEqual([first]);
+    expect(dataOf(await house.events(id), 'approval.resolved')).toMatchObject([{ by: 'ben' }]);
+  });
+
   test('the first one wins, and the others hear whose it was, also later', async () => {
     const { house, id } = await asking();
     await isAsked(house, id);
