@@ -79,7 +79,9 @@ function repairFile(
   { stateDir, movedAt, salvage }: Given,
 ): RepairReport {
   const { db } = file;
-  const journals = ref === undefined ? listAll(db) : [findName(db, ref)];
+  // What a bad page held is nobody's to know: behind a salvage each session is looked at.
+  const isOne = ref !== undefined && salvage === undefined;
+  const journals = isOne ? [findName(db, ref)] : listAll(db);
   const faults = journals.flatMap((session) => findFault(db, session));
   if (faults.length === 0 && salvage === undefined) {
     return { sessions: journals.length, mended: [], salvage };

@@ -160,6 +160,19 @@ describe('a file of which', () => {
     expect(mended).toBeGreaterThan(10);
     expect(costly).toBeLessThanOrEqual(2);
   });
+
+  it('pages were zeroed is mended as a whole, whichever session is named (regression)', () => {
+    const size = readFileSync(join(folder.path, 'whole', 'journal.db')).length;
+    let salvaged = 0;
+    for (let page = 1; page < size / PAGE_BYTES && salvaged < 5; page += 7) {
+      const stateDir = makeCopy((file) => file.fill(0, page * PAGE_BYTES, (page + 1) * PAGE_BYTES));
+      const report = attempt(() => repairOffline({ ...options(stateDir), session: sessionId(1) }));
+      if (typeof report === 'string' || report.salvage === undefined) continue;
+      salvaged += 1;
+      expectMended(stateDir);
+    }
+    expect(salvaged).toBe(5);
+  });
 });
 
 describe('a damaged session', () => {
