@@ -20,7 +20,7 @@ import { writeMeta } from './meta.ts';
 import { assertJournal, journalPath, type OfflineOptions } from './offline.ts';
 import { findSession, resolveSession } from './reader.ts';
 import { listJournals, type Place, walk } from './reader-verify.ts';
-import { type Salvage, salvageIfUnreadable } from './salvage.ts';
+import { findSalvage, forgetSalvage, type Salvage, salvageIfUnreadable } from './salvage.ts';
 import type { Database } from './sqlite.ts';
 import { prepareStateDir } from './state-dir.ts';
 import type { Problem, WireEvent } from './thread-protocol.ts';
@@ -55,9 +55,10 @@ export function repairOffline(options: OfflineOptions): RepairReport {
   const lock = acquireLock(stateDir, options.clock);
   try {
     const movedAt = toTimestamp(options.clock.wallMs());
-    const salvage = salvageIfUnreadable(path, movedAt);
+    const salvaged = salvageIfUnreadable(path, movedAt);
     const file = openJournalFile(path, { mode: 'keep' });
     try {
+      const salvage = salvaged ?? findSalvage(file.db);
       return repairFile(file, options, { stateDir, movedAt, salvage });
     } finally {
       file.db.close();
@@ -99,6 +100,7 @@ function repairFile(
       data: { reason: describe(done, salvage) },
     });
     writeMeta(db, 'clean', '1');
+    forgetSalvage(db);
     return done;
   });
   db.pragma('wal_checkpoint(TRUNCATE)');

@@ -6,7 +6,6 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
-  linkSync,
   mkdirSync,
   openSync,
   renameSync,
@@ -16,7 +15,14 @@ import {
 import { dirname, join } from 'node:path';
 import { type Clock, toTimestamp } from '../base/clock.ts';
 import { PrxError, toPrxError } from '../base/errors.ts';
-import { type BackupManifest, checkBackup, readFiles, syncPath, toJournal } from './backup-file.ts';
+import {
+  type BackupManifest,
+  checkBackup,
+  linkOrCopy,
+  readFiles,
+  syncPath,
+  toJournal,
+} from './backup-file.ts';
 import type { SessionRecord } from './contract.ts';
 import { openJournalFile, raiseEpoch } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
@@ -223,15 +229,6 @@ function foldLog(path: string): void {
   } catch (error) {
     // Too damaged for that: its log is put aside beside it.
     toPrxError(error);
-  }
-}
-
-function linkOrCopy(from: string, to: string): void {
-  try {
-    linkSync(from, to);
-  } catch {
-    // A file system without hard links.
-    copyFileSync(from, to);
   }
 }
 

@@ -5,8 +5,9 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { PrxError } from '../base/errors.ts';
-import { syncPath } from './backup-file.ts';
+import { linkOrCopy, syncPath } from './backup-file.ts';
 import type { EventRow } from './integrity.ts';
+import { readMeta, writeMeta } from './meta.ts';
 import { checkStructure } from './offline.ts';
 import { migrate } from './schema.ts';
 import { Database, findTrouble } from './sqlite.ts';
@@ -21,6 +22,9 @@ export interface Salvage {
 /** Ids that are looked up one by one, at most: beyond it the middle of the file is given up. */
 const LOOKUPS_MAX = 1_000_000;
 
+/** In the file, until its sessions are mended: whoever dies in between knows of it. */
+const NOTE = 'salvage';
+
 /** Undefined: all of the file can be read. Throws STORE_CORRUPT when nothing of it can. */
 export function salvageIfUnreadable(path: string, movedAt: string): Salvage | undefined {
   const source = open(path);
@@ -29,27 +33,43 @@ export function salvageIfUnreadable(path: string, movedAt: string): Salvage | un
     if (checkStructure(source).length === 0) return undefined;
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${draft}${suffix}`, { force: true });
     const target = new Database(draft, { readOnly: false, busyTimeoutMs: 0 });
-    let events: number;
+    const kept = `${path}.damaged-${movedAt.replaceAll(':', '')}`;
+    let salvage: Salvage;
     try {
       migrate(target);
-      events = target.transaction('write', () => copyAll(source, target));
+      salvage = target.transaction('write', () => {
+        const done = { events: copyAll(source, target), kept };
+        writeMeta(target, NOTE, JSON.stringify(done));
+        return done;
+      });
     } finally {
       target.close();
     }
     syncPath(draft);
-    const kept = `${path}.damaged-${movedAt.replaceAll(':', '')}`;
     source.close();
     // The log of the damaged file goes with it; then the new one takes the name at once.
     for (const suffix of ['-wal', '-shm']) {
       if (existsSync(`${path}${suffix}`)) renameSync(`${path}${suffix}`, `${kept}${suffix}`);
     }
-    renameSync(path, kept);
+    linkOrCopy(path, kept);
     renameSync(draft, path);
     syncPath(dirname(path));
-    return { events, kept };
+    return salvage;
   } finally {
     source.close();
   }
+}
+
+/** In the transaction that mends the sessions. */
+export function forgetSalvage(db: Database): void {
+  writeMeta(db, NOTE, '');
+}
+
+/** One that an earlier repair made, which died before it mended the sessions. */
+export function findSalvage(db: Database): Salvage | undefined {
+  const note = readMeta(db, NOTE) ?? '';
+  // Written above.
+  return note === '' ? undefined : (JSON.parse(note) as Salvage);
 }
 
 function open(path: string): Database {

@@ -14,6 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { exportOffline, verifyOffline } from '../../store/offline.ts';
 import { repairOffline } from '../../store/repair.ts';
+import { salvageIfUnreadable } from '../../store/salvage.ts';
 import { type Folder, makeFolder, open } from './setup.ts';
 import { accepted, created, delta, event, inputId, renamed, sessionId } from './setup-events.ts';
 
@@ -173,6 +174,31 @@ describe('a file of which', () => {
     }
     expect(salvaged).toBe(5);
   });
+});
+
+it('a repair that died behind its salvage is ended by the next one (regression)', async () => {
+  const stateDir = join(folder.path, 'died');
+  const before = await open(stateDir);
+  const at = { session: sessionId(1), turn: 1 };
+  const turn = { turn: 1, input_id: inputId('in_1'), attempt: 1 };
+  const deltas = Array.from({ length: EVENTS }, () => delta('x'.repeat(500)));
+  await before.append({ events: [created(1), accepted('in_1'), ...deltas] });
+  await before.append({ events: [event('turn.started', turn, at)] });
+  await before.close();
+  const path = join(stateDir, 'journal.db');
+  // An index that does not fit its table.
+  const other = "UPDATE sqlite_schema SET sql = replace(sql, 'power = 1', 'power = 0')";
+  const db = new DatabaseSync(path);
+  db.enableDefensive(false);
+  db.exec(`PRAGMA writable_schema = ON; ${other} WHERE name = 'events_power'`);
+  db.close();
+  const salvage = salvageIfUnreadable(path, 'then');
+  expect(salvage).toMatchObject({ kept: `${path}.damaged-then` });
+  expect(repairOffline(options(stateDir))).toMatchObject({ salvage });
+  expect(repairOffline(options(stateDir))).toMatchObject({ salvage: undefined, mended: [] });
+  const store = await open(stateDir);
+  expect(await store.listUnfinished()).toEqual([]);
+  await store.close();
 });
 
 describe('a damaged session', () => {
