@@ -29,6 +29,8 @@ type McpChild = Child<typeof remote>;
 
 export interface McpHost {
   child(): McpChild | undefined;
+  /** A call runs in it, or will when it is there. */
+  isBusy(): boolean;
   /** Why it cannot be used now; undefined: it can, or was not asked for yet. */
   failure(): string | undefined;
   /** Has it ready. Throws MCP_UNAVAILABLE, or what kept its process from starting. */
@@ -269,6 +271,7 @@ export function createMcpHost(deps: McpHostDeps): McpHost {
 
   return {
     child: () => live,
+    isBusy: () => calls.size > 0,
     failure: () => failure,
     async ensure() {
       await ensure();

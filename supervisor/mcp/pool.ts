@@ -167,9 +167,10 @@ export function createMcpPool(deps: McpPoolDeps): McpPool {
 
   function letGo(key: string, { host }: Entry): void {
     entries.delete(key);
-    for (const each of leaving) if (each.child() === undefined) leaving.delete(each);
+    for (const each of leaving) if (!each.isBusy()) leaving.delete(each);
     host.retire();
-    if (host.child() !== undefined) leaving.add(host);
+    // Also one that is only starting for a call: nothing may run behind a cancel.
+    if (host.isBusy()) leaving.add(host);
   }
 
   function entryFor(tool: string, session: SessionId): Entry {

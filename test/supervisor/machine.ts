@@ -1,6 +1,6 @@
 /** A machine without processes: what the supervisor starts as worker, gateway or sandbox host runs
  *  in memory behind real pipes. Workers are the real worker; gateway and host do what the test's
- *  script says; an MCP host never says a word. Each can be killed at any instant. */
+ *  script says, an MCP host as well. Each can be killed at any instant. */
 import { PassThrough } from 'node:stream';
 import { realClock } from '../../base/clock.ts';
 import { PrxError } from '../../base/errors.ts';
@@ -33,6 +33,8 @@ export interface MachineScript {
   onWorkerWrite?(message: unknown, worker: FakeProcess): boolean | undefined;
   /** Replaces the worker's program (a broken worker). */
   runWorker?(process: FakeProcess, transport: Transport): void;
+  /** An MCP host's program; absent: it never says a word. */
+  runMcp?(process: FakeProcess, transport: Transport): void;
   /** Throws to make the start of a process fail. */
   onStart?(room: Room, count: number): void;
 }
@@ -63,6 +65,7 @@ export function createMachine(script: MachineScript): Machine {
       if (room === 'worker') serveFakeWorker(machine, own, transport);
       else if (room === 'gateway') serveGateway(own, transport, () => machine.script.gateway);
       else if (room === 'sandbox') serveHost(own, transport, () => machine.script.host);
+      else if (machine.script.runMcp !== undefined) machine.script.runMcp(own, transport);
       else transport.reader.listen(() => undefined);
       return running;
     },
