@@ -75,6 +75,8 @@ const DATAGRAM_TYPES = [2, 3];
 const SOL_SOCKET = 1;
 const BUFFER_OPTIONS = [7, 8];
 const DONE = 0x00050000;
+/** Leaves the sender's pages in the queue, however few bytes of them were sent. */
+const SO_ZEROCOPY = 60;
 /** Leaves a device node where the name was. */
 const RENAME_WHITEOUT = 0x04;
 /** A jump reaches 255 instructions; lists are cut well below. */
@@ -149,10 +151,13 @@ function allowOnlyZero(index: number): Instruction[] {
   return [load(argument(index)), test(JUMP_EQUAL, 0, 1, 0), ret(EPERM)];
 }
 
-const bufferOptions = [load(argument(2)), ...answerList(BUFFER_OPTIONS, DONE)];
-const keepBuffers = [
-  ...[load(argument(1)), test(JUMP_EQUAL, SOL_SOCKET, 0, bufferOptions.length)],
-  ...bufferOptions,
+const queueOptions = [
+  ...[load(argument(2)), ...answerList(BUFFER_OPTIONS, DONE)],
+  ...answerList([SO_ZEROCOPY], EOPNOTSUPP),
+];
+const keepQueues = [
+  ...[load(argument(1)), test(JUMP_EQUAL, SOL_SOCKET, 0, queueOptions.length)],
+  ...queueOptions,
 ];
 
 export interface FilterOptions {
@@ -198,7 +203,7 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
       ...[load(argument(1)), and(SOCKET_TYPE)],
       ...answerList(DATAGRAM_TYPES, ESOCKTNOSUPPORT),
     ]),
-    ...inspect(call('setsockopt'), keepBuffers),
+    ...inspect(call('setsockopt'), keepQueues),
     ...(isShared ? inspect(call('prlimit64'), allowOnlyZero(0)) : []),
     ...inspect(call('chmod'), refuseBits(1, SET_ID_BITS)),
     ...inspect(call('fchmod'), refuseBits(1, SET_ID_BITS)),

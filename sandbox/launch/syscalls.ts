@@ -77,10 +77,13 @@ export const refusedCalls: Readonly<Record<string, CallNumbers>> = {
 };
 
 /** Memory that no process's size shows while it is not mapped: refused where only sizes are
- *  watched. */
+ *  watched. Of what semget and msgget make, a namespace may hold by default 32,000 sets of 32,000
+ *  semaphores (64 GiB), and as much in messages without content. */
 export const unseenMemoryCalls: Readonly<Record<string, CallNumbers>> = {
   memfd_create: [319, 279],
   shmget: [29, 194],
+  semget: [64, 190],
+  msgget: [68, 186],
 };
 
 /** Refused where these are the host's, because there is no namespace for them: System V and POSIX
@@ -89,11 +92,9 @@ export const sharedObjectCalls: Readonly<Record<string, CallNumbers>> = {
   shmat: [30, 196],
   shmctl: [31, 195],
   shmdt: [67, 197],
-  semget: [64, 190],
   semop: [65, 193],
   semctl: [66, 191],
   semtimedop: [220, 192],
-  msgget: [68, 186],
   msgsnd: [69, 189],
   msgrcv: [70, 188],
   msgctl: [71, 187],
@@ -101,11 +102,14 @@ export const sharedObjectCalls: Readonly<Record<string, CallNumbers>> = {
   mq_unlink: [241, 181],
 };
 
-/** Answered ENOSYS, because their arguments lie in memory, where a filter cannot look; every libc
- *  falls back to the older call. */
+/** Answered ENOSYS, upon which whoever asks falls back to the older call. The first two, because
+ *  their arguments lie in memory, where a filter cannot look. vmsplice lends pages to a pipe, which
+ *  keeps them when they are unmapped, and of a huge page the whole for one byte: 2 MiB in each of
+ *  the 16 slots of a pipe that counts as 64 KiB. */
 export const absentCalls: Readonly<Record<string, CallNumbers>> = {
   clone3: [435, 435],
   openat2: [437, 437],
+  vmsplice: [278, 75],
 };
 
 /** Looked into. */

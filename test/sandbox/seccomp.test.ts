@@ -6,6 +6,7 @@ import {
   inspectedCalls,
   refusedCalls,
   sharedObjectCalls,
+  unseenMemoryCalls,
 } from '../../sandbox/launch/syscalls.ts';
 
 const ALLOW = 0x7fff0000;
@@ -120,6 +121,8 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     ['setsockopt', [0, 1, 7], DONE],
     ['setsockopt', [0, 1, 8], DONE],
     ['setsockopt', [0, 1, 2], ALLOW],
+    ['setsockopt', [0, 1, 60], EOPNOTSUPP],
+    ['setsockopt', [0, 0, 60], ALLOW],
     ['setsockopt', [0, 6, 7], ALLOW],
     ['fchmod', [0, 0o755], ALLOW],
     ['fchmod', [0, 0o4755], EPERM],
@@ -141,9 +144,16 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     expect(run(arch, { number: numberOf(name), args })).toBe(answer);
   });
 
-  test('memory that no size shows is refused where it is asked for', () => {
-    const number = arch === 'x64' ? 319 : 279;
-    expect([run(arch, { number }), run(arch, { number }, false)]).toEqual([EPERM, ALLOW]);
+  test.each(['memfd_create', 'shmget', 'semget', 'msgget'])(
+    '%s: memory that no size shows is refused where it is asked for',
+    (name) => {
+      const number = unseenMemoryCalls[name]?.[index] ?? -1;
+      expect([run(arch, { number }), run(arch, { number }, false)]).toEqual([EPERM, ALLOW]);
+    },
+  );
+
+  test('a pipe is lent no pages', () => {
+    expect(run(arch, { number: arch === 'x64' ? 278 : 75 })).toBe(ENOSYS);
   });
 
   test('fits the kernel: eight bytes each, jumps in reach', () => {
