@@ -13,6 +13,7 @@ import {
   type Stats,
 } from 'node:fs';
 import { systemCode } from './errors.ts';
+import { RAW, toPathBytes, toRawPath } from './raw-path.ts';
 
 const OWNER_MODE = 0o700;
 const O_PATH = 0o10000000;
@@ -28,18 +29,19 @@ export function removeTree(path: string): void {
     rmSync(path, { recursive: true, force: true });
   } catch (error) {
     if (systemCode(error) !== 'EACCES') throw error;
-    openBelow(path, DEPTH_MAX);
+    openBelow(toRawPath(path), DEPTH_MAX);
     rmSync(path, { recursive: true, force: true });
   }
 }
 
+/** @param path  raw. */
 function openBelow(path: string, depth: number): void {
-  const fd = findFolder(path);
+  const fd = findFolder(toPathBytes(path));
   if (fd === undefined) return;
   try {
     const step = `/proc/self/fd/${fd}`;
     if (!isOpened(step, fstatSync(fd)) || depth === 0) return;
-    for (const entry of readdirSync(step, { withFileTypes: true })) {
+    for (const entry of readdirSync(step, { withFileTypes: true, encoding: RAW })) {
       if (entry.isDirectory()) openBelow(`${step}/${entry.name}`, depth - 1);
     }
   } finally {
@@ -54,7 +56,7 @@ function isOpened(step: string, { uid, mode }: Stats): boolean {
   return true;
 }
 
-function findFolder(path: string): number | undefined {
+function findFolder(path: Buffer): number | undefined {
   try {
     return openSync(path, PASSED);
   } catch {

@@ -4,6 +4,7 @@
 import { lstatSync, opendirSync, readdirSync, type Stats, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import { RAW, toPathBytes, toRawPath } from '../../base/raw-path.ts';
 
 export interface Growth {
   readonly bytes: number;
@@ -97,14 +98,14 @@ interface Sum {
   isPartial: boolean;
 }
 
-/** Never follows a link, so it cannot be led out. */
+/** Never follows a link, so it cannot be led out. Its paths are raw. */
 function addTree(root: string, sinceMs: number, sum: Sum, isOver: () => boolean): void {
-  const folders = [root];
+  const folders = [toRawPath(root)];
   for (let folder = folders.pop(); folder !== undefined; folder = folders.pop()) {
     try {
       for (const name of listNames(folder)) {
-        const path = join(folder, name);
-        const stat = lstatSync(path, { throwIfNoEntry: false });
+        const path = `${folder}/${name}`;
+        const stat = lstatSync(toPathBytes(path), { throwIfNoEntry: false });
         if (stat === undefined) continue;
         if (stat.isDirectory()) folders.push(path);
         if (stat.ctimeMs < sinceMs) continue;
@@ -123,7 +124,7 @@ function addTree(root: string, sinceMs: number, sum: Sum, isOver: () => boolean)
 
 function isOwn(folder: string): boolean {
   try {
-    return lstatSync(folder).uid === process.getuid?.();
+    return lstatSync(toPathBytes(folder)).uid === process.getuid?.();
   } catch {
     // Removed meanwhile.
     return false;
@@ -131,7 +132,7 @@ function isOwn(folder: string): boolean {
 }
 
 function* listNames(folder: string): Generator<string> {
-  const open = opendirSync(folder);
+  const open = opendirSync(toPathBytes(folder), { encoding: RAW });
   try {
     for (let entry = open.readSync(); entry !== null; entry = open.readSync()) yield entry.name;
   } finally {

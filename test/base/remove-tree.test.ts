@@ -27,7 +27,7 @@ afterEach(() => {
   rmSync(base, { recursive: true, force: true });
 });
 
-function own(path: string): void {
+function own(path: string | Buffer): void {
   if (user.uid !== undefined) lchownSync(path, user.uid, user.gid);
 }
 
@@ -68,6 +68,16 @@ describe('removing a tree', () => {
     writeFileSync(join(base, 'file'), 'x');
     for (const name of ['tree', 'file', 'nothing']) expect(await remove(name)).toBe(0);
     expect(['tree', 'file'].filter((name) => existsSync(join(base, name)))).toEqual([]);
+  });
+
+  test('with a closed folder whose name is no text (regression)', async () => {
+    const folder = Buffer.concat([Buffer.from(`${base}/tree/`), Buffer.from([0xff])]);
+    const inner = Buffer.concat([folder, Buffer.from('/inner')]);
+    mkdirSync(inner, { recursive: true });
+    for (const path of [join(base, 'tree'), folder, inner]) own(path);
+    chmodSync(folder, 0o500);
+    expect(await remove('tree')).toBe(0);
+    expect(existsSync(join(base, 'tree'))).toBe(false);
   });
 
   test('leaves what a link in it leads to as it was', async () => {

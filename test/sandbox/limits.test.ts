@@ -141,6 +141,10 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
       `python3 -c 'import ctypes, os, time\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\nfor i in range(4):\n fd = os.open("f", os.O_RDWR | os.O_CREAT); os.unlink("f"); os.write(fd, bytes(15 << 20))\ntime.sleep(600)'`,
     ],
     [
+      'files behind a name that is no text (regression)',
+      `d=$(printf 'd\\377'); mkdir "$d"; for i in 1 2; do head -c 15000000 /dev/zero > "$d/$i"; done; sleep 600`,
+    ],
+    [
       'files deeper than a path may be long',
       `python3 -c 'import os, time\nfor i in range(60): os.mkdir("d" * 99); os.chdir("d" * 99)\nfor i in range(3): open(f"f{i}", "wb").write(bytes(15 << 20))\ntime.sleep(600)'`,
     ],
