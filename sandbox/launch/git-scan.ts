@@ -1,7 +1,7 @@
 /** Looks through a workspace for repositories that would make git run something: a nested one, or a
  *  folder that looks like one, with such keys in its configuration, with hooks, or pointing to
  *  another configuration; and for folders that nobody can look into. Only finds; what of it is new
- *  is decided, and renamed, elsewhere (the paths are the tool's to play with). */
+ *  is decided, and renamed, elsewhere (the paths are the tool's to play with). All paths are raw: a folder whose name is no text can be entered as well. */
 import {
   closeSync,
   constants,
@@ -15,10 +15,11 @@ import {
 } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import { RAW, toPathBytes, toRawPath } from '../../base/raw-path.ts';
 import { findActiveKey } from '../guarded.ts';
 
 export interface GitFinding {
-  /** Relative to the workspace. */
+  /** Relative to the workspace; raw. */
   readonly path: string;
   readonly reason: string;
   /** The same as long as nobody wrote to it, replaced or renamed it, wherever it lies. Not its
@@ -30,14 +31,17 @@ const FOLDERS_MAX = 200_000;
 const CONFIG_BYTES_MAX = 64 * 1024;
 /** Of a repository with more, the folder of them is found as one. */
 const HOOKS_MAX = 20;
+const TOO_LONG = '(too long)';
+const UNREADABLE = '(unreadable)';
 /** So many folders are read between two turns of the event loop. */
 const BATCH = 100;
 
 /** Nearest to the top first: that is where somebody would enter.
  *  @returns what was found; `isWhole` false: there are more folders than are looked at. */
 export async function scanGit(
-  workspace: string,
+  path: string,
 ): Promise<{ readonly findings: readonly GitFinding[]; readonly isWhole: boolean }> {
+  const workspace = toRawPath(path);
   const findings: GitFinding[] = [];
   const folders = [''];
   for (let index = 0; index < folders.length; index += 1) {
@@ -68,7 +72,7 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
     if (!names.has(name)) return [];
     const path = join(folder, name);
     const isOwn = (target: string): boolean => isOwnWorktree(workspace, folder, target);
-    const key = findActiveKey(readSmall(join(workspace, path)), isOwn);
+    const key = findActiveKey(readRaw(join(workspace, path)), isOwn);
     return key === undefined ? [] : [toFinding(workspace, path, `it sets ${key}`)];
   });
   const pointer = join(folder, 'commondir');
@@ -83,15 +87,16 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
 
 /** A folder of the workspace, not behind a link, whose `.git` leads back here. */
 function isOwnWorktree(workspace: string, folder: string, target: string): boolean {
-  const place = join(folder, target);
+  const place = join(folder, toRawPath(target));
   if (isAbsolute(target) || place.startsWith('..') || place === '.') return false;
-  const [, back = ''] = /^gitdir: (.+)\n$/.exec(readSmall(join(workspace, place, '.git'))) ?? [];
-  return !isAbsolute(back) && join(place, back) === folder && isReal(join(workspace, place));
+  const [, back = ''] = /^gitdir: (.+)\n$/.exec(readRaw(join(workspace, place, '.git'))) ?? [];
+  const around = join(place, toRawPath(back));
+  return !isAbsolute(back) && around === folder && isReal(join(workspace, place));
 }
 
 function isReal(path: string): boolean {
   try {
-    return realpathSync(path) === path;
+    return realpathSync(toPathBytes(path), RAW) === path;
   } catch {
     // Gone meanwhile.
     return false;
@@ -101,7 +106,7 @@ function isReal(path: string): boolean {
 /** As `git worktree add` writes it: the repository around it, which is looked at by itself. */
 function isOrdinary(workspace: string, pointer: string): boolean {
   if (!/(^|\/)worktrees\/[^/]+\/commondir$/.test(pointer)) return false;
-  return readSmall(join(workspace, pointer)).trim() === '../..';
+  return readRaw(join(workspace, pointer)).trim() === '../..';
 }
 
 /** Behind a link nothing is renamed: then it is the link. */
@@ -124,7 +129,7 @@ function identify(path: string): string {
   return [lstatSync, statSync]
     .map((read) => {
       try {
-        const stat = read(path, { bigint: true, throwIfNoEntry: false });
+        const stat = read(toPathBytes(path), { bigint: true, throwIfNoEntry: false });
         return stat === undefined ? 'none' : `${stat.dev}:${stat.ino}:${stat.ctimeNs}`;
       } catch {
         // Behind a folder that we may not pass.
@@ -137,27 +142,31 @@ function identify(path: string): string {
 /** Undefined: closed to us. */
 function listEntries(path: string) {
   try {
-    return readdirSync(path, { withFileTypes: true });
+    return readdirSync(toPathBytes(path), { withFileTypes: true, encoding: RAW });
   } catch (error) {
     // Gone, or no folder.
     return systemCode(error) === 'EACCES' ? undefined : [];
   }
 }
 
+function readRaw(path: string): string {
+  return readSmall(toPathBytes(path));
+}
+
 /** What is too long, or cannot be read, is no plain configuration. */
-export function readSmall(path: string): string {
+export function readSmall(path: string | Buffer): string {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch {
-    return '(unreadable)';
+    return UNREADABLE;
   }
   try {
     const bytes = Buffer.alloc(CONFIG_BYTES_MAX + 1);
     const count = readSync(fd, bytes, 0, bytes.length, 0);
-    return count > CONFIG_BYTES_MAX ? '(too long)' : bytes.toString('utf8', 0, count);
+    return count > CONFIG_BYTES_MAX ? TOO_LONG : bytes.toString('utf8', 0, count);
   } catch {
-    return '(unreadable)';
+    return UNREADABLE;
   } finally {
     closeSync(fd);
   }

@@ -18,6 +18,7 @@ import { isAbsolute, join, relative } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { systemCode } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
+import { toPathBytes, toRawPath, toShownPath } from '../../base/raw-path.ts';
 import { findLeads, GIT_ENTRIES, starterNames, toAsideName } from '../guarded.ts';
 import { readSmall } from './git-scan.ts';
 
@@ -235,7 +236,7 @@ export function createWatcher(
           .map((path) => ({ path, identity: identify(`${root}/${path}`) }))
           .filter(({ path, identity }) => identity !== undefined && identity !== before.of(path))
           .filter(({ path }) => before.hadGit || !path.startsWith('.git/'))
-          .flatMap(({ path }) => putAside(fd, path, random));
+          .flatMap(({ path }) => putAside(fd, toRawPath(path), random));
       },
       close() {
         if (open) closeSync(fd);
@@ -292,7 +293,8 @@ function reopen(fd: number, before: number): void {
 
 /** Renames within its folder. Each folder on the way is opened by itself and never through a link,
  *  so what a tool does to the path meanwhile cannot lead out of the workspace: a link on the way is
- *  what is renamed. */
+ *  what is renamed.
+ *  @param path  raw. */
 export function putAside(rootFd: number, path: string, random: Random): Withheld[] {
   const names = path.split('/');
   const opened: number[] = [];
@@ -304,7 +306,8 @@ export function putAside(rootFd: number, path: string, random: Random): Withheld
         const before = names.slice(0, index);
         const aside = toAsideName(name, random.hex(3));
         inOpened(fd, () => renameSync(toStep(fd, name), toStep(fd, aside)));
-        return [{ path: [...before, name].join('/'), aside: [...before, aside].join('/') }];
+        const toWhole = (last: string): string => toShownPath([...before, last].join('/'));
+        return [{ path: toWhole(name), aside: toWhole(aside) }];
       }
       opened.push(next);
       fd = next;
@@ -328,8 +331,8 @@ function openStep(fd: number, name: string): number | undefined {
   }
 }
 
-function toStep(fd: number, name: string): string {
-  return `/proc/self/fd/${fd}/${name}`;
+function toStep(fd: number, name: string): Buffer {
+  return toPathBytes(`/proc/self/fd/${fd}/${name}`);
 }
 
 /** In a folder that a tool has closed to its user, who is the owner of both: it is as before when

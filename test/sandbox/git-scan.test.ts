@@ -1,0 +1,52 @@
+/** What a workspace may hold that git would obey: found wherever it lies, and renamed. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { realClock } from '../../base/clock.ts';
+import { realRandom } from '../../base/random.ts';
+import { createWorkspaceGuard } from '../../sandbox/launch/workspace-guard.ts';
+
+let workspace = '';
+beforeEach(() => {
+  workspace = mkdtempSync(join(tmpdir(), 'prx-git-scan-'));
+});
+afterEach(() => {
+  rmSync(workspace, { recursive: true, force: true });
+});
+
+const at = (...names: readonly (string | Buffer)[]): Buffer =>
+  Buffer.concat(names.flatMap((name) => [Buffer.from('/'), Buffer.from(name)])).subarray(1);
+
+/** With what makes it one. */
+function makeRepository(...names: readonly (string | Buffer)[]): Buffer {
+  const folder = at(workspace, ...names);
+  for (const name of ['objects', 'refs']) mkdirSync(at(folder, name), { recursive: true });
+  return folder;
+}
+
+async function scan() {
+  const backend = { level: 'bubblewrap', workspace } as const;
+  const deps = { clock: realClock, random: realRandom };
+  return await createWorkspaceGuard({ backend, known: new Set(), ...deps }).scan();
+}
+
+test('a folder whose name is no text hides no repository (regression)', async () => {
+  const folder = makeRepository(Buffer.from([0x64, 0xff]), '.git');
+  writeFileSync(at(folder, 'config'), '[core]\n\tfsmonitor = ./x\n');
+  expect(await scan()).toEqual([
+    expect.objectContaining({ path: 'd\ufffd/.git/config', reason: 'it sets core.fsmonitor' }),
+  ]);
+  expect(readdirSync(folder).filter((name) => name.startsWith('config'))).toEqual([
+    expect.stringContaining('withheld'),
+  ]);
+});
+
+test('a folder with a name beyond ASCII keeps its submodule as it is', async () => {
+  const folder = makeRepository('\u00e9', '.git', 'modules', '\u00fc');
+  writeFileSync(at(folder, 'config'), '[core]\n\tworktree = ../../../\u00fc\n');
+  mkdirSync(at(workspace, '\u00e9', '\u00fc'));
+  const pointer = at(workspace, '\u00e9', '\u00fc', '.git');
+  writeFileSync(pointer, 'gitdir: ../.git/modules/\u00fc\n');
+  expect(await scan()).toEqual([]);
+});
