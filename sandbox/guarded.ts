@@ -82,6 +82,11 @@ export function findActiveKey(
   return undefined;
 }
 
+/** Whether the steps that a rebase has left hold a command to run. Pure. */
+export function holdsCommand(steps: string): boolean {
+  return /^[ \t]*(exec|x)([ \t]|$)/m.test(steps);
+}
+
 /** What else a repository's configuration leads git to: folders of hooks, and files with more
  *  keys; as they are written there. Pure. */
 export function findLeads(text: string): { readonly hooks: string[]; readonly includes: string[] } {

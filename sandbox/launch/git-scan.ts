@@ -1,7 +1,8 @@
 /** Looks through a workspace for repositories that would make git run something: a nested one, or a
- *  folder that looks like one, with such keys in its configuration, with hooks, or pointing to
- *  another configuration; and for folders that nobody can look into. Only finds; what of it is new
- *  is decided, and renamed, elsewhere (the paths are the tool's to play with). All paths are raw: a folder whose name is no text can be entered as well. */
+ *  folder that looks like one, with such keys in its configuration, with hooks, with commands among
+ *  the steps of a rebase, or pointing to another configuration; and for folders that nobody can
+ *  look into. Only finds; what of it is new is decided, and renamed, elsewhere (the paths are the
+ *  tool's to play with). All paths are raw: a folder whose name is no text can be entered, too. */
 import {
   closeSync,
   constants,
@@ -16,7 +17,7 @@ import {
 import { isAbsolute, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
 import { RAW, toPathBytes, toRawPath } from '../../base/raw-path.ts';
-import { findActiveKey } from '../guarded.ts';
+import { findActiveKey, holdsCommand } from '../guarded.ts';
 
 export interface GitFinding {
   /** Relative to the workspace; raw. */
@@ -82,6 +83,7 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
     ...configs,
     ...(isMoved ? [toFinding(workspace, pointer, reason)] : []),
     ...judgeHooks(workspace, join(folder, 'hooks'), names.get('hooks')?.isSymbolicLink() === true),
+    ...(names.has('rebase-merge') ? judgeRebase(workspace, folder) : []),
   ];
 }
 
@@ -107,6 +109,16 @@ function isReal(path: string): boolean {
 function isOrdinary(workspace: string, pointer: string): boolean {
   if (!/(^|\/)worktrees\/[^/]+\/commondir$/.test(pointer)) return false;
   return readRaw(join(workspace, pointer)).trim() === '../..';
+}
+
+/** `git rebase --continue` runs what stands there. */
+function judgeRebase(workspace: string, folder: string): GitFinding[] {
+  const entries = listEntries(join(workspace, folder, 'rebase-merge')) ?? [];
+  if (!entries.some(({ name }) => name === 'git-rebase-todo')) return [];
+  const path = join(folder, 'rebase-merge', 'git-rebase-todo');
+  const steps = readRaw(join(workspace, path));
+  if (!holdsCommand(steps) && steps !== TOO_LONG && steps !== UNREADABLE) return [];
+  return [toFinding(workspace, path, 'the rebase would run a command')];
 }
 
 /** Behind a link nothing is renamed: then it is the link. */

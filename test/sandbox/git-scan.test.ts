@@ -1,11 +1,11 @@
 /** What a workspace may hold that git would obey: found wherever it lies, and renamed. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { realRandom } from '../../base/random.ts';
-import { createWorkspaceGuard } from '../../sandbox/launch/workspace-guard.ts';
+import { createWorkspaceGuard, surveyKnown } from '../../sandbox/launch/workspace-guard.ts';
 
 let workspace = '';
 beforeEach(() => {
@@ -25,10 +25,10 @@ function makeRepository(...names: readonly (string | Buffer)[]): Buffer {
   return folder;
 }
 
-async function scan() {
+async function scan(known: ReadonlySet<string> = new Set()) {
   const backend = { level: 'bubblewrap', workspace } as const;
   const deps = { clock: realClock, random: realRandom };
-  return await createWorkspaceGuard({ backend, known: new Set(), ...deps }).scan();
+  return await createWorkspaceGuard({ backend, known, ...deps }).scan();
 }
 
 test('a folder whose name is no text hides no repository (regression)', async () => {
@@ -49,4 +49,47 @@ test('a folder with a name beyond ASCII keeps its submodule as it is', async () 
   const pointer = at(workspace, '\u00e9', '\u00fc', '.git');
   writeFileSync(pointer, 'gitdir: ../.git/modules/\u00fc\n');
   expect(await scan()).toEqual([]);
+});
+
+describe('of a rebase that is not over', () => {
+  const put = (steps: string): void => {
+    const folder = at(makeRepository('.git'), 'rebase-merge');
+    mkdirSync(folder);
+    writeFileSync(at(folder, 'git-rebase-todo'), steps);
+  };
+  const found = expect.objectContaining({
+    path: '.git/rebase-merge/git-rebase-todo',
+    reason: 'the rebase would run a command',
+  });
+
+  test.each([
+    'exec make test\n',
+    'pick 1234567 one\n  x\tmake\n',
+    'x',
+    `${'pick 1234567 one\n'.repeat(5000)}exec make\n`,
+  ])('steps with a command are put aside', async (steps) => {
+    put(steps);
+    expect(await scan()).toEqual([found]);
+  });
+
+  test.each(['pick 1234567 exec\n# x, exec <command> = run\nf 89abcde x\n', '', 'execute\n'])(
+    'others stay',
+    async (steps) => {
+      put(steps);
+      expect(await scan()).toEqual([]);
+    },
+  );
+
+  test('steps behind a link are put aside', async () => {
+    writeFileSync(join(workspace, 'steps'), 'exec make\n');
+    const folder = at(makeRepository('.git'), 'rebase-merge');
+    mkdirSync(folder);
+    symlinkSync('../../steps', at(folder, 'git-rebase-todo'));
+    expect(await scan()).toEqual([found]);
+  });
+
+  test('those of its user stay', async () => {
+    put('exec make\n');
+    expect(await scan(await surveyKnown(workspace))).toEqual([]);
+  });
 });
