@@ -209,19 +209,37 @@ function relay(up: Upstream, asked: IncomingMessage, answer: ServerResponse): Pr
       resolve(answer.statusCode);
       outgoing.destroy();
     });
-    outgoing.once('error', () => {
+    // A second one would have nobody who takes it, and end this process.
+    outgoing.on('error', () => {
       if (!answer.headersSent) refuse(answer, 502, `${name} ended the connection\n`);
       else answer.destroy();
     });
+    outgoing.once('upgrade', (_response, socket: Duplex) => {
+      socket.destroy();
+      refuse(answer, 502, `${name} changed to another protocol, which is not passed on\n`);
+    });
     outgoing.once('response', (response) => {
-      response.once('error', () => answer.destroy());
-      const status = response.statusCode ?? 502;
-      answer.writeHead(status, response.statusMessage ?? '', passHeaders(response.rawHeaders));
+      response.on('error', () => answer.destroy());
+      const { statusCode = 0, statusMessage = '', rawHeaders } = response;
+      if (statusCode < STATUS_MIN) {
+        outgoing.destroy();
+        refuse(answer, 502, `${name} answered with the status ${statusCode}, which is none\n`);
+        return;
+      }
+      answer.writeHead(statusCode, toStatusText(statusMessage), passHeaders(rawHeaders));
       response.pipe(answer);
     });
-    asked.once('error', () => outgoing.destroy());
+    asked.on('error', () => outgoing.destroy());
     asked.pipe(outgoing);
   });
+}
+
+/** What is below, and any word of a status, is taken from a server and refused by our own answer
+ *  with an exception. */
+const STATUS_MIN = 200;
+
+function toStatusText(text: string): string {
+  return text.replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, ' ');
 }
 
 const CHUNKED = ['Transfer-Encoding', 'chunked'];

@@ -159,6 +159,22 @@ describe('a name', () => {
   });
 });
 
+test.each([
+  ['words of a status that we may not send', 'HTTP/1.1 200 \x01\x7fOK', 200],
+  ['a status that is none', 'HTTP/1.1 099 OK', 502],
+  ['another protocol', 'HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x', 502],
+])('a server that answers with %s (regression)', async (_, head, status) => {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', () => socket.end(`${head}\r\nContent-Length: 0\r\n\r\n`, 'latin1'));
+  });
+  const port = await listen(server);
+  const bench = await startProxy({ policy: { allowedDomains: [`127.0.0.1:${port}`] } });
+  expect(await ask(bench, `http://127.0.0.1:${port}/`)).toMatchObject({ status });
+  await bench.reported;
+  expect(bench.requests).toMatchObject([{ decision: 'allow', status }]);
+});
+
 test('headers for one hop stop there, and our own words never reach the server', async () => {
   const { port, seen } = await startServer();
   const bench = await startProxy({ policy: { allowedDomains: [`127.0.0.1:${port}`] } });
