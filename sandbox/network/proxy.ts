@@ -93,11 +93,17 @@ interface Place {
   readonly limits: ProxyLimits;
 }
 
+interface TunnelClient {
+  readonly socket: Duplex;
+  /** What it sent before it had an answer. */
+  readonly head: Buffer;
+}
+
 /** CONNECT: after the answer it is bytes both ways. */
 async function tunnel(
   { spec, limits }: Place,
   asked: IncomingMessage,
-  client: { readonly socket: Duplex; readonly head: Buffer },
+  client: TunnelClient,
 ): Promise<void> {
   const { socket: inside, head } = client;
   inside.on('error', () => undefined);
@@ -125,11 +131,32 @@ async function tunnel(
   outside.once('end', () => inside.end());
   inside.once('end', () => outside.end());
   inside.write('HTTP/1.1 200 Connection Established\r\n\r\n');
-  if (head.length > 0) outside.write(head);
+  const isRefused = spec.rules.limitsMethods && !isTls(await readFirst(client));
+  if (isRefused) outside.destroy();
+  else if (head.length > 0) outside.write(head);
   outside.pipe(inside, { end: false });
   inside.pipe(outside, { end: false });
   await over;
-  await opened.request.finish(200);
+  await opened.request.finish(isRefused ? 403 : 200);
+}
+
+/** What comes first from inside; it stays to be read. Nothing: it has ended. */
+async function readFirst({ socket, head }: TunnelClient): Promise<Buffer> {
+  if (head.length > 0) return head;
+  return await new Promise((resolve) => {
+    socket.once('close', () => resolve(head));
+    socket.once('readable', () => {
+      const first: Buffer | null = socket.read();
+      if (first !== null) socket.unshift(first);
+      resolve(first ?? head);
+    });
+  });
+}
+
+const TLS_HANDSHAKE = 0x16;
+
+function isTls(first: Buffer): boolean {
+  return first.length === 0 || first[0] === TLS_HANDSHAKE;
 }
 
 /** Ends a connection that is silent for too long or carries too much. */

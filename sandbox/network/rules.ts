@@ -25,6 +25,8 @@ export type NetworkVerdict =
 
 export interface NetworkRules {
   readonly mode: NetworkPolicy['mode'];
+  /** Not every method: then a tunnel is for TLS only, because plain HTTP in one is not seen. */
+  readonly limitsMethods: boolean;
   decide(question: NetworkQuestion): NetworkVerdict;
   /** For an address that an allowed host has. */
   decideAddress(address: string, port: number): NetworkVerdict;
@@ -32,7 +34,8 @@ export interface NetworkRules {
   readonly allowed: string;
 }
 
-const DEFAULT_PORTS: readonly number[] = [80, 443];
+const HTTP_PORT = 80;
+const DEFAULT_PORTS: readonly number[] = [HTTP_PORT, 443];
 const SHOWN_MAX = 40;
 
 /** Entries that are no pattern are ignored: the configuration was checked when it was read, and an
@@ -51,11 +54,17 @@ export function createNetworkRules(
     entries.map((entry) => entry.text),
   );
 
+  const limitsMethods = allowedMethods.length > 0;
+
   function decide({ host, port, method }: NetworkQuestion): NetworkVerdict {
     const where = `${toHostText(host)}:${port}`;
     if (mode === 'none') return deny('network = "none"', `${where}: tools have no network here`);
-    if (method !== undefined && allowedMethods.length > 0 && !allowedMethods.includes(method)) {
+    if (method !== undefined && limitsMethods && !allowedMethods.includes(method)) {
       const reason = `${method} is not one of ${allowedMethods.join(', ')}`;
+      return deny('allowed_methods', `${where}: ${reason}`);
+    }
+    if (method === undefined && limitsMethods && port === HTTP_PORT) {
+      const reason = 'a tunnel would hide the method; ask the proxy for the URL itself';
       return deny('allowed_methods', `${where}: ${reason}`);
     }
     const named = entries.filter(({ pattern }) => matchesHost(pattern, host));
@@ -80,7 +89,7 @@ export function createNetworkRules(
     return deny('private address', reason);
   }
 
-  return { mode, decide, decideAddress, allowed };
+  return { mode, limitsMethods, decide, decideAddress, allowed };
 }
 
 const full: NetworkVerdict = { decision: 'allow', rule: 'network = "full"' };

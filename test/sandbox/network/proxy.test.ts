@@ -304,6 +304,45 @@ test.each(['CONNECT example.org HTTP/1.1', 'CONNECT a@example.org:443 HTTP/1.1']
   },
 );
 
+describe('where methods are limited, a tunnel', () => {
+  async function tunnel(first: Buffer, isEarly: boolean) {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.pipe(socket);
+    });
+    const port = await listen(server);
+    const policy = { allowedDomains: [`127.0.0.1:${port}`], allowedMethods: ['GET'] };
+    const bench = await startProxy({ policy });
+    const opening = Buffer.from(`CONNECT 127.0.0.1:${port} HTTP/1.1\r\n\r\n`);
+    const socket = connect(bench.port, '127.0.0.1');
+    closers.push(() => socket.destroy());
+    socket.write(isEarly ? Buffer.concat([opening, first]) : opening);
+    let text = '';
+    socket.on('data', (chunk) => {
+      if (text === '' && !isEarly) socket.write(first);
+      text += chunk.toString('latin1');
+      // All of it came back.
+      if (text.endsWith(first.toString('latin1'))) socket.end();
+    });
+    await once(socket, 'close');
+    await bench.reported;
+    return { text: text.replace(/^[\s\S]*\r\n\r\n/, ''), status: bench.requests[0]?.status };
+  }
+
+  test.each([true, false])('carries TLS, sent at once: %s', async (isEarly) => {
+    const first = Buffer.from([0x16, 3, 1, 0, 5, 1, 2, 3, 4, 5]);
+    expect(await tunnel(first, isEarly)).toEqual({ text: first.toString('latin1'), status: 200 });
+  });
+
+  test.each([true, false])(
+    'carries no plain HTTP, sent at once: %s (regression)',
+    async (early) => {
+      const first = Buffer.from('POST / HTTP/1.1\r\n');
+      expect(await tunnel(first, early)).toEqual({ text: '', status: 403 });
+    },
+  );
+});
+
 test('what nobody would record is not done', async () => {
   const { port, seen } = await startServer();
   const bench = await startProxy({

@@ -56,6 +56,14 @@ function decide(own: Partial<NetworkPolicy>, url: string, method?: string): stri
   return `${verdict.decision}: ${verdict.rule}`;
 }
 
+test('a tunnel to the port of plain HTTP is refused where methods are limited (regression)', () => {
+  const allowedMethods = ['GET'];
+  expect(decide({ allowedMethods }, 'http://example.org/')).toBe('deny: allowed_methods');
+  expect(decide({ allowedMethods }, 'http://example.org/', 'GET')).toMatch(/^allow/);
+  expect(decide({ allowedMethods }, 'https://example.org/')).toMatch(/^allow/);
+  expect(decide({}, 'http://example.org/')).toMatch(/^allow/);
+});
+
 describe('a request', () => {
   test.each([
     ['https://example.org', 'allow: allowed_domains: example.org'],
