@@ -22,6 +22,8 @@ export interface ProxySpec extends RequestDeps {
 export interface ProxyLimits {
   readonly connections: number;
   readonly idleMs: number;
+  /** For all headers of one request. */
+  readonly headersMs: number;
   readonly totalMs: number;
   /** In each direction of one connection. */
   readonly bytes: number;
@@ -36,11 +38,13 @@ export interface Proxy {
 const limitsOfOne: ProxyLimits = {
   connections: 128,
   idleMs: 120_000,
+  headersMs: 20_000,
   totalMs: 3_600_000,
   bytes: 4 * 2 ** 30,
 };
 const HEADER_BYTES_MAX = 32 * 1024;
-const HEADERS_MS = 20_000;
+/** A request without an end of its headers is looked for this often in the time it has. */
+const HEADER_LOOKS = 4;
 
 export function createProxy(spec: ProxySpec): Proxy {
   const limits = { ...limitsOfOne, ...spec.limits };
@@ -48,10 +52,13 @@ export function createProxy(spec: ProxySpec): Proxy {
   const sockets = new Set<Socket>();
   const server = createServer({
     maxHeaderSize: HEADER_BYTES_MAX,
-    headersTimeout: HEADERS_MS,
-    requestTimeout: Math.max(limits.totalMs, HEADERS_MS),
+    headersTimeout: limits.headersMs,
+    requestTimeout: Math.max(limits.totalMs, limits.headersMs),
+    connectionsCheckingInterval: Math.ceil(limits.headersMs / HEADER_LOOKS),
     keepAliveTimeout: 5000,
   });
+  // It listens nowhere, and looks at its connections only once it does.
+  server.emit('listening');
   server.on('request', (asked, answer) => {
     background(forward({ spec, limits }, asked, answer), 'network.forward', logger);
   });
@@ -59,9 +66,8 @@ export function createProxy(spec: ProxySpec): Proxy {
     background(tunnel({ spec, limits }, asked, { socket, head }), 'network.tunnel', logger);
   });
   server.on('clientError', (error, socket) => {
-    const isLong = systemCode(error) === 'HPE_HEADER_OVERFLOW';
-    const text = isLong ? `more than ${HEADER_BYTES_MAX} bytes of headers\n` : 'not HTTP\n';
-    if (socket.writable) socket.end(toRawAnswer(isLong ? 431 : 400, text));
+    const { status, text } = toComplaint(systemCode(error), limits);
+    if (socket.writable) socket.end(toRawAnswer(status, text));
     else socket.destroy();
   });
 
@@ -86,6 +92,16 @@ export function createProxy(spec: ProxySpec): Proxy {
       server.close();
     },
   };
+}
+
+function toComplaint(code: string | undefined, { headersMs }: ProxyLimits) {
+  if (code === 'HPE_HEADER_OVERFLOW') {
+    return { status: 431, text: `more than ${HEADER_BYTES_MAX} bytes of headers\n` };
+  }
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') {
+    return { status: 408, text: `no end of the headers within ${headersMs / 1000} s\n` };
+  }
+  return { status: 400, text: 'not HTTP\n' };
 }
 
 interface Place {

@@ -249,6 +249,12 @@ describe('a bound', () => {
     expect(bench.lookups).toEqual([]);
   });
 
+  test('of the time for headers (regression)', async () => {
+    const bench = await startProxy({ policy: {}, limits: { headersMs: 40 } });
+    const { first } = await sendRaw(bench.port, 'GET http://example.org/ HTTP/1.1\r\n');
+    expect(first).toMatch(/^HTTP\/1\.1 408 .*no end of the headers within 0\.04 s\n$/s);
+  });
+
   test('of requests in one call: the first too many is recorded, and the rest refused', async () => {
     const { port, seen } = await startServer();
     const policy = { allowedDomains: [`127.0.0.1:${port}`] };
