@@ -74,14 +74,21 @@ const SOCKET_BYTES = 512 * 1024;
  *  another one. */
 const QUEUED_FACTOR = 2;
 const PIPE_BYTES = 64 * 1024;
+/** What the kernel keeps at most behind one descriptor of these: 16,384 events that were not read,
+ *  each with a name; an entry for each file that a process may have open; a rule for each port. */
+const KEPT_BYTES: ReadonlyMap<string, number> = new Map([
+  ['anon_inode:inotify', 16_384 * 576],
+  ['anon_inode:[eventpoll]', 1024 * 256],
+  ['anon_inode:[landlock-ruleset]', 65_536 * 64],
+]);
 /** What the kernel keeps for one mapping. */
 const MAPPING_BYTES = 256;
 /** Shared memory without a file; it is kept when its pages leave every process's tables. */
 const SHARED_MEMORY = '/dev/zero (deleted)';
 
-/** The most that a tree can hold where no size of a process shows it: in the queues of sockets and
- *  pipes, in shared memory that is mapped and was dropped from the tables, in mappings themselves.
- *  Not what it does hold, which nobody says.
+/** The most that a tree can hold where no size of a process shows it: in the queues of sockets,
+ *  pipes and watches, in shared memory that is mapped and was dropped from the tables, in mappings
+ *  themselves. Not what it does hold, which nobody says.
  *  @param enough  more than this is not counted. */
 export function readHideable(view: TreeView, enough: number): number {
   const seen = new Map<string, number>();
@@ -103,6 +110,8 @@ export function readHideable(view: TreeView, enough: number): number {
       const target = readLink(`${path}/fd/${fd}`);
       if (target.startsWith('socket:')) add(target, SOCKET_BYTES + (queued.get(target) ?? 0));
       else if (target.startsWith('pipe:')) add(target, PIPE_BYTES);
+      // It has no name of its own: shared by two processes it counts twice.
+      else add(`${path}/fd/${fd}`, KEPT_BYTES.get(target) ?? 0);
     }
     const maps = readText(`${path}/maps`);
     add(path, countLines(maps) * MAPPING_BYTES);

@@ -65,6 +65,10 @@ const bombs: readonly (readonly [name: string, script: string])[] = [
     `import socket\nserver = socket.socket()\nserver.bind(("127.0.0.1", 0))\nserver.listen()\nends = []\nfor i in range(150):\n end = socket.create_connection(server.getsockname())\n ends += [end, server.accept()[0]]\n end.setblocking(False)\n try:\n  while True: end.send(b"x" * 65536)\n except BlockingIOError: pass`,
   ],
   [
+    'what is told to watches of files, and not read (regression)',
+    `import ctypes, os\nlibc = ctypes.CDLL(None)\nos.mkdir("/tmp/d")\nfor i in range(100): libc.inotify_add_watch(libc.inotify_init(), b"/tmp/d", 0x300)\nfor i in range(8000):\n path = "/tmp/d/" + "x" * 240 + str(i)\n os.close(os.open(path, os.O_CREAT))\n os.unlink(path)`,
+  ],
+  [
     'the tables of pages that are not there',
     `import mmap\nm = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)\nfor at in range(0, 1 << 40, 2 << 20): m[at]`,
   ],
