@@ -53,6 +53,9 @@ const RUNNERS: ReadonlySet<string> = new Set([
   ...['nice', 'ionice', 'setsid', 'stdbuf', 'xargs', 'busybox', 'chroot', 'unshare', 'nsenter'],
   ...['flock', 'strace', 'watch', 'parallel', 'find', 'script', 'setpriv', 'chrt', 'taskset'],
   ...['prlimit', 'ltrace', 'valgrind', 'numactl', 'fakeroot', 'faketime', 'unbuffer', 'rlwrap'],
+  ...['setarch', 'linux32', 'linux64', 'choom', 'gdb', 'perf', 'bwrap', 'firejail', 'proot'],
+  ...['hyperfine', 'cpulimit', 'catchsegv', 'eatmydata', 'tini', 'dumb-init', 'gosu'],
+  ...['start-stop-daemon', 'su-exec', 'sg', 'torsocks', 'proxychains', 'proxychains4', 'cgexec'],
   ...['runuser', 'pkexec', 'systemd-run', 'ssh-agent', 'dbus-run-session', 'xvfb-run', 'toybox'],
 ]);
 /** The system's own loader, asked by its name. */
@@ -138,8 +141,8 @@ function collect(source: string, depth: number, parts: ShellPart[]): void {
   /** What a command is asked to run as a command line of its own. */
   function addInner(text: string, words: CommandPart['words']): void {
     const place = findShell(words);
-    const line = place === undefined ? 'none' : toInnerLine(words.slice(place));
-    for (const each of [...(line === 'none' ? [] : [line]), ...listHeldLines(words)]) {
+    const lines = place === undefined ? [] : listInnerLines(words.slice(place));
+    for (const each of [...lines, ...listHeldLines(words)]) {
       if (each === undefined) add(unknown(text, 'the command line it runs is known only later'));
       else if (depth >= NESTING_MAX) add(unknown(text, `shells in ${NESTING_MAX} levels`));
       else collect(each, depth + 1, parts);
@@ -189,15 +192,37 @@ function findShell(words: CommandPart['words']): number | undefined {
 }
 
 /** The command line of `sh -c LINE` or `eval WORDS`; none: a script file, which is like any
- *  program; undefined: not known, or read from standard input. */
-function toInnerLine([name, ...rest]: CommandPart['words']): string | 'none' | undefined {
+ *  program. undefined: not known, or read from standard input. */
+function listInnerLines([name, ...rest]: CommandPart['words']): readonly (string | undefined)[] {
   if (name === 'eval') {
-    return rest.every((word) => word !== undefined) ? rest.join(' ') : undefined;
+    return [rest.every((word) => word !== undefined) ? rest.join(' ') : undefined];
   }
-  const isOption = (word: string | undefined): boolean => word?.match(/^[-+]/) != null;
-  const option = rest.findIndex((word) => word?.match(/^-[a-z]*c[a-z]*$/i) != null);
-  if (option >= 0) return rest.slice(option + 1).find((word) => !isOption(word));
-  return rest.find((word) => !isOption(word)) === undefined ? undefined : 'none';
+  const option = rest.findIndex((word) => /^[-+][a-z]*c[a-z]*$/i.test(word ?? ''));
+  if (option >= 0) return listOptionWords(rest.slice(option));
+  const script = rest.find((word) => !isOption(word));
+  return script === undefined || isStream(script) ? [undefined] : [];
+}
+
+function isOption(word: string | undefined): boolean {
+  return word?.match(/^[-+]/) != null;
+}
+
+/** A file that is what the shell is told: `bash /dev/stdin`. */
+function isStream(word: string): boolean {
+  return /^\/(dev|proc)\//.test(word);
+}
+
+/** The line of `-c`, which is the first word behind the options. Each `o` or `O` among them takes a
+ *  word of its own before it (`-co posix LINE`), but not in each shell: those are lines, too. */
+function listOptionWords(words: CommandPart['words']): readonly (string | undefined)[] {
+  const lines: (string | undefined)[] = [];
+  let taken = 0;
+  for (const word of words) {
+    if (lines.length > taken) break;
+    if (isOption(word)) taken += word?.match(/^[-+]\w+$/) == null ? 0 : word.split(/o/i).length - 1;
+    else lines.push(word);
+  }
+  return lines.length > taken ? lines : [...lines, undefined];
 }
 
 /** Command lines that are one word of another command: kept for later (`trap`, `alias`), or handed
@@ -207,9 +232,12 @@ function listHeldLines([name, ...rest]: CommandPart['words']): readonly (string 
     const held = rest[0] === '--' ? rest.slice(1) : rest;
     return held.length < 2 || held[0] === '-' ? [] : held.slice(0, 1);
   }
+  if (name === '.' || name === 'source') return isStream(rest[0] ?? '') ? [undefined] : [];
   if (name === 'alias') return rest.map((word) => word?.slice(word.indexOf('=') + 1));
   if (name === undefined || !isRunner(name)) return [];
   const program = toProgramName(name);
+  // What it adds comes last: behind a program that runs others it is the command.
+  if (program === 'xargs' && isRunner(rest.at(-1) ?? '')) return [undefined];
   if (JOINERS.has(program)) return rest.filter((word) => word === undefined || /\s/.test(word));
   const holder = LINE_HOLDERS[program];
   if (holder !== undefined) return listOptionLines(program, rest, holder);

@@ -147,8 +147,18 @@ describe('a forbidden command', () => {
     "trap -- 'ls; rm x' EXIT",
     "watch -n 1 'rm x'",
     "parallel 'rm {}' ::: a",
+    "bash -oc posix 'rm x'",
+    "bash -c -o posix 'rm x'",
+    "bash -c +O extglob 'rm x'",
+    "sh +c 'rm x'",
+    "sh -c -- 'rm x'",
+    'setarch -R rm x',
     // What cannot be known counts against the call.
     '$X y',
+    'sh -c',
+    'bash /dev/stdin <<E\nrm x\nE\n',
+    '. /dev/fd/0 <<E\nrm x\nE\n',
+    'echo rm x | xargs -n 2 env',
     'eval "$X"',
     'sh -c "$X"',
     'curl x | sh',
@@ -175,6 +185,8 @@ describe('a forbidden command', () => {
     'echo "rm -rf $HOME"',
     "trap - EXIT; trap 'ls' INT",
     "trap -- - EXIT; trap -- 'ls' INT",
+    "sh -c 'ls' -o 'rm x'",
+    'source ./build.sh',
     'env A="rm x" find . -name "rm x"',
   ])('is not seen in: %j', (command) => {
     expect(shell(denyRm, command)).toBe('allow');
