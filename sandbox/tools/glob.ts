@@ -3,7 +3,7 @@ import type { z } from 'zod';
 import type { globArgumentsSchema } from '../../protocol/tools.ts';
 import { quote } from '../launch/quote.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
-import { type RipgrepCall, runRipgrep } from './ripgrep.ts';
+import { hasOnlyPassedOver, type RipgrepCall, runRipgrep } from './ripgrep.ts';
 
 export type GlobArguments = z.infer<typeof globArgumentsSchema>;
 
@@ -27,8 +27,10 @@ export async function runGlob(call: GlobCall): Promise<ToolResult> {
   const { code, errors, sentence, status, facts } = await runRipgrep(call, script, found.push);
   const { paths, note } = found.finish();
   if (code !== undefined && paths.length === 0) {
-    if (code > 1) return toFailure(errors || 'the files could not be listed');
-    const output = 'No file matches. "*.ts" looks in all folders; a pattern with / starts at path.';
+    const isPartial = code > 1 && hasOnlyPassedOver(errors, call.arguments.path);
+    if (code > 1 && !isPartial) return toFailure(errors || 'the files could not be listed');
+    const none = 'No file matches. "*.ts" looks in all folders; a pattern with / starts at path.';
+    const output = isPartial ? `${none}\n${errors}` : none;
     return { status: 'ok', output, truncated: false };
   }
   // Exit code 2 beside files: some folders could not be read, which does not undo the others.

@@ -26,6 +26,19 @@ export interface RipgrepEnd {
 
 const ERROR_CHARS_MAX = 2000;
 
+/** Whether all that it complains of are folders and files below `path` that were closed to it: it
+ *  has looked through the rest. Pure. */
+export function hasOnlyPassedOver(errors: string, path = './'): boolean {
+  const lines = errors.split('\n');
+  // The last line may have been cut.
+  const whole = errors.length < ERROR_CHARS_MAX ? lines : lines.slice(0, -1);
+  const isBelow = (line: string): boolean =>
+    CLOSED.test(line) && !line.startsWith(`rg: ${path}: `) && !line.startsWith(`${path}: `);
+  return whole.length > 0 && whole.every(isBelow);
+}
+
+const CLOSED = /: Permission denied \(os error 13\)$/;
+
 /** `push` takes its output; 'full' ends it. Throws SANDBOX_UNAVAILABLE. */
 export async function runRipgrep(
   { backend, clock, effect, limits, signal }: RipgrepCall,

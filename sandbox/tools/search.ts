@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { searchArgumentsSchema } from '../../protocol/tools.ts';
 import { quote } from '../launch/quote.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
-import { type RipgrepCall, runRipgrep } from './ripgrep.ts';
+import { hasOnlyPassedOver, type RipgrepCall, runRipgrep } from './ripgrep.ts';
 
 export type SearchArguments = z.infer<typeof searchArgumentsSchema>;
 
@@ -34,7 +34,11 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
     return { status: 'ok', output: 'No matches.', exit_code: 1, truncated: false };
   }
   if (code !== undefined && code > 1 && found.count === 0) {
-    return { ...toFailure(errors || 'the search failed'), exit_code: code };
+    if (!hasOnlyPassedOver(errors, call.arguments.path)) {
+      return { ...toFailure(errors || 'the search failed'), exit_code: code };
+    }
+    const output = `No matches in what could be read.\n${errors}`;
+    return { status: 'ok', output, exit_code: code, truncated: false };
   }
   // Exit code 2 beside matches: some files could not be read, which does not undo the others.
   const notes = [found.note, code === undefined ? sentence : errors];

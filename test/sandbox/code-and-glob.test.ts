@@ -1,5 +1,5 @@
 /** run_code and glob in real sandboxes, as root and as an ordinary user. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { findProgram } from '../../sandbox/launch/survey.ts';
@@ -78,6 +78,23 @@ withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
     ],
   ])('glob %j', async (args, output) => {
     expect(await host.run('glob', args)).toMatchObject({ status: 'ok', output });
+  });
+
+  test('a closed folder beside what is searched is no error (regression)', async () => {
+    const closed = join(host.workspace, 'kept/closed');
+    mkdirSync(closed, { recursive: true });
+    chmodSync(closed, 0);
+    const asked = [
+      await host.run('search', { pattern: 'nowhere', path: 'kept' }),
+      await host.run('glob', { pattern: '*.none', path: 'kept' }),
+    ];
+    for (const answer of asked) {
+      const output = expect.stringMatching(/^No .*\n.*kept\/closed.*Permission denied/);
+      expect(answer).toMatchObject({ status: 'ok', output });
+    }
+    const own = await host.run('search', { pattern: 'a', path: 'kept/closed' });
+    expect(own).toMatchObject({ status: 'error', output: expect.stringMatching(/denied/) });
+    rmSync(join(host.workspace, 'kept'), { recursive: true });
   });
 
   test('glob: a bad pattern or path is an error that says so', async () => {
