@@ -7,15 +7,19 @@ const STARTERS: ReadonlySet<string> = new Set([
   // Editors: tasks and settings that run when the folder is opened.
   ...['.vscode', '.vscode-server', '.idea', '.cursor', '.zed', '.fleet', '.windsurf', '.vs'],
   ...['.devcontainer', '.devcontainer.json', '.exrc', '.nvimrc', '.nvim.lua', '.vimrc', '.lvimrc'],
+  ...['.vim', '.lazy.lua', '.theia', '.trae', '.externalToolBuilders'],
   ...['.dir-locals.el', '.dir-locals-2.el', '.emacs', '.projectile', '.helix', '.lite_project.lua'],
   // Shells, and what hooks into them when the folder is entered.
   ...['.envrc', '.mise.toml', 'mise.toml', '.mise', '.rtx.toml', '.autoenv', '.autoenv.zsh'],
-  ...['.mise.local.toml', 'mise.local.toml'],
+  ...['.mise.local.toml', 'mise.local.toml', '.rvmrc'],
   ...['.bashrc', '.bash_profile', '.bash_login', '.bash_logout', '.profile', '.zshrc', '.zshenv'],
   ...['.zprofile', '.zlogin', '.zlogout', '.kshrc', '.inputrc', '.gitconfig', '.ripgreprc'],
   // Agents, whose own settings start servers and hooks.
   ...['.mcp.json', '.claude', '.codex', '.gemini', '.agents', '.aider.conf.yml', '.continue'],
   ...['.kiro', '.roo', '.opencode', 'opencode.json'],
+  ...['.junie', '.qwen', '.amazonq', '.crush.json'],
+  // Interpreters and debuggers, when they are started in the folder.
+  ...['.gdbinit', '.lldbinit', '.Rprofile', '.Renviron', '.ghci', '.irbrc', '.pryrc', '.octaverc'],
   // Hooks that a package script points git at.
   ...['.husky', '.githooks'],
 ]);
