@@ -12,6 +12,7 @@ import type { Random } from '../base/random.ts';
 import { toToolEffectId } from '../protocol/ids.ts';
 import {
   hasOwnRoot,
+  isOfferedLevel,
   type OfferedLevel,
   offeredLevels,
   type SandboxLevel,
@@ -96,6 +97,15 @@ async function findLevel(
   throw new PrxError('SANDBOX_UNAVAILABLE', message, { data: { reason, mend } });
 }
 
+/** Where no least level is written down, it is the strongest: who reads why that cannot be had may
+ *  want the next one, as long as it isolates. */
+function toHint({ policy, minimum }: Order): string {
+  if (minimum !== undefined || !isOfferedLevel(policy.backend)) return '';
+  const next = offeredLevels.indexOf(policy.backend) + 1;
+  const weaker = offeredLevels.slice(next).filter((level) => level !== 'limits-only');
+  return weaker.length === 0 ? '' : `; or accept less: --level ${weaker.join(' or ')}`;
+}
+
 export async function runOrdered(spec: OrderPorts): Promise<number> {
   const { clock, random, streams } = spec;
   const abort = new AbortController();
@@ -107,8 +117,10 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
   const scratchDir = join(tmpdir(), `prx-sandbox-${random.hex(8)}`);
   let backend: Backend | undefined;
   let network: SessionNetwork | undefined;
+  let hint = '';
   try {
     const order = orderSchema.parse(JSON.parse(spec.text));
+    hint = toHint(order);
     const policy = await toOrderedPolicy(order, spec);
     network = await openNetwork(policy, clock);
     const surveying = surveyKnown(policy.workspace);
@@ -123,7 +135,8 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
     return exit;
   } catch (error) {
     const { code, message } = toPrxError(error);
-    await write('stderr', `prx-supervisor: ${message}\n`);
+    const more = code === 'SANDBOX_UNAVAILABLE' ? hint : '';
+    await write('stderr', `prx-supervisor: ${message}${more}\n`);
     return errorTable[code].exit;
   } finally {
     network?.close();
