@@ -47,20 +47,56 @@ export function toFingerprints(values: readonly NamedValue[], seed: string): Fin
 function toForms(value: Buffer): Buffer[] {
   const text = value.toString('utf8');
   const base64 = [0, 1, 2].map((shift) => toBase64Core(value, shift));
+  const hex = value.toString('hex');
   const texts = [
-    ...[encodeURIComponent(text), new URLSearchParams({ v: text }).toString().slice(2)],
-    ...[
-      JSON.stringify(text).slice(1, -1),
-      value.toString('hex'),
-      value.toString('hex').toUpperCase(),
-    ],
+    ...toUrlForms(text),
+    ...toJsonForms(text),
+    ...[hex, hex.toUpperCase()],
     ...base64,
     ...base64.map((each) => each.replaceAll('+', '-').replaceAll('/', '_')),
+    ...LINE_CHARS.flatMap((chars) => toLines(value.toString('base64'), chars)),
+    ...toLines(hex, HEX_LINE_CHARS),
   ];
   const forms = new Set([value.toString('latin1'), ...texts.map(toLatin1)]);
   return [...forms]
     .map((form) => Buffer.from(form, 'latin1'))
     .filter((form) => form.length >= WINDOW_BYTES);
+}
+
+/** As languages differ in it: which marks stay, whether a slash and a blank are written out, and in
+ *  which letters. */
+function toUrlForms(text: string): string[] {
+  const web = [encodeURIComponent(text), new URLSearchParams({ v: text }).toString().slice(2)];
+  const strict = encodeURIComponent(text).replaceAll(
+    /[!'()*]/g,
+    (mark) => `%${mark.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+  const forms = [strict, strict.replaceAll('%2F', '/'), strict.replaceAll('%20', '+')];
+  return [...web, ...forms].flatMap((form) => [
+    form,
+    form.replaceAll(/%[0-9A-F]{2}/g, (code) => code.toLowerCase()),
+  ]);
+}
+
+/** What JSON does not ask for, some writers do: no sign beyond ASCII, no slash, none of HTML. */
+function toJsonForms(text: string): string[] {
+  const plain = JSON.stringify(text).slice(1, -1);
+  const write = (form: string, signs: RegExp): string =>
+    form.replaceAll(signs, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: all but ASCII is what is meant.
+  const ascii = write(plain, /[^\u0000-\u007f]/g);
+  const html = write(plain, /[<>&]/g);
+  return [plain, ascii, html, plain.replaceAll('/', '\\/'), ascii.replaceAll('/', '\\/')];
+}
+
+/** Programs break long texts: base64 of a value alone at 76 or 64 characters, its hex at 60. Where
+ *  something stands before it, the breaks lie elsewhere, and are not looked for. */
+const LINE_CHARS = [76, 64];
+const HEX_LINE_CHARS = 60;
+
+function toLines(text: string, chars: number): string[] {
+  if (text.length <= chars) return [];
+  return text.match(new RegExp(`.{1,${chars}}`, 'g')) ?? [];
 }
 
 const toLatin1 = (text: string): string => Buffer.from(text).toString('latin1');

@@ -25,10 +25,36 @@ describe('[promise:no-secret-leaves] a value is made unreadable', () => {
     ['in a URL', encodeURIComponent(value)],
     ['in a form', new URLSearchParams({ v: value }).toString().slice(2)],
     ['in JSON', JSON.stringify(value).slice(1, -1)],
+    ['in a URL, as Python writes it', 'sw0rd/fish%2B%22%C3%A9%25%2042'],
+    ['in a form, as Python writes it', 'sw0rd%2Ffish%2B%22%C3%A9%25+42'],
+    ['in a URL in small letters', 'sw0rd%2ffish%2b%22%c3%a9%25%2042'],
+    ['in JSON of ASCII', 'sw0rd/fish+\\"\\u00e9% 42'],
+    ['in JSON without slashes', 'sw0rd\\/fish+\\"\\u00e9% 42'],
     ['in hex', Buffer.from(value).toString('hex')],
     ['in HEX', Buffer.from(value).toString('hex').toUpperCase()],
   ])('%s', (_form, text) => {
     expect(redactText(`before ${text} after`, prints)).toBe('before [secret KEY] after');
+  });
+
+  test.each([
+    ["a'b(c)*!<&>x", 'a%27b%28c%29%2A%21%3C%26%3Ex'],
+    ["a'b(c)*!<&>x", "a'b(c)*!\\u003c\\u0026\\u003ex"],
+  ])('with other marks: %s', (secret, text) => {
+    const of = toFingerprints([{ name: 'KEY', value: Buffer.from(secret) }], 'seed');
+    expect(redactText(text, of)).toBe('[secret KEY]');
+  });
+
+  test.each([
+    ['base64', 76],
+    ['base64', 64],
+    ['hex', 60],
+  ] as const)('in %s broken at %i characters (regression)', (encoding, chars) => {
+    const long = Buffer.from(Array.from({ length: 150 }, (_, i) => 33 + ((i * 37) % 90)));
+    const of = toFingerprints([{ name: 'KEY', value: long }], 'seed');
+    const lines = long.toString(encoding).replaceAll(new RegExp(`.{${chars}}`, 'g'), '$&\n');
+    const left = redactText(lines, of).replaceAll('[secret KEY]', '');
+    // What is shorter than a window ends the last line.
+    expect(left.replaceAll('\n', '').length).toBeLessThan(WINDOW_BYTES);
   });
 
   test('in base64, wherever it begins', () => {
