@@ -4,10 +4,10 @@ import { existsSync, readdirSync } from 'node:fs';
 import { listTree, toChildLister } from '../../base/descendants.ts';
 import { listDescendants } from '../../base/process.ts';
 import { SCRIPT_FOLDER } from './arguments.ts';
+import { createCpuMeter } from './cpu-meter.ts';
 import {
   countHeldFiles,
   readAvailable,
-  readCpuMs,
   readHideable,
   readMemory,
   type TreeView,
@@ -56,6 +56,7 @@ export function toSandboxTree(spec: SandboxTreeSpec): CommandTree {
     const memoryFolders = spec.memoryFolders.map((path) => `${root}${path}`);
     return { proc: `${root}/proc`, memoryFolders };
   };
+  const cpu = createCpuMeter();
   return {
     ...kernel,
     measure(precision) {
@@ -69,7 +70,7 @@ export function toSandboxTree(spec: SandboxTreeSpec): CommandTree {
     machineBytes: readAvailable,
     readCpuMs() {
       const view = findView();
-      return view === undefined ? undefined : readCpuMs(view);
+      return view === undefined ? undefined : cpu.read(view);
     },
     openFileFolders: () => listFileFolders(findView()),
     countHeldFiles() {
@@ -99,11 +100,12 @@ export function toKeptTree(keeperPid: number): CommandTree {
 
 function toListedTree(listPids: () => readonly number[]): CommandTree {
   const view: TreeView = { proc: '/proc', listPids, memoryFolders: [] };
+  const cpu = createCpuMeter();
   return {
     measure: (precision) => readMemory(view, precision),
     measureHideable: (enough) => readHideable(view, enough),
     machineBytes: readAvailable,
-    readCpuMs: () => readCpuMs(view),
+    readCpuMs: () => cpu.read(view),
     wasOutOfMemory: () => false,
     peakBytes: () => undefined,
     openFileFolders: () => listPids().map((each) => `/proc/${each}/fd`),

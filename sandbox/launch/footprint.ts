@@ -1,6 +1,5 @@
-/** What a tree of processes uses at this moment: memory of all of it together, or processor time.
- *  Read through a /proc that shows just this tree, so a process cannot leave the count by leaving
- *  its parent. */
+/** What a tree of processes uses at this moment: memory of all of it together. Read through a /proc
+ *  that shows just this tree, so a process cannot leave the count by leaving its parent. */
 import {
   closeSync,
   openSync,
@@ -21,8 +20,6 @@ export interface TreeView {
   readonly memoryFolders: readonly string[];
 }
 
-/** Clock ticks of /proc/PID/stat; the kernel's interface has had this value for ever. */
-const TICK_MS = 10;
 /** What the kernel keeps for a file in memory besides its content. */
 const INODE_BYTES = 1024;
 const KIB = 1024;
@@ -99,7 +96,7 @@ export function readHideable(view: TreeView, enough: number): number {
     seen.set(id, bytes);
     sum += more;
   };
-  const pids = view.listPids?.() ?? listPids(view.proc);
+  const pids = listTreePids(view);
   const queued = readQueues(`${view.proc}/${pids[0]}/net`);
   add(UNHELD, queued.get(UNHELD) ?? 0);
   for (const pid of pids) {
@@ -146,7 +143,7 @@ export function countHeldFiles(view: TreeView): number {
   const inMemory = new Set(view.memoryFolders.map(readDevice));
   const mapped = new Set<string>();
   let sent = 0;
-  for (const pid of view.listPids?.() ?? listPids(view.proc)) {
+  for (const pid of listTreePids(view)) {
     const path = `${view.proc}/${pid}`;
     if (isUnreadable(path)) return Number.POSITIVE_INFINITY;
     for (const [, device = '', inode] of readText(`${path}/maps`).matchAll(REMOVED)) {
@@ -209,15 +206,15 @@ function countLines(text: string): number {
   return count;
 }
 
-/** @returns undefined when the tree is gone. */
-export function readCpuMs(view: TreeView): number | undefined {
-  return sumOver(view, (path) => readOwnCpuMs(`${path}/stat`));
-}
-
 function sumOver(view: TreeView, read: (path: string) => number): number | undefined {
-  const pids = view.listPids?.() ?? listPids(view.proc);
+  const pids = listTreePids(view);
   if (pids.length === 0) return undefined;
   return pids.reduce((sum, pid) => sum + read(`${view.proc}/${pid}`), 0);
+}
+
+/** None: it is gone. */
+export function listTreePids(view: TreeView): readonly number[] {
+  return view.listPids?.() ?? listPids(view.proc);
 }
 
 function listPids(proc: string): number[] {
@@ -239,15 +236,8 @@ function readFields(path: string, names: readonly string[]): number {
   }, 0);
 }
 
-/** Its own time and that of the children it has reaped: summed over a tree, nothing is missed. */
-function readOwnCpuMs(path: string): number {
-  const text = readText(path);
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
-  return Number.isNaN(ticks) ? 0 : ticks * TICK_MS;
-}
-
-function readText(path: string): string {
+/** Empty: there is nothing to read any more. */
+export function readText(path: string): string {
   try {
     return readFileSync(path, 'latin1');
   } catch {

@@ -118,6 +118,14 @@ on.each(users)('a call that uses too much (uid %s)', (uid) => {
     expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_cpu_secs' } });
   });
 
+  test('processor time of children that nobody waits for (regression)', async () => {
+    const ready = await startReady({ cpuMs: 600 }, uid);
+    const script = `import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True:\n if os.fork() == 0:\n  while time.process_time() < 0.25: pass\n  os._exit(0)\n try: os.wait()\n except ChildProcessError: pass`;
+    writeFileSync(join(ready.workspace, 'children.py'), script);
+    const outcome = await ready.shell('python3 children.py');
+    expect(outcome).toMatchObject({ status: 'killed', exceeded: { limit: 'max_cpu_secs' } });
+  });
+
   test.each([
     ['many files', 'i=0; while :; do i=$((i+1)); head -c 2000000 /dev/zero > f$i; done'],
     [
