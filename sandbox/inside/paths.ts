@@ -16,10 +16,12 @@ export function exists(absolute: string): boolean {
 }
 
 /** Throws ToolFailure for a path that makes a program of the user run something. By its real
- *  folder: a link may stand on the way. */
+ *  folder, and by what it leads to: a link may stand on the way, or at its end. */
 export function refuseGuarded(workspace: string, absolute: string): void {
   const folder = findReal(dirname(absolute));
-  const guard = findGuard(relative(findReal(workspace), join(folder, basename(absolute))));
+  const [guard] = [join(folder, basename(absolute)), findReal(absolute)].flatMap(
+    (path) => findGuard(relative(findReal(workspace), path)) ?? [],
+  );
   if (guard === undefined) return;
   const shown = toShownPath(workspace, absolute);
   throw new ToolFailure(`${shown} is protected: ${guard}. Ask the user to make this change.`);
