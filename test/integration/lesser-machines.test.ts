@@ -7,7 +7,11 @@ import { afterEach, expect, test } from '@jest/globals';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { type Bench, createBench, giveTo, OTHER_UID } from './harness.ts';
 import { eventually } from './processes.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import {
+  type ScriptedProvider,
+  startScriptedProvider,
+  toScriptedConfig,
+} from './scripted-provider.ts';
 
 let provider: ScriptedProvider;
 let bench: Bench | undefined;
@@ -23,17 +27,8 @@ afterEach(async () => {
 
 async function createLesser(around: readonly string[], settings = ''): Promise<Bench> {
   provider = await startScriptedProvider();
-  const config = `
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [log]
-    level = "error"
-    [security.tool_policy]
-    default = "allow"
-    ${settings}`;
-  bench = createBench(config, undefined, around);
+  const more = `[security.tool_policy]\ndefault = "allow"\n${settings}`;
+  bench = createBench(toScriptedConfig(provider, { more }), undefined, around);
   return bench;
 }
 

@@ -5,21 +5,18 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { OWNER_MARK } from '../../base/process.ts';
 import { toOwner } from '../../supervisor/children/registry.ts';
 import { type Bench, createBench } from './harness.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import {
+  type ScriptedProvider,
+  startScriptedProvider,
+  toScriptedConfig,
+} from './scripted-provider.ts';
 
 let provider: ScriptedProvider;
 let bench: Bench;
 
 beforeEach(async () => {
   provider = await startScriptedProvider();
-  bench = createBench(`
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [log]
-    level = "error"
-  `);
+  bench = createBench(toScriptedConfig(provider));
 });
 
 afterEach(async () => {

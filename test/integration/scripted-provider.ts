@@ -53,6 +53,21 @@ export interface ScriptedProvider {
   close(): Promise<void>;
 }
 
+/** The config of a supervisor whose model it is.
+ *  @param level  of its log. @param more  further tables. */
+export const toScriptedConfig = (
+  { url }: ScriptedProvider,
+  { level = 'error', more = '' }: { level?: 'error' | 'warn'; more?: string } = {},
+): string => `
+  [agent]
+  model = "scripted"
+  [provider]
+  base_url = "${url}"
+  [log]
+  level = "${level}"
+  ${more}
+`;
+
 export async function startScriptedProvider(): Promise<ScriptedProvider> {
   const requests: number[] = [];
   const authorizations: (string | undefined)[] = [];

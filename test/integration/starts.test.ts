@@ -9,7 +9,11 @@ import { findIdentity, listDescendants } from '../../base/process.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, countType, createBench, OTHER_UID, type Running } from './harness.ts';
 import { eventually, findRunning, pause } from './processes.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import {
+  type ScriptedProvider,
+  startScriptedProvider,
+  toScriptedConfig,
+} from './scripted-provider.ts';
 
 const isRoot = process.getuid?.() === 0;
 
@@ -29,16 +33,7 @@ afterEach(async () => {
 });
 
 function build(extra = '', uid?: number): void {
-  const config = `
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [log]
-    level = "warn"
-    ${extra}
-  `;
-  bench = createBench(config, uid);
+  bench = createBench(toScriptedConfig(provider, { level: 'warn', more: extra }), uid);
 }
 
 const isEnd = (event: EventEnvelope): boolean => event.type === 'turn.completed';

@@ -7,7 +7,11 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, createBench, isGapless } from './harness.ts';
 import { eventually, findGateways, findHosts, findRunning } from './processes.ts';
-import { type ScriptedProvider, startScriptedProvider } from './scripted-provider.ts';
+import {
+  type ScriptedProvider,
+  startScriptedProvider,
+  toScriptedConfig,
+} from './scripted-provider.ts';
 
 const shimSource = join(import.meta.dirname, '../store/fixtures/io-shim.c');
 const EIO = 5;
@@ -27,14 +31,7 @@ let bench: Bench;
 
 beforeEach(async () => {
   provider = await startScriptedProvider();
-  bench = createBench(`
-    [agent]
-    model = "scripted"
-    [provider]
-    base_url = "${provider.url}"
-    [log]
-    level = "error"
-  `);
+  bench = createBench(toScriptedConfig(provider));
 });
 
 afterEach(async () => {

@@ -7,7 +7,7 @@ import { PrxError } from '../../../base/errors.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { CreateSession, ResolveApproval } from '../../../protocol/resources.ts';
 import { createHouse, demolish, type House, type HouseSpec } from '../house.ts';
-import { overStore } from '../over-store.ts';
+import { overStore, refusingOnce } from '../over-store.ts';
 import { answers, call, callTool, dataOf, runsEverything, say } from '../script.ts';
 
 const folders: string[] = [];
@@ -59,17 +59,9 @@ async function isAsked(house: House, id: SessionId, effect: EffectId = first): P
 
 describe('an answer', () => {
   test('counts when the one before it could not be written (regression)', async () => {
-    let isFull = true;
+    const full = new PrxError('STORE_DEGRADED', 'ENOSPC');
     const { house, id, host } = await asking([call('a', 'rm x')], {
-      wrapStore: (store) =>
-        overStore(store, {
-          append(request) {
-            const isAnswer = request.events.some(({ type }) => type === 'approval.resolved');
-            if (!isFull || !isAnswer) return store.append(request);
-            isFull = false;
-            return Promise.reject(new PrxError('STORE_DEGRADED', 'ENOSPC'));
-          },
-        }),
+      wrapStore: refusingOnce('approval.resolved', { isFull: true }, full),
     });
     await isAsked(house, id);
     const both = await Promise.allSettled([

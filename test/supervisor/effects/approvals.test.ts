@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { ResolveApproval } from '../../../protocol/resources.ts';
 import { createHouse, demolish, type House, type HouseSpec } from '../house.ts';
-import { overStore } from '../over-store.ts';
+import { overStore, refusingOnce } from '../over-store.ts';
 import { answers, call, createLatch, dataOf, runsEverything, say, typesOf } from '../script.ts';
 import { createSteppedClock } from '../stepped-clock.ts';
 
@@ -174,24 +174,16 @@ describe('[config:security.approval.timeout_secs] an approval nobody answers', (
 
   test('is denied later when the journal could not be written (regression)', async () => {
     const clock = createSteppedClock();
-    let isFull = false;
+    const disk = { isFull: false };
     const { house, id } = await asking({
       clock,
-      wrapStore: (store) =>
-        overStore(store, {
-          append(request) {
-            const isAnswer = request.events.some(({ type }) => type === 'approval.resolved');
-            if (!isFull || !isAnswer) return store.append(request);
-            isFull = false;
-            return Promise.reject(new Error('ENOSPC'));
-          },
-        }),
+      wrapStore: refusingOnce('approval.resolved', disk, new Error('ENOSPC')),
     });
     await clock.armed(300_000);
-    isFull = true;
+    disk.isFull = true;
     clock.advance(300_000);
     await clock.armed(1000);
-    expect(isFull).toBe(false);
+    expect(disk.isFull).toBe(false);
     clock.advance(1000);
     await house.turnDone(id);
     expect(dataOf(await house.events(id), 'approval.resolved')).toMatchObject([
