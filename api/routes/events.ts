@@ -73,7 +73,7 @@ export const eventRoutes: readonly Route[] = [
         ...(epoch === undefined ? {} : { epoch }),
         ...(types === undefined ? {} : { types }),
       };
-      if (!wantsStream(headers, query.follow)) {
+      if (!wantsStream(headers, query)) {
         const limit = query.limit ?? PAGE_LIMIT_DEFAULT;
         const page = await supervisor.readEvents(params.id, { ...position, limit });
         return toJsonAnswer(page.events, {
@@ -105,7 +105,7 @@ export const eventRoutes: readonly Route[] = [
     canStream: true,
     handle: async ({ supervisor, query, headers }) => {
       const cursor = lastEventId(headers, z.string().max(CURSOR_CHARS_MAX)) ?? query.cursor;
-      if (!wantsStream(headers, query.follow)) {
+      if (!wantsStream(headers, query)) {
         const page = await supervisor.readAllEvents(cursor, query.limit ?? PAGE_LIMIT_DEFAULT);
         return toJsonAnswer(page.events, { headers: { 'x-prx-next-cursor': page.cursor } });
       }
@@ -130,8 +130,18 @@ async function findJournal(
   return { id: ref, last_seq };
 }
 
-function wantsStream(headers: IncomingHttpHeaders, follow: boolean | undefined): boolean {
-  return follow ?? /\btext\/event-stream\b/i.test(headers.accept ?? '');
+/** @throws INVALID_REQUEST for a stream with a limit: it would be taken for the end of one. */
+function wantsStream(
+  headers: IncomingHttpHeaders,
+  { follow, limit }: { follow?: boolean | undefined; limit?: number | undefined },
+): boolean {
+  const isStream = follow ?? /\btext\/event-stream\b/i.test(headers.accept ?? '');
+  if (!isStream || limit === undefined) return isStream;
+  throw new PrxError(
+    'INVALID_REQUEST',
+    'query.limit: it is of a page, and a stream goes on until it is closed; leave it out, ' +
+      'or ask for a page with follow=false',
+  );
 }
 
 /** What an EventSource sends when it connects again: newer than the query of its first URL. */

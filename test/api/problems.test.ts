@@ -98,6 +98,20 @@ const cases: readonly (readonly [string, Asked, number, string, RegExp])[] = [
     /since/,
   ],
   ['a page of nothing', { path: '/api/v1/events?limit=0' }, 400, 'INVALID_REQUEST', /limit/],
+  [
+    'a stream of a page',
+    { path: '/api/v1/sessions/a/events?follow=true&limit=5' },
+    400,
+    'INVALID_REQUEST',
+    /limit: .*follow=false/,
+  ],
+  [
+    'a stream of a page of all sessions',
+    { path: '/api/v1/events?limit=5', headers: { accept: 'text/event-stream' } },
+    400,
+    'INVALID_REQUEST',
+    /limit: .*follow=false/,
+  ],
   ['a page too large', { path: '/api/v1/events?limit=1001' }, 400, 'INVALID_REQUEST', /limit/],
   [
     'a call that is none',
