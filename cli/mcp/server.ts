@@ -54,6 +54,13 @@ const approvalInput = z.strictObject({
 const readOnly = { readOnlyHint: true, openWorldHint: false };
 const acting = { readOnlyHint: false, destructiveHint: true, openWorldHint: true };
 
+/** Without a schema a tool would take any argument, and heed none. */
+const toListing = (description: string) => ({
+  description,
+  inputSchema: z.strictObject({}),
+  annotations: readOnly,
+});
+
 /** A server for one connection. */
 export function createMcpServer(deps: McpDeps): McpServer {
   const { api } = deps;
@@ -91,17 +98,14 @@ export function createMcpServer(deps: McpDeps): McpServer {
         return waitForAnswer(deps, { view, ...input, waitSecs: args.wait_secs }, context.mcpReq);
       }),
   );
-  server.registerTool(
-    'list_sessions',
-    { description: 'All sessions, newest first.', annotations: readOnly },
-    () =>
-      told(async () => {
-        const views = await api.listSessions();
-        const lines = views.slice(0, SESSIONS_MAX).map(toLine);
-        const rest = views.length - lines.length;
-        const tail = rest > 0 ? [`and ${rest} older ones`] : [];
-        return toText([...lines, ...tail].join('\n') || 'there is no session');
-      }),
+  server.registerTool('list_sessions', toListing('All sessions, newest first.'), () =>
+    told(async () => {
+      const views = await api.listSessions();
+      const lines = views.slice(0, SESSIONS_MAX).map(toLine);
+      const rest = views.length - lines.length;
+      const tail = rest > 0 ? [`and ${rest} older ones`] : [];
+      return toText([...lines, ...tail].join('\n') || 'there is no session');
+    }),
   );
   server.registerTool(
     'get_session',
@@ -114,7 +118,7 @@ export function createMcpServer(deps: McpDeps): McpServer {
   );
   server.registerTool(
     'list_approvals',
-    { description: 'Tool calls that wait for somebody to approve them.', annotations: readOnly },
+    toListing('Tool calls that wait for somebody to approve them.'),
     () =>
       told(async () => {
         const approvals = await api.listApprovals();

@@ -92,3 +92,11 @@ test('what cannot be is a result that the model can read', async () => {
   const refused = await call('prompt_session', { prompt: 'x', workspace: '/etc' });
   expect(refused).toEqual({ text: expect.stringContaining('WORKSPACE_REFUSED'), isError: true });
 });
+
+test.each(['list_sessions', 'list_approvals', 'get_session'])(
+  '%s refuses an argument that it does not know, by its name',
+  async (name) => {
+    const answer = await call(name, { session: 'a', state: 'running' });
+    expect(answer).toEqual({ text: expect.stringMatching(/"state"/), isError: true });
+  },
+);
