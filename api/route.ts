@@ -157,8 +157,9 @@ export function parseInput<T extends z.ZodType>(
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issues = result.error.issues.slice(0, ISSUES_MAX).map((issue) => {
-    const { path, message } = toDeepest(issue, [where]);
-    return { path: path.map(String).join('.'), message };
+    const { path, message, keys } = toDeepest(issue, [where]);
+    const named = keys === undefined ? {} : { keys };
+    return { path: path.map(String).join('.'), message, ...named };
   });
   const [first] = issues;
   const rest = issues.length > 1 ? ` (and ${issues.length - 1} more, see data.issues)` : '';
@@ -170,18 +171,22 @@ export function parseInput<T extends z.ZodType>(
 interface Issue {
   readonly path: readonly PropertyKey[];
   readonly message: string;
+  /** Those that nobody knows there: the path leads to what has them. */
+  readonly keys?: readonly string[];
 }
 
 /** What no alternative takes: what stopped those that came furthest, which is what was meant. */
 function toDeepest(issue: z.core.$ZodIssue, at: readonly PropertyKey[]): Issue {
   const path = [...at, ...issue.path];
-  if (issue.code !== 'invalid_union') return { path, message: issue.message };
+  const { message } = issue;
+  if (issue.code === 'unrecognized_keys') return { path, message, keys: issue.keys };
+  if (issue.code !== 'invalid_union') return { path, message };
   const tried = issue.errors.flatMap(([first]) => first ?? []).map((each) => toDeepest(each, path));
   const depth = Math.max(...tried.map((each) => each.path.length));
   const [best, ...others] = tried.filter((each) => each.path.length === depth);
-  if (best === undefined) return { path, message: issue.message };
+  if (best === undefined) return { path, message };
   const same = others.filter((each) => String(each.path) === String(best.path));
-  const messages = new Set([best, ...same].map(({ message }) => message));
+  const messages = new Set([best, ...same].map((each) => each.message));
   return { path: best.path, message: [...messages].join('; or ') };
 }
 

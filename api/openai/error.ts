@@ -33,6 +33,10 @@ export function toOpenaiError(problem: Problem): { readonly error: OpenaiError }
 /** Which parameter is meant: named by whoever refused it, or the first that the schema refused. */
 function findParam({ param, issues }: Readonly<Record<string, unknown>>): string | null {
   if (typeof param === 'string') return param;
-  const path: unknown = Array.isArray(issues) ? issues[0]?.path : undefined;
-  return typeof path === 'string' ? path.replace(/^(body|query|path)\.?/, '') || null : null;
+  const first: unknown = Array.isArray(issues) ? issues[0] : undefined;
+  const { path, keys } = (first ?? {}) as Readonly<Record<string, unknown>>;
+  if (typeof path !== 'string') return null;
+  const [unknown] = Array.isArray(keys) ? keys : [];
+  const whole = typeof unknown === 'string' ? `${path}.${unknown}` : path;
+  return whole.replace(/^(body|query|path)\.?/, '') || null;
 }

@@ -165,6 +165,14 @@ test('issues are listed with their paths', async () => {
   });
 });
 
+test('a parameter that the facade does not know is named', async () => {
+  const known = { model: 'default', messages: [{ role: 'user', content: 'x' }] };
+  const body = JSON.stringify({ ...known, bogus: 1 });
+  const answer = await ask(rig, post('/v1/chat/completions', body));
+  const { error } = JSON.parse(answer.text);
+  expect([answer.status, error.param]).toEqual([400, 'bogus']);
+});
+
 describe('the size of a body', () => {
   const textOf = (count: number): string => JSON.stringify({ text: 'x'.repeat(count) });
 

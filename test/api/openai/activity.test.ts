@@ -294,6 +294,7 @@ test('ids lead back to where their answer begins, and others are not found', () 
 
 test.each([
   [400, { issues: [{ path: 'body.tools' }] }, 'invalid_request_error', 'tools'],
+  [400, { issues: [{ path: 'body', keys: ['bogus', 'x'] }] }, 'invalid_request_error', 'bogus'],
   [404, { param: 'model', code: 'model_not_found' }, 'invalid_request_error', 'model'],
   [405, {}, 'invalid_request_error', null],
   [415, {}, 'invalid_request_error', null],
