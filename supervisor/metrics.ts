@@ -1,6 +1,6 @@
 /** The Prometheus text of /metrics. Pure. A session is a label of one gauge only, and only while it
  *  holds a worker: as many series at once as there are slots. */
-import type { StatusView } from '../protocol/resources.ts';
+import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import { sessionStateSchema } from '../protocol/states.ts';
 import type { SessionRecord } from '../store/contract.ts';
 import type { MemoryWatch } from './children/memory.ts';
@@ -8,10 +8,15 @@ import type { Histogram, Measured } from './measures.ts';
 import type { Session } from './sessions/session.ts';
 import type { TraceCounts } from './telemetry/telemetry.ts';
 
+/** Processes that are neither the supervisor nor a worker. */
+const HOST_KINDS = ['gateway', 'sandbox', 'mcp'] as const;
+type HostKind = (typeof HOST_KINDS)[number];
+
 /** What no record has. */
 export interface LiveFacts {
   readonly rssBytes: number;
   readonly workers: readonly { readonly session: string; readonly rssBytes: number }[];
+  readonly hosts: readonly { readonly kind: HostKind; readonly rssBytes: number }[];
   readonly measured: Measured;
   readonly traces: TraceCounts;
 }
@@ -25,6 +30,14 @@ export function toWorkerMemory(
     const worker = resident.worker();
     const rssBytes = worker && memory.recordOf(worker.pid)?.curve.at(-1)?.rss_bytes;
     return rssBytes === undefined ? [] : [{ session: id, rssBytes }];
+  });
+}
+
+/** All of a kind as one figure: there are as many as there are sessions. */
+export function toHostMemory(processes: readonly ProcessView[]): LiveFacts['hosts'] {
+  return HOST_KINDS.map((kind) => {
+    const own = processes.filter((each) => each.kind === kind);
+    return { kind, rssBytes: own.reduce((sum, each) => sum + (each.rss_bytes ?? 0), 0) };
   });
 }
 
@@ -86,13 +99,19 @@ export function toMetrics(
 type Rows = readonly (readonly [string, number])[];
 type Write = (name: string, type: string, help: string, rows: Rows) => void;
 
-function writeMemory(metric: Write, { rssBytes, workers }: LiveFacts): void {
+function writeMemory(metric: Write, { rssBytes, workers, hosts }: LiveFacts): void {
   metric('prx_supervisor_rss_bytes', 'gauge', 'Memory of the supervisor.', [['', rssBytes]]);
   metric(
     'prx_session_rss_bytes',
     'gauge',
     'Memory of the worker of a resident session, as last sampled.',
     workers.map(({ session, rssBytes: bytes }) => [`{session="${session}"}`, bytes]),
+  );
+  metric(
+    'prx_host_rss_bytes',
+    'gauge',
+    'Memory of the gateway, of all sandbox hosts and of all MCP hosts, without what they run.',
+    hosts.map(({ kind, rssBytes: bytes }) => [`{kind="${kind}"}`, bytes]),
   );
 }
 

@@ -3,12 +3,12 @@
 import { type Clock, toTimestamp } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
-import type { StatusView } from '../protocol/resources.ts';
+import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import type { Store } from '../store/contract.ts';
 import type { MemoryWatch } from './children/memory.ts';
 import type { Config, Environment } from './config.ts';
 import { createMeasures } from './measures.ts';
-import { toMetrics, toWorkerMemory } from './metrics.ts';
+import { toHostMemory, toMetrics, toWorkerMemory } from './metrics.ts';
 import type { Session } from './sessions/session.ts';
 import { createTelemetry, type Telemetry, type TraceCounts } from './telemetry/telemetry.ts';
 
@@ -31,6 +31,7 @@ export interface Observation {
   metrics(live: {
     readonly status: StatusView;
     readonly sessions: readonly Session[];
+    readonly processes: readonly ProcessView[];
     readonly memory: MemoryWatch;
   }): Promise<string>;
   /** Sends the traces that wait, within a bound. Never rejects. */
@@ -51,10 +52,11 @@ export function createObservation(deps: ObservationDeps): Observation {
             measures.observe(event);
             telemetry.observe(event);
           },
-    async metrics({ status, sessions, memory }) {
+    async metrics({ status, sessions, processes, memory }) {
       return toMetrics(status, await deps.store.listSessions(), {
         rssBytes: process.memoryUsage.rss(),
         workers: toWorkerMemory(sessions, memory),
+        hosts: toHostMemory(processes),
         measured: measures.read(),
         traces: telemetry?.counts() ?? NO_TRACES,
       });

@@ -16,19 +16,23 @@ export interface ProcessSources {
   readonly directory: Pick<Directory, 'all'>;
   readonly memory: Pick<MemoryWatch, 'recordOf'>;
   readonly registry: Pick<Registry, 'startedAt'>;
+  /** Of one process alone: what runs below a host would take a look at all of it. */
+  readonly readResidentBytes: (pid: number) => number | undefined;
 }
 
 /** @param session  its own ones only; undefined: all there are. */
 export function toProcessViews(
-  { startedAt, gateway, mcp, directory, memory, registry }: ProcessSources,
+  sources: ProcessSources,
   session: SessionId | undefined,
 ): readonly ProcessView[] {
+  const { startedAt, gateway, mcp, directory, memory, registry } = sources;
   const views: ProcessView[] = [];
   /** One that has just exited is in no registry any more. */
   const toView = (kind: ProcessView['kind'], pid: number): ProcessView => ({
     kind,
     pid,
     started_at: registry.startedAt(pid) ?? startedAt,
+    ...toMemory(sources.readResidentBytes(pid)),
   });
   if (session === undefined) {
     const rss_bytes = process.memoryUsage.rss();
@@ -43,12 +47,15 @@ export function toProcessViews(
     const { generation } = each.record();
     if (worker !== undefined) {
       const started_at = toTimestamp(worker.startedAtMs);
-      const rss = memory.recordOf(worker.pid)?.curve.at(-1)?.rss_bytes;
-      const rssField = rss === undefined ? {} : { rss_bytes: rss };
-      views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...rssField });
+      const sampled = toMemory(memory.recordOf(worker.pid)?.curve.at(-1)?.rss_bytes);
+      views.push({ kind: 'worker', pid: worker.pid, started_at, generation, ...sampled });
     }
     const host = each.host.child();
     if (host !== undefined) views.push(toView('sandbox', host.pid));
   }
   return views;
+}
+
+function toMemory(bytes: number | undefined): Pick<ProcessView, 'rss_bytes'> {
+  return bytes === undefined ? {} : { rss_bytes: bytes };
 }

@@ -21,7 +21,7 @@ import { type AdoptionPorts, createCustody } from './children/custody.ts';
 import { createGateway } from './children/gateway.ts';
 import { createHost } from './children/hosts.ts';
 import { type ReadRss, startMemoryWatch, toMemoryEnforcement } from './children/memory.ts';
-import type { ScanTrees } from './children/tree.ts';
+import { readResidentBytes, type ScanTrees } from './children/tree.ts';
 import { createWorkerPool, type WorkerPool } from './children/workers.ts';
 import type { Config, ConfigValue, Environment } from './config.ts';
 import { type CustomToolBook, createCustomTools } from './custom/tools.ts';
@@ -241,10 +241,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
   }
 
   function listProcesses(session: SessionId | undefined): readonly ProcessView[] {
-    return toProcessViews(
-      { startedAt: observation.startedAt, gateway, mcp, directory, memory, ...custody.ports },
-      session,
-    );
+    const { startedAt } = observation;
+    const own = { startedAt, gateway, mcp, directory, memory, readResidentBytes };
+    return toProcessViews({ ...own, ...custody.ports }, session);
   }
 
   async function status(deep: boolean): Promise<StatusView> {
@@ -365,8 +364,10 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       return Promise.resolve();
     },
     sweep: custody.sweep,
-    metrics: async () =>
-      observation.metrics({ status: await status(false), sessions: directory.all(), memory }),
+    async metrics() {
+      const live = { sessions: directory.all(), processes: listProcesses(undefined), memory };
+      return observation.metrics({ status: await status(false), ...live });
+    },
     async start(listen) {
       await custody.start();
       await policy.kept.load();

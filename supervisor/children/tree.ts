@@ -46,6 +46,11 @@ export function scanTrees(
   return found;
 }
 
+/** Of one process alone; undefined when it is gone. */
+export function readResidentBytes(pid: number): number | undefined {
+  return readKilobytes('/proc', pid, 'status', 'VmRSS');
+}
+
 /** A share that may not be read (another user's process) counts as all that is resident. */
 function readShare(proc: string, pid: number): number | undefined {
   return (

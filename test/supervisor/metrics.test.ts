@@ -4,6 +4,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import parsePrometheus from 'parse-prometheus-text-format';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { createMeasures } from '../../supervisor/measures.ts';
+import { toHostMemory } from '../../supervisor/metrics.ts';
 import { findCode, findRows, readText } from '../docs/markdown.ts';
 import { createHouse, demolish } from './house.ts';
 import { answers, call, say } from './script.ts';
@@ -62,6 +63,22 @@ describe('the metrics of a supervisor', () => {
       .filter((name) => name?.startsWith('prx_'));
     expect(written.toSorted()).toEqual(names.toSorted());
   });
+});
+
+test('hosts are one figure for each kind, also where there is none of it', () => {
+  const of = (kind: 'sandbox' | 'worker' | 'mcp', rss_bytes?: number) =>
+    ({
+      kind,
+      pid: 1,
+      started_at: STAMP,
+      ...(rss_bytes === undefined ? {} : { rss_bytes }),
+    }) as const;
+  const found = toHostMemory([of('sandbox', 5), of('worker', 7), of('sandbox', 6), of('mcp')]);
+  expect(found).toEqual([
+    { kind: 'gateway', rssBytes: 0 },
+    { kind: 'sandbox', rssBytes: 11 },
+    { kind: 'mcp', rssBytes: 0 },
+  ]);
 });
 
 describe('a worker that is killed', () => {

@@ -4,7 +4,7 @@ import { toProcessViews } from '../../supervisor/process-views.ts';
 const STARTED = '2026-01-02T03:04:05.000Z';
 const LATER = '2026-01-02T05:00:00.000Z';
 
-test('[endpoint:listProcesses] the newest sample of a worker, and when each was started', () => {
+test('[endpoint:listProcesses] the memory of each process, and when it was started', () => {
   const curve = [
     { ago_ms: 100, rss_bytes: 90 },
     { ago_ms: 0, rss_bytes: 60 },
@@ -23,14 +23,15 @@ test('[endpoint:listProcesses] the newest sample of a worker, and when each was 
     directory: { all: () => [session] },
     memory: { recordOf: () => ({ peakBytes: 90, curve }) },
     registry: { startedAt: (pid: number) => (pid === 10 ? undefined : LATER) },
+    readResidentBytes: (pid: number) => (pid === 10 ? undefined : pid * 100),
   } as unknown as Parameters<typeof toProcessViews>[0];
   const views = toProcessViews(sources, undefined);
   expect(views).toMatchObject([
     { kind: 'supervisor', pid: process.pid, started_at: STARTED },
-    { kind: 'gateway', pid: 8, started_at: LATER },
+    { kind: 'gateway', pid: 8, started_at: LATER, rss_bytes: 800 },
     // Gone this moment.
     { kind: 'mcp', pid: 10, started_at: STARTED },
     { kind: 'worker', pid: 7, rss_bytes: 60 },
-    { kind: 'sandbox', pid: 9, started_at: LATER },
+    { kind: 'sandbox', pid: 9, started_at: LATER, rss_bytes: 900 },
   ]);
 });
