@@ -16,15 +16,28 @@ export const command = defineCommand({
   run: async (context, { ids }) => {
     const client = context.connect();
     let exit: number = EXIT.done;
-    for (const id of ids) {
+    const tried = async (act: () => Promise<void>): Promise<void> => {
       try {
-        await client.deleteSession(id);
-        if (context.json) context.printJson({ removed: id });
-        else if (!context.quiet) context.print(`removed ${id}`);
+        await act();
       } catch (error) {
         if (!isPrxError(error) || error.code === 'NOT_RUNNING') throw error;
         exit = reportError(context, error);
       }
+    };
+    // Before any is gone: after that @last, or part of an id, would be another one.
+    const refs = new Map<string, string>();
+    for (const ref of ids) {
+      await tried(async () => {
+        const { id } = await client.getSession(ref);
+        if (!refs.has(id)) refs.set(id, ref);
+      });
+    }
+    for (const [id, ref] of refs) {
+      await tried(async () => {
+        await client.deleteSession(id);
+        if (context.json) context.printJson({ removed: ref });
+        else if (!context.quiet) context.print(`removed ${ref}`);
+      });
     }
     return exit;
   },

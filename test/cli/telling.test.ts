@@ -67,3 +67,11 @@ describe('a command tells', () => {
     ]);
   });
 });
+
+test('[command:rm] names are looked up before any of them is gone (regression)', async () => {
+  api.addSession(SESSION, { name: 'kept' });
+  api.addSession('s_ffffffffffffffff', { name: 'gone' });
+  const { exit, out } = await runCli(api, ['rm', 'gone', '@last']);
+  expect([exit, out]).toEqual([0, 'removed gone\n']);
+  expect((await runCli(api, ['ps', '-aq'])).out).toBe(`${SESSION}\n`);
+});
