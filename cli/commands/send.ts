@@ -37,17 +37,18 @@ export const command = defineCommand({
     const typed = args.text.join(' ');
     const text = typed === '-' ? await readPrompt(context.machine.stdin) : checkPrompt(typed);
     const client = context.connect();
-    const input = await client.sendInput(args.id, {
+    // First: @last may be another session when the input is in.
+    const view = args.wait ? await client.getSession(args.id) : undefined;
+    const input = await client.sendInput(view?.id ?? args.id, {
       text,
       ...(args.onBusy === undefined ? {} : { on_busy: args.onBusy }),
       ...(args.idempotencyKey === undefined ? {} : { idempotency_key: args.idempotencyKey }),
     });
-    if (!args.wait) {
+    if (view === undefined) {
       if (context.json) context.printJson(input);
       else context.print(input.input_id);
       return EXIT.done;
     }
-    const view = await client.getSession(args.id);
     const isTty = context.machine.stdin.isTTY === true && context.machine.stderr.isTTY === true;
     // Whoever can be asked is asked; otherwise the approval stays open for others to decide.
     return watchTurn(context, { client, view, input, mode: isTty ? 'ask' : undefined });

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { FakeApi, SESSION } from './fake-api.ts';
 import { runCli } from './run-cli.ts';
+import { modelCompleted, turnCompleted, turnStarted } from './session-events.ts';
 
 let api: FakeApi;
 
@@ -74,4 +75,16 @@ test('[command:rm] names are looked up before any of them is gone (regression)',
   const { exit, out } = await runCli(api, ['rm', 'gone', '@last']);
   expect([exit, out]).toEqual([0, 'removed gone\n']);
   expect((await runCli(api, ['ps', '-aq'])).out).toBe(`${SESSION}\n`);
+});
+
+test('[command:send] --wait waits in the session that has the input (regression)', async () => {
+  api.addSession(SESSION);
+  api.onInput = (id, inputId) => {
+    api.addSession('s_ffffffffffffffff');
+    api.emit(id, ...turnStarted(1, inputId));
+    api.emit(id, ...modelCompleted('pong'));
+    api.emit(id, ...turnCompleted('completed', 1, inputId));
+  };
+  const { exit, out } = await runCli(api, ['send', '@last', 'ping', '--wait']);
+  expect([exit, out]).toEqual([0, 'pong\n']);
 });
