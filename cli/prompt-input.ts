@@ -26,8 +26,7 @@ export async function readPrompt(stdin: Input): Promise<string> {
 /** @throws INVALID_REQUEST without a word in it, PAYLOAD_TOO_LARGE beyond the limit. */
 export function checkPrompt(text: string): string {
   if (text.trim() === '') {
-    const message = "the prompt is empty; say what to do, or write '-' to read standard input";
-    throw new PrxError('INVALID_REQUEST', message);
+    throw new PrxError('INVALID_REQUEST', 'the prompt is empty; say what to do');
   }
   if (text.length > PROMPT_CHARS_MAX) throw tooLarge(text.length, 'characters');
   return text;

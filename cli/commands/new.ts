@@ -6,6 +6,7 @@ import { showCreated } from '../created.ts';
 import { parseLabels } from '../labels.ts';
 import { sayNeighbours } from '../neighbours.ts';
 import { EXIT } from '../outcome.ts';
+import { checkPrompt } from '../prompt-input.ts';
 
 export const command = defineCommand({
   build: (yargs) =>
@@ -27,6 +28,7 @@ export const command = defineCommand({
       .example('prx-supervisor new --name review --label team=web', '')
       .example('id=$(prx-supervisor new -q)', 'the id alone'),
   run: async (context, args) => {
+    const text = args.prompt === undefined ? undefined : checkPrompt(args.prompt);
     const labels = parseLabels(args.label ?? []);
     const params: CreateSession = {
       workspace: resolve(context.machine.cwd, args.workspace ?? '.'),
@@ -36,7 +38,7 @@ export const command = defineCommand({
     };
     const client = context.connect();
     const { view } = await client.createSession(params);
-    if (args.prompt !== undefined) await client.sendInput(view.id, { text: args.prompt });
+    if (text !== undefined) await client.sendInput(view.id, { text });
     showCreated(context, view);
     await sayNeighbours(context, { client, view });
     return EXIT.done;

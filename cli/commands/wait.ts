@@ -108,8 +108,8 @@ async function giveUp(context: Context, args: GaveUp, why: unknown): Promise<num
   const view = await context.connect().getSession(args.id);
   const now = `state ${view.state}, activity ${view.activity}, turn ${view.turn}`;
   const name = toName(view);
-  context.say(
-    `not ${args.for} within ${args.timeout} s: ${name} has ${now}; ${view.queued_inputs} inputs wait`,
-  );
+  const count = view.queued_inputs;
+  const inputs = count === 1 ? '1 input waits' : `${count} inputs wait`;
+  context.say(`not ${args.for} within ${args.timeout} s: ${name} has ${now}; ${inputs}`);
   return EXIT.timeout;
 }

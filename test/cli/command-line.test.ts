@@ -61,6 +61,7 @@ describe('mistakes exit 2 and name what is near', () => {
     [['run', '--workspace', '--', 'x'], '--workspace needs a value before --'],
     [['run', ''], 'the prompt is empty; say what to do'],
     [['send', 'x', ' '], 'the prompt is empty'],
+    [['new', '--prompt', ''], 'the prompt is empty'],
     [['wait', 'x', '--timeout', '-1'], '--timeout -1 is negative'],
     [['logs', 'x', '-n', '-1'], '--lines -1 is negative'],
     [['events', '--type', 'turn.complete'], "did you mean 'turn.completed'?"],

@@ -88,3 +88,9 @@ test('[command:send] --wait waits in the session that has the input (regression)
   const { exit, out } = await runCli(api, ['send', '@last', 'ping', '--wait']);
   expect([exit, out]).toEqual([0, 'pong\n']);
 });
+
+test('[command:wait] counts what waits in words', async () => {
+  api.addSession(SESSION, { state: 'suspended', queued_inputs: 1 });
+  const { err } = await runCli(api, ['wait', SESSION, '--timeout', '0.05']);
+  expect(err).toContain('; 1 input waits\n');
+});
