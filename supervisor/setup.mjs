@@ -1,6 +1,7 @@
 /**
- * Makes a clone ready to run: packages (the pinned Node among them), bubblewrap, dist/. Started by
- * npm before `npm start`, `npm test` and `npm pack`; with nothing to do it costs about 50 ms.
+ * Makes a clone ready to run: packages (the pinned Node among them), what they need of the system,
+ * dist/. Started by npm before `npm start`, `npm test` and `npm pack`; with nothing to do it costs
+ * about 50 ms.
  *
  * Runs under any Node from 20 on and without a dependency, because it is what installs them. Two at
  * once are safe: one works, the other waits and finds it done.
@@ -22,6 +23,7 @@ if (!(isInstalled(root) && isBuilt(root))) {
     process.exit(1);
   }
 }
-const { findMissingSystemPackage } = await import('./setup/system-packages.mjs');
-const advice = findMissingSystemPackage();
-if (advice !== undefined) process.stderr.write(`setup: ${advice}\n`);
+const { adviseSystemPackage, bubblewrap, lacksBubblewrap } = await import(
+  './setup/system-packages.mjs'
+);
+if (lacksBubblewrap()) process.stderr.write(`setup: ${adviseSystemPackage(bubblewrap)}\n`);

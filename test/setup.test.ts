@@ -20,6 +20,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { withLock } from '../supervisor/setup/lock.mjs';
 import { findPinnedNode } from '../supervisor/setup/pinned-node.mjs';
 import { parseSelfLoading, toSelfLoading } from '../supervisor/setup/self-loading.mjs';
+import { lacksLibatomic } from '../supervisor/setup/set-up.mjs';
 import {
   clearStamp,
   digestSources,
@@ -28,7 +29,7 @@ import {
   markBuilt,
   markInstalled,
 } from '../supervisor/setup/stamps.mjs';
-import { decideSystemPackage } from '../supervisor/setup/system-packages.mjs';
+import { decideSystemPackage, lacksBubblewrap } from '../supervisor/setup/system-packages.mjs';
 import { writeAtomic } from '../supervisor/setup/write-atomic.mjs';
 
 const bin = join(dirname(import.meta.dirname), 'bin', 'prx-supervisor');
@@ -121,34 +122,57 @@ describe('the lock', () => {
   });
 });
 
-describe('bubblewrap', () => {
+describe('a package of the system', () => {
   const machine = (present: readonly string[], changes = {}) => ({
-    platform: 'linux',
     isRoot: true,
     isOff: false,
     has: (name: string) => present.includes(name),
     ...changes,
   });
+  const ours = { name: 'ours', loss: 'nothing works', names: { 'apt-get': 'ours1' } };
   const advise = (command: string) => ({
     kind: 'advise',
-    text: `bubblewrap is missing: tool calls will be refused; as root: ${command}`,
+    text: `ours is missing: nothing works; as root: ${command}`,
   });
-  const viaApt = advise('apt-get install -y bubblewrap');
+  const viaApt = advise('apt-get install -y ours1');
 
   test.each([
-    ['is there', machine(['bwrap', 'apt-get']), undefined],
-    ['has no meaning on macOS', machine(['apt-get'], { platform: 'darwin' }), undefined],
     ['is advised to a user', machine(['apt-get'], { isRoot: false }), viaApt],
     ['is advised when switched off', machine(['apt-get'], { isOff: true }), viaApt],
-    ['is advised without a known manager', machine([]), advise('install the package bubblewrap')],
-    ['is advised with apk', machine(['apk'], { isOff: true }), advise('apk add bubblewrap')],
+    ['is advised without a known manager', machine([]), advise('install the package ours')],
+    ['is advised with apk', machine(['apk'], { isOff: true }), advise('apk add ours')],
   ])('%s', (_name, given, expected) => {
-    expect(decideSystemPackage(given)).toEqual(expected);
+    expect(decideSystemPackage(ours, given)).toEqual(expected);
   });
 
-  test.each(['apt-get', 'dnf', 'apk'])('is installed by root with %s', (name) => {
-    const decision = decideSystemPackage(machine([name]));
-    expect(decision).toMatchObject({ kind: 'install', manager: { name } });
+  test.each([
+    ['apt-get', 'ours1'],
+    ['dnf', 'ours'],
+    ['apk', 'ours'],
+  ])('is installed by root with %s', (manager, name) => {
+    const decision = decideSystemPackage(ours, machine([manager]));
+    expect(decision).toMatchObject({ kind: 'install', manager: { name: manager }, name });
+  });
+
+  test('bubblewrap is missing where it could be and is not', () => {
+    const on = (platform: NodeJS.Platform, present: readonly string[]) =>
+      lacksBubblewrap(platform, (name: string) => present.includes(name));
+    expect([on('linux', []), on('linux', ['bwrap']), on('darwin', [])]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+  });
+
+  test('libatomic is missing where the loader misses it for Node, and not for another failure', () => {
+    const loader = (library: string) =>
+      writeProgram(
+        `${library}/node`,
+        `echo "node: error while loading shared libraries: ${library}" >&2; exit 127`,
+      );
+    expect(lacksLibatomic(loader('libatomic.so.1'))).toBe(true);
+    expect(lacksLibatomic(loader('libother.so.1'))).toBe(false);
+    expect(lacksLibatomic(process.execPath)).toBe(false);
   });
 });
 

@@ -1,4 +1,4 @@
-/** The work of setup.mjs, done under its lock: packages, then bubblewrap, then dist/. */
+/** The work of setup.mjs, done under its lock: packages, then what they need, then dist/. */
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,12 +12,18 @@ import {
   markBuilt,
   markInstalled,
 } from './stamps.mjs';
-import { installSystemPackage } from './system-packages.mjs';
+import {
+  adviseSystemPackage,
+  bubblewrap,
+  installSystemPackage,
+  lacksBubblewrap,
+  libatomic,
+} from './system-packages.mjs';
 
 export function setUp(root) {
   if (!isInstalled(root)) {
     install(root);
-    installSystemPackage();
+    if (lacksBubblewrap()) installSystemPackage(bubblewrap);
   }
   if (!isBuilt(root)) build(root);
 }
@@ -68,10 +74,18 @@ function build(root) {
       `npm has no Node ${nodeMajor} for ${process.platform}-${process.arch}; install it and try again`,
     );
   }
+  if (lacksLibatomic(node)) installSystemPackage(libatomic);
+  if (lacksLibatomic(node)) throw new Error(adviseSystemPackage(libatomic));
   const digest = digestSources(root);
   clearStamp(root, 'build');
   assertSucceeded(run(root, node, [join(root, 'supervisor', 'build.mjs')]), 'build');
   markBuilt(root, digest);
+}
+
+/** Node is linked against it since version 25, and a minimal system has it not. */
+export function lacksLibatomic(node) {
+  const { status, stderr } = spawnSync(node, ['--version'], { encoding: 'utf8' });
+  return status === 127 && /libatomic/.test(stderr);
 }
 
 /** Output of ours belongs in no one's pipe: all of it goes to stderr. */
