@@ -181,6 +181,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     } catch (error) {
       // As in a creation.
       if (store.health().degraded === undefined) runtime.folders.remove(to);
+      // Removed meanwhile, it says so itself; what the copy missed of it says nothing.
+      await store.resolveSession(from);
       throw error;
     }
   }

@@ -17,6 +17,7 @@ export interface Directory {
   all(): readonly Session[];
   /** Asks the least recently used idle session to give its worker back. */
   reclaimIdle(): boolean;
+  /** It is removed. */
   drop(id: SessionId): void;
   /** Ends every loop; effects go on in their hosts. */
   halt(): Promise<void>;
@@ -87,6 +88,7 @@ export function createDirectory(
       const session = open.get(id);
       open.delete(id);
       forgotten += 1;
+      session?.seal();
       void session?.halt();
       bus.drop(id);
     },

@@ -1,6 +1,7 @@
 /** One session's pen: appends to the store, folds what was committed into the record in memory,
  *  and publishes it. The order is the invariant: durable, then folded, then visible, then
  *  answered. */
+import { PrxError } from '../../base/errors.ts';
 import type { EventData, EventEnvelope, EventType } from '../../protocol/events.ts';
 import type { EffectId, SessionId } from '../../protocol/ids.ts';
 import type { SessionState } from '../../protocol/states.ts';
@@ -39,6 +40,10 @@ export interface SessionJournal {
   outstanding(): number;
   /** Resolves when the next of them is published or has failed; at once when there is none. */
   nextLanding(): Promise<void>;
+  /** The session is removed: who appends, also who waits for an append, gets SESSION_NOT_FOUND. */
+  close(): void;
+  /** @throws SESSION_NOT_FOUND behind `close`. */
+  assertOpen(): void;
 }
 
 /** A typed draft of one event. */
@@ -68,6 +73,7 @@ export function openSessionJournal(
   let record = initial;
   const underWay = new Set<readonly NewEvent[]>();
   let waiting: (() => void)[] = [];
+  let isClosed = false;
   bus.open(session, initial.last_seq, deps.bufferSize);
 
   function apply(event: EventEnvelope): void {
@@ -75,10 +81,19 @@ export function openSessionJournal(
     onRecord(record, event);
   }
 
+  function assertOpen(): void {
+    if (!isClosed) return;
+    const message = `session ${session} was removed while this was asked of it`;
+    throw new PrxError('SESSION_NOT_FOUND', message, { data: { session } });
+  }
+
   async function send(request: AppendRequest): Promise<AppendResult> {
+    assertOpen();
     underWay.add(request.events);
     try {
       const result = await store.append(request);
+      // Its channel is gone, or is that of an object that was opened since.
+      assertOpen();
       if (result.kind === 'duplicate') return result;
       bus.commit(result.events, apply);
       const last = result.events.at(-1);
@@ -120,6 +135,10 @@ export function openSessionJournal(
       const result = await send({ events: toEvents(drafts) });
       return result.kind === 'appended' ? result.events : [];
     },
+    close() {
+      isClosed = true;
+    },
+    assertOpen,
     appendUnique: (unique, ...drafts) => send({ events: toEvents(drafts), unique }),
   };
 }

@@ -34,6 +34,8 @@ export interface SessionParts {
   readonly driver: Driver;
   /** Resolves at the next change of the state, or at a tombstone. */
   stateChanged(): Promise<void>;
+  /** Those of `stateChanged` look again. */
+  wakeWaiters(): void;
 }
 
 export function assembleSession(deps: SessionDeps, initial: SessionRecord): SessionParts {
@@ -116,10 +118,14 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     if (event.type.startsWith('approval.')) driver.onWaiting();
     reconcile(record);
     if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
+    wakeWaiters();
+    driver.onState();
+  }
+
+  function wakeWaiters(): void {
     const waiters = stateWaiters;
     stateWaiters = [];
     for (const resolve of waiters) resolve();
-    driver.onState();
   }
 
   /** The state follows the pending approvals, also where a request and an answer crossed, or
@@ -142,7 +148,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     return journal.outstanding() > 0 ? journal.nextLanding() : stateChanged();
   }
 
-  return { journal, approvals, host, processes, gate, resident, driver, stateChanged };
+  return { journal, approvals, host, processes, gate, resident, driver, stateChanged, wakeWaiters };
 }
 
 /** What is on its way to the journal lets nothing start, and ends nothing either: a tombstone

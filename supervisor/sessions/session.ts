@@ -35,6 +35,8 @@ export interface Session {
   isChanging(): boolean;
   /** Nothing runs, nothing waits: the object may be forgotten and rebuilt from the journal. */
   isQuiet(): boolean;
+  /** It is removed: what is asked of it, or was and waits, gets SESSION_NOT_FOUND. */
+  seal(): void;
   /** The supervisor stops: the loop ends, effects are left to their hosts. */
   halt(): Promise<void>;
 }
@@ -181,6 +183,7 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     driver.wake();
     while (journal.record().state === 'stopping') {
       await parts.stateChanged();
+      journal.assertOpen();
     }
   }
 
@@ -243,6 +246,10 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
         // They end with the host that this object holds.
         parts.processes.count() === 0
       );
+    },
+    seal() {
+      journal.close();
+      parts.wakeWaiters();
     },
     async halt() {
       gate.seal();

@@ -21,7 +21,7 @@ function createTurn(first: Permission) {
   };
   const journal = {
     ...{ append, appendUnique: unused, record: unused, state: unused, isStopped: unused },
-    ...{ outstanding: unused, nextLanding: unused },
+    ...{ outstanding: unused, nextLanding: unused, close: unused, assertOpen: unused },
   };
   const permissionChanged = (): Promise<void> =>
     new Promise((resolve) => {
