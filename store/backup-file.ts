@@ -133,9 +133,8 @@ function listFolder(path: string): readonly string[] {
 }
 
 function addFile(db: Database, folder: string, name: string): void {
-  const path = join(folder, name);
-  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return;
-  const fd = openSync(path, 'r');
+  const fd = openFile(join(folder, name));
+  if (fd === undefined) return;
   try {
     const file = (db.get<{ n: number }>('SELECT count(*) AS n FROM backup_files')?.n ?? 0) + 1;
     const digest = createSha256();
@@ -158,6 +157,17 @@ function addFile(db: Database, folder: string, name: string): void {
     );
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Undefined: it is no file, or is gone. */
+function openFile(path: string): number | undefined {
+  if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return undefined;
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

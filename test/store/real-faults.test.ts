@@ -8,12 +8,14 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
 import { realProcesses } from '../../base/process.ts';
+import { checkBackup } from '../../store/backup-file.ts';
 import { exportOffline, verifyOffline } from '../../store/offline.ts';
 import { type Folder, makeFolder, open } from './setup.ts';
 import { created, delta, sessionId } from './setup-events.ts';
 
 const SECONDS = 120_000;
 const program = fileURLToPath(new URL('./fixtures/faulty-disk.ts', import.meta.url));
+const backup = fileURLToPath(new URL('./fixtures/backup.ts', import.meta.url));
 const source = fileURLToPath(new URL('./fixtures/io-shim.c', import.meta.url));
 
 const canCompile = works('gcc', ['--version']);
@@ -47,6 +49,7 @@ beforeAll(() => {
 
 afterAll(() => folder.remove());
 
+const ENOENT = 2;
 const ENOSPC = 28;
 const EIO = 5;
 const EMFILE = 24;
@@ -132,6 +135,28 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
     '%s: %s (FAULTS 55, 56)',
     async (call, _, errno, stride, least) => {
       expect(await failEach(call, errno, { stride })).toBeGreaterThanOrEqual(least);
+    },
+    SECONDS,
+  );
+});
+
+(canCompile ? describe : describe.skip)('an artifact that goes as a backup comes to it', () => {
+  it(
+    'is not in it, and the others are (regression)',
+    async () => {
+      lives += 1;
+      const stateDir = join(folder.path, `life-${lives}`);
+      const artifacts = join(stateDir, 'artifacts', sessionId(1));
+      mkdirSync(artifacts, { recursive: true });
+      // The middle one is there for a stat, and gone for an open: its name is one the shim knows.
+      for (const name of ['1.1.1-out', '1.2.1-journal.db', '1.3.1-out'])
+        writeFileSync(join(artifacts, name), name);
+      const [file, flag] = [join(folder.path, 'backup'), join(folder.path, `flag-${lives}`)];
+      const env = { LD_PRELOAD: shim, PRX_SHIM: `open:0:0:${ENOENT}`, PRX_SHIM_FLAG: flag };
+      const args = [backup, stateDir, file, flag];
+      const said = execFileSync(process.execPath, args, { env, encoding: 'utf8' });
+      expect(said).toBe('2');
+      expect(checkBackup(file).manifest).toMatchObject({ files: 2, problems: [] });
     },
     SECONDS,
   );
