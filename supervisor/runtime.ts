@@ -221,8 +221,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   /** Spares were started for the machine as it seemed. */
   function changeSandbox(from: Probe, { level: to }: Probe): void {
-    workers.resize(0);
-    workers.resize(config.raw.agent.worker.warm_pool);
+    workers.renew();
     tell(options, bus, {
       type: 'sandbox.changed',
       data: { from: from.level, to, reason: from.reason ?? '' },
@@ -302,7 +301,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
     values = next.values;
     admission.setCapacity(config.raw.agent.limits.max_concurrent_sessions);
     // Spares have the memory limit on their command line.
-    if (memoryLimit() !== memoryBefore) workers.resize(0);
+    if (memoryLimit() !== memoryBefore) workers.renew();
     workers.resize(config.raw.agent.worker.warm_pool);
     mcp.reload();
     // Before anything that may fail: a token that was taken back must not wait for a gateway.

@@ -77,6 +77,9 @@ export interface WorkerPool {
   /** What confines a worker, as the first one said. */
   confinement(): readonly string[];
   resize(size: number): void;
+  /** What workers are started with changed: whoever was, or is being, started with what was before
+   *  is given to nobody. */
+  renew(): void;
   stop(): void;
   /** Every live worker: for the memory watch. */
   live(): readonly Worker[];
@@ -107,6 +110,7 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
   let size = sizeAtStart;
   let starting = 0;
   let failures = 0;
+  let renewals = 0;
   const stopping = new AbortController();
   let confinement: readonly string[] = [];
   const isStopped = (): boolean => stopping.signal.aborted;
@@ -169,11 +173,20 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
     return worker;
   }
 
+  async function launchCurrent(unwanted?: AbortSignal): Promise<Worker> {
+    for (;;) {
+      const before = renewals;
+      const worker = await launch(unwanted);
+      if (renewals === before) return worker;
+      worker.kill('stopped');
+    }
+  }
+
   async function addSpare(): Promise<void> {
     starting += 1;
     try {
       if (failures > 0) await clock.sleep(backoffMs(failures, deps.random.next()));
-      const worker = isStopped() ? undefined : await gate.run(() => launch());
+      const worker = isStopped() ? undefined : await gate.run(() => launchCurrent());
       failures = 0;
       if (worker?.isAlive() && !isStopped()) {
         worker.warm();
@@ -203,13 +216,18 @@ export function createWorkerPool(deps: WorkerPoolDeps, sizeAtStart: number): Wor
       for (const spare of spares.splice(size)) spare.kill('stopped');
       fill();
     },
+    renew() {
+      renewals += 1;
+      for (const spare of spares.splice(0)) spare.kill('stopped');
+      fill();
+    },
     async take(signal) {
       let spare = spares.shift();
       while (spare !== undefined && !spare.isAlive()) spare = spares.shift();
       // After the session has its worker: a start costs processor time it can use better.
       clock.setTimer(REFILL_DELAY_MS, fill);
       if (spare !== undefined) return { worker: spare, warm: true };
-      return { worker: await gate.run(() => launch(signal)), warm: false };
+      return { worker: await gate.run(() => launchCurrent(signal)), warm: false };
     },
     stop() {
       stopping.abort();

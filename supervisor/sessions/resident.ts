@@ -159,6 +159,8 @@ export function createResident(deps: ResidentDeps): Resident {
   /** What is begun ends with the signal: a close does not wait for a start that hangs. */
   async function start(signal: AbortSignal, onTaken: (() => void) | undefined): Promise<Worker> {
     const { manifest, asks } = deps;
+    // Of before it is taken: what it was started with is no newer than that.
+    const settings = deps.settings();
     const [taken, read] = await Promise.allSettled([
       deps.workers.take(signal),
       deps.readHistory(signal),
@@ -176,7 +178,6 @@ export function createResident(deps: ResidentDeps): Resident {
     const dead = worker.exited.then((exit) => {
       void bury(own, generation, exit).then(buried.resolve);
     });
-    const settings = deps.settings();
     const ends = { dead, buried: buried.promise };
     const none = { turn: undefined, progress: false, loopLagMs: undefined };
     const own: Held = { worker, settings, ...ends, ...none };

@@ -7,6 +7,7 @@ import { configSchema } from '../../supervisor/config-schema.ts';
 import { compareValues, reloadTable } from '../../supervisor/reload.ts';
 import { configKeys } from '../requirements.ts';
 import { createHouse, demolish, type House } from './house.ts';
+import { overStore } from './over-store.ts';
 import { answers, call, dataOf, runsEverything, say } from './script.ts';
 import { createSteppedClock } from './stepped-clock.ts';
 
@@ -96,6 +97,38 @@ describe('a reload reaches an open session', () => {
     expect(dataOf(await house.events(id), 'tool.completed')).toMatchObject([
       { status: 'error', output: expect.stringContaining("there is no tool 'shell'") },
     ]);
+  });
+
+  test('also while a worker is got for it: that one does not stay (regression)', async () => {
+    let held: Promise<void> | undefined;
+    const asked = Promise.withResolvers<void>();
+    const house = await createHouse({
+      toml: `[agent.limits]\nmax_memory_mb = 400\n${idle}`,
+      wrapStore: (store) =>
+        overStore(store, {
+          async readHistory(id) {
+            asked.resolve();
+            await held;
+            return store.readHistory(id);
+          },
+        }),
+    });
+    const id = await house.create();
+    await house.send(id, 'one');
+    await house.turnDone(id);
+    await house.session(id).resident.leave('test');
+    const released = Promise.withResolvers<void>();
+    held = released.promise;
+    await house.send(id, 'two');
+    await asked.promise;
+    // It is ready, and waits for the history of its session.
+    for (let turns = 0; turns < 500; turns += 1) await new Promise(setImmediate);
+    await reload(house, `[agent.limits]\nmax_memory_mb = 800\n${idle}`);
+    released.resolve();
+    await house.turnDone(id, 2);
+    await house.send(id, 'three');
+    await house.turnDone(id, 3);
+    expect(house.machine.of('worker').at(-1)?.spec.args).toContain('--max-old-space-size=600');
   });
 
   test('its restart type', async () => {

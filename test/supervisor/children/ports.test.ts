@@ -258,6 +258,28 @@ describe('the worker pool', () => {
     await eventually(() => machine.live('worker').length === 0);
   });
 
+  test.each([1, 0])(
+    'what starts as its limits change is replaced: with %d spares (regression)',
+    async (size) => {
+      const starting: (() => void)[] = [];
+      const runWorker: MachineScript['runWorker'] = ({ pid }, { writer }) => {
+        const ready = { jsonrpc: '2.0', method: 'worker/ready', params: { pid, confinement: [] } };
+        starting.push(() => void writer.write(ready as never));
+      };
+      const { pool, machine } = createPool({ runWorker }, size);
+      const taken = size > 0 ? pool.fill() : pool.take();
+      await eventually(() => starting.length === 1);
+      pool.renew();
+      starting[0]?.();
+      await eventually(() => starting.length === 2);
+      starting[1]?.();
+      await eventually(() => pool.warm() === size);
+      const { worker } = await (taken ?? pool.take());
+      expect(worker.pid).toBe(machine.of('worker')[1]?.pid);
+      pool.stop();
+    },
+  );
+
   test('a dead spare is not given away; its place is filled', async () => {
     const { pool, machine } = createPool({}, 1);
     pool.fill();
