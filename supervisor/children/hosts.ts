@@ -46,6 +46,8 @@ export interface Host extends HostPort {
   endProcesses(reason: ProcessEndReason): Promise<void>;
   /** True: what runs in it began under another policy than the present one. */
   isOutdated(): boolean;
+  /** Resolves when the next of its calls ends; at once when there is none. */
+  nextEnd(): Promise<void>;
 }
 
 /** The journal's side of background processes: see sessions/processes.ts. */
@@ -96,6 +98,7 @@ const PASSING: readonly ErrorCode[] = [
 
 interface Call {
   readonly live: LiveRun;
+  readonly ended: PromiseWithResolvers<void>;
   /** Cancelled, perhaps before the host was there to be told. */
   cancelled: boolean;
 }
@@ -231,13 +234,14 @@ export function createHost(deps: HostDeps): Host {
     },
     async run(run, live) {
       retiring = false;
-      const call: Call = { live, cancelled: false };
+      const call: Call = { live, cancelled: false, ended: Promise.withResolvers() };
       calls.set(run.effect, call);
       try {
         return await request(run, call);
       } finally {
         calls.delete(run.effect);
         releaseRetired();
+        call.ended.resolve();
       }
     },
     cancel(effect) {
@@ -251,6 +255,9 @@ export function createHost(deps: HostDeps): Host {
       releaseRetired();
     },
     isOutdated: () => live !== undefined && toPolicyDigest(deps.policy()) !== policyDigest,
+    async nextEnd() {
+      if (calls.size > 0) await Promise.race([...calls.values()].map(({ ended }) => ended.promise));
+    },
     async endProcesses(reason) {
       if (deps.book.count() === 0) return;
       const child = live?.child;

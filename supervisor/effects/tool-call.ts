@@ -38,6 +38,20 @@ interface Call {
   readonly signal: AbortSignal;
 }
 
+/** Under which a call may run. */
+interface Permit {
+  /** Its arguments, as it runs. */
+  readonly value: unknown;
+  /** What a person said yes to, if one was asked. */
+  readonly approved?: Shown;
+}
+
+/** A call as it was put before a person. */
+interface Shown {
+  readonly value: unknown;
+  readonly digest: string;
+}
+
 /** Re-runs of one call whose outcome stayed unknown. */
 const ATTEMPTS_MAX = 5;
 
@@ -74,8 +88,15 @@ export async function runToolCall(
   if (!known.requested) return requestCall(call);
   if (known.tool !== ask.name || !hasArguments(ask.arguments, known.asked)) throw altered(effect);
   if (known.attempts > 0) return resumeStarted(call, known);
-  if (known.decision !== 'ask') return startCall(call, known.arguments, [], 1);
-  return awaitApproval(call, { value: known.asked, digest: known.digest ?? '' }, known.answer);
+  if (known.decision !== 'ask') return startCall(call, toPermit(known), [], 1);
+  return awaitApproval(call, toShown(known), known.answer);
+}
+
+const toShown = ({ asked, digest = '' }: Past): Shown => ({ value: asked, digest });
+
+function toPermit(known: Past): Permit {
+  const isApproved = known.answer?.decision === 'approve';
+  return { value: known.arguments, ...(isApproved ? { approved: toShown(known) } : {}) };
 }
 
 /** What was asked for, decided and perhaps approved is one call; this is another one. */
@@ -109,7 +130,7 @@ async function requestCall(call: Call): Promise<ToolOutcome> {
   if (decision === 'deny') {
     return commit(call, plainOutcome('denied', toDenial(rule, reason)), [requested, decided]);
   }
-  if (decision === 'allow') return startCall(call, value, [requested, decided], 1);
+  if (decision === 'allow') return startCall(call, { value }, [requested, decided], 1);
   const unfit = await findCustomCallProblem(deps, ask.name, value);
   if (unfit !== undefined) return commit(call, plainOutcome('error', unfit), [requested, decided]);
   const isAsked = await reserve(call, () => [
@@ -150,13 +171,13 @@ function requestApproval(call: Call, value: unknown, verdict: Decision): Draft[]
 
 async function awaitApproval(
   call: Call,
-  { value, digest }: { readonly value: unknown; readonly digest: string },
+  shown: Shown,
   known: ApprovalAnswer | undefined,
 ): Promise<ToolOutcome> {
   const answer =
     known ?? (await call.approvals.wait(call.effect, call.signal)) ?? (await readAnswer(call));
   if (answer.decision === 'approve') {
-    return startApproved(call, { value, digest }, answer);
+    return startApproved(call, shown, answer);
   }
   if (answer.decision === 'cancelled') return commit(call, notRun('interrupted'), []);
   const why =
@@ -167,28 +188,28 @@ async function awaitApproval(
   return commit(call, plainOutcome('denied', message), []);
 }
 
-/** The policy may have changed since somebody was asked: what it forbids now does not run, and
- *  what was approved under another one is asked for again. */
 async function startApproved(
   call: Call,
-  { value, digest }: { readonly value: unknown; readonly digest: string },
+  shown: Shown,
   answer: ApprovalAnswer,
 ): Promise<ToolOutcome> {
-  const { name } = call.ask;
-  const own = answer.arguments === undefined ? value : answer.arguments;
-  const forbidden = findDenial(call, own);
-  if (forbidden !== undefined) return commit(call, forbidden, []);
-  const subject = toSubject(call.deps, name, value);
-  if (!isApproved(digest, subject)) return commit(call, stale(), []);
-  if (name === 'ask_user') return commit(call, toAnswered(answer), []);
-  return startCall(call, own, [], 1);
+  const value = answer.arguments === undefined ? shown.value : answer.arguments;
+  const permit = { value, approved: shown };
+  const refused = findRefusal(call, permit);
+  if (refused !== undefined) return commit(call, refused, []);
+  if (call.ask.name === 'ask_user') return commit(call, toAnswered(answer), []);
+  return startCall(call, permit, [], 1);
 }
 
-/** What the policy forbids now, whatever it was when the call was allowed, approved or reserved. */
-function findDenial({ deps, ask }: Call, value: unknown): ToolOutcome | undefined {
+/** The policy may have changed since a call was allowed, approved or reserved: what it forbids now
+ *  does not run, and what was approved under another one is asked for again. */
+function findRefusal({ deps, ask }: Call, { value, approved }: Permit): ToolOutcome | undefined {
   const { decision, by, rule, reason } = decideCall(deps, ask.name, value);
-  if (decision !== 'deny' || by !== 'policy') return undefined;
-  return plainOutcome('denied', toDenial(rule, reason));
+  const isForbidden = decision === 'deny' && by === 'policy';
+  if (isForbidden) return plainOutcome('denied', toDenial(rule, reason));
+  if (approved === undefined) return undefined;
+  const subject = toSubject(deps, ask.name, approved.value);
+  return isApproved(approved.digest, subject) ? undefined : stale();
 }
 
 /** The answer came between our look into the journal and the wait. None at all: the turn of this
@@ -201,18 +222,18 @@ async function readAnswer({ deps, effect }: Call): Promise<ApprovalAnswer> {
 /** Reserves (synced) and runs. */
 async function startCall(
   call: Call,
-  value: unknown,
+  permit: Permit,
   before: readonly Draft[],
   attempt: number,
 ): Promise<ToolOutcome> {
   if (call.signal.aborted) return commit(call, notRun('interrupted'), before);
-  if (!runsInSandbox(call.ask.name)) return commit(call, runOwnTool(value), before);
-  const unprepared = await prepareHost(call);
-  if (unprepared !== undefined) return commit(call, unprepared, before);
+  if (!runsInSandbox(call.ask.name)) return commit(call, runOwnTool(permit.value), before);
+  const refused = await prepareHost(call, permit);
+  if (refused !== undefined) return commit(call, refused, before);
   if (!(await reserve(call, () => [...before, toStart(call, attempt)]))) {
     return commit(call, notRun('interrupted'), before);
   }
-  return runReserved(call, value, attempt);
+  return runReserved(call, permit, attempt);
 }
 
 function toStart(call: Call, attempt: number): Draft {
@@ -226,12 +247,12 @@ function toStart(call: Call, attempt: number): Draft {
   return draft('tool.started', { call_id: effect, ...standing, attempt }, at(call));
 }
 
-async function runReserved(call: Call, value: unknown, attempt: number): Promise<ToolOutcome> {
+async function runReserved(call: Call, permit: Permit, attempt: number): Promise<ToolOutcome> {
   // Interrupted while it was being reserved: it certainly did not run.
   if (isOver(call)) return commit(call, notRun('interrupted'), []);
-  const outcome = await runInHost(call, value, attempt);
+  const outcome = await runInHost(call, permit.value, attempt);
   if (outcome.status !== 'indeterminate') return commit(call, outcome, []);
-  return resolveIndeterminate(call, value, attempt, outcome);
+  return resolveIndeterminate(call, permit, attempt, outcome);
 }
 
 /** Reserved, and no host ever heard of it: we died in between. After a power loss the file may be
@@ -244,25 +265,27 @@ function wasNeverSent({ deps, effect }: Call, known: Past): boolean {
 
 async function sendReserved(call: Call, known: Past): Promise<ToolOutcome> {
   const { effect } = call;
-  const unprepared = findDenial(call, known.arguments) ?? (await prepareHost(call));
-  if (unprepared !== undefined) return commit(call, unprepared, []);
+  const permit = toPermit(known);
+  const refused = await prepareHost(call, permit);
+  if (refused !== undefined) return commit(call, refused, []);
   const resolved = { id: effect, how: 'sent (it was reserved and never sent)' };
   if (!(await reserve(call, () => [draft('effect.resolved', resolved, at(call))]))) {
     return commit(call, notRun('interrupted'), []);
   }
-  return runReserved(call, known.arguments, known.attempts);
+  return runReserved(call, permit, known.attempts);
 }
 
-/** Before the reserve: a call that finds no sandbox never began, and is not indeterminate. */
-async function prepareHost(call: Call): Promise<ToolOutcome | undefined> {
+/** Before the reserve: a call that finds no sandbox never began, and is not indeterminate. The
+ *  policy is asked behind it: a host takes its time to start, and is one of the policy of then. */
+async function prepareHost(call: Call, permit: Permit): Promise<ToolOutcome | undefined> {
   try {
     await call.deps.host.prepare(call.ask.name);
-    return undefined;
   } catch (error) {
     // Nobody refused it: a machine without a sandbox is told before, as `denied`.
     const { message } = toPrxError(error);
     return plainOutcome('error', `its process could not be started; nothing ran: ${message}`);
   }
+  return findRefusal(call, permit);
 }
 
 /** A call that was reserved before we, or its host, died: its spool has the end, or will. */
@@ -274,23 +297,23 @@ async function resumeStarted(call: Call, known: Past): Promise<ToolOutcome> {
     return commit(call, outcome, [adopted]);
   }
   if (wasNeverSent(call, known)) return sendReserved(call, known);
-  return resolveIndeterminate(call, known.arguments, known.attempts, outcome);
+  return resolveIndeterminate(call, toPermit(known), known.attempts, outcome);
 }
 
 /** Never silently re-run or dropped: the effect class decides, and the journal says so. What is
  *  forbidden by now is not re-run. */
 async function resolveIndeterminate(
   call: Call,
-  value: unknown,
+  permit: Permit,
   attempt: number,
   outcome: ToolOutcome,
 ): Promise<ToolOutcome> {
   const { effect, effectClass } = call;
   const isRepeatable = effectClass !== 'write' && attempt < ATTEMPTS_MAX;
-  const mayRepeat = isRepeatable && findDenial(call, value) === undefined;
+  const mayRepeat = isRepeatable && findRefusal(call, permit) === undefined;
   const how = mayRepeat ? `re-run (${effectClass})` : `reported (${effectClass})`;
   const resolved = draft('effect.resolved', { id: effect, how }, at(call));
-  if (mayRepeat) return startCall(call, value, [resolved], attempt + 1);
+  if (mayRepeat) return startCall(call, permit, [resolved], attempt + 1);
   return commit(call, outcome, [resolved]);
 }
 

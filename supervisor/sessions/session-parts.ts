@@ -1,6 +1,7 @@
 /** The parts of one open session, wired: journal, approvals, gate, worker, driver; and what each
  *  event of the journal means to them. Its commands are in session.ts. */
 import { background } from '../../base/background.ts';
+import { PrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SessionHistory } from '../../protocol/content.ts';
 import type { EventData, EventEnvelope } from '../../protocol/events.ts';
@@ -41,7 +42,7 @@ export interface SessionParts {
 export function assembleSession(deps: SessionDeps, initial: SessionRecord): SessionParts {
   const { store, bus, clock } = deps;
   const { id, limits } = initial;
-  let stateWaiters: (() => void)[] = [];
+  const { wait: stateChanged, wake: wakeWaiters } = createWaiters();
   const agent = (): AgentConfig => deps.agent(initial.agent);
   const bufferSize = (): number => agent().streamBufferSize;
   const journal: SessionJournal = openSessionJournal({ store, bus, bufferSize }, initial, onRecord);
@@ -98,12 +99,6 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   });
   background(processes.resume(), 'session.processes', logger);
 
-  function stateChanged(): Promise<void> {
-    return new Promise((resolve) => {
-      stateWaiters.push(resolve);
-    });
-  }
-
   function onNetwork(data: EventData<'network.request'>): Promise<unknown> {
     const { call_id: effect } = data;
     const at = effect === undefined ? {} : { effect, turn: parseEffectId(effect).turn };
@@ -120,12 +115,6 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
     if (event.type !== 'session.state' && event.type !== 'interrupt.accepted') return;
     wakeWaiters();
     driver.onState();
-  }
-
-  function wakeWaiters(): void {
-    const waiters = stateWaiters;
-    stateWaiters = [];
-    for (const resolve of waiters) resolve();
   }
 
   /** The state follows the pending approvals, also where a request and an answer crossed, or
@@ -149,6 +138,18 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
   }
 
   return { journal, approvals, host, processes, gate, resident, driver, stateChanged, wakeWaiters };
+}
+
+function createWaiters(): { wait(): Promise<void>; wake(): void } {
+  let waiting: (() => void)[] = [];
+  return {
+    wait: () => new Promise((resolve) => waiting.push(resolve)),
+    wake() {
+      const woken = waiting;
+      waiting = [];
+      for (const resolve of woken) resolve();
+    },
+  };
 }
 
 /** What is on its way to the journal lets nothing start, and ends nothing either: a tombstone
@@ -232,21 +233,39 @@ function withMcp(host: Host, mcp: McpSession): Host {
   };
 }
 
+/** Policies that may come and go while one call gets its host. */
+const REPLACED_MAX = 5;
+
 /** A host that was started under earlier settings is let go before the next call, as soon as none
- *  runs in it. */
+ *  runs in it. One of another policy is not worked beside: a call begins under the policy by which
+ *  it was decided, or not. */
 function toCurrentHost(host: Host, settings: () => unknown): HostPort {
   let startedUnder: unknown;
+
+  async function letGo(): Promise<void> {
+    host.retire();
+    while (host.isOutdated()) {
+      // What no longer fits its policy does not go on; what the change left alone does.
+      await host.endProcesses('replaced');
+      await host.nextEnd();
+      host.retire();
+    }
+  }
+
   return {
     ...host,
     async prepare(tool) {
-      if (host.child() !== undefined && startedUnder !== settings()) {
-        host.retire();
-        // What no longer fits its policy does not go on; what the change left alone does.
-        if (host.isOutdated()) await host.endProcesses('replaced');
-        if (!host.isOutdated()) startedUnder = settings();
+      for (let round = 1; round <= REPLACED_MAX; round += 1) {
+        const now = settings();
+        if (host.child() !== undefined && startedUnder !== now) await letGo();
+        await host.prepare(tool);
+        startedUnder = now;
+        // One that was just being started may be of the policy of before.
+        if (!host.isOutdated()) return;
+        startedUnder = undefined;
       }
-      if (host.child() === undefined) startedUnder = settings();
-      await host.prepare(tool);
+      const message = `the sandbox's policy changed ${REPLACED_MAX} times while it was started`;
+      throw new PrxError('SANDBOX_UNAVAILABLE', message);
     },
   };
 }

@@ -163,7 +163,7 @@ export const crossingMutations: readonly Mutation[] = [
     id: '10.forbidden-is-not-run-again',
     line: 'a call that the policy forbids by now is not run again',
     file: 'supervisor/effects/tool-call.ts',
-    original: 'isRepeatable && findDenial(call, value) === undefined',
+    original: 'isRepeatable && findRefusal(call, permit) === undefined',
     replacement: 'isRepeatable',
     finder: byTest(
       'supervisor/effects/forbidden-since',
@@ -174,11 +174,22 @@ export const crossingMutations: readonly Mutation[] = [
     id: '10.forbidden-is-not-sent',
     line: 'a call that was never sent is decided anew before it is',
     file: 'supervisor/effects/tool-call.ts',
-    original: 'findDenial(call, known.arguments) ?? (await prepareHost(call))',
-    replacement: 'await prepareHost(call)',
+    original: '  return findRefusal(call, permit);\n',
+    replacement: '  return undefined;\n',
     finder: byTest(
       'supervisor/effects/forbidden-since',
       'and that was never sent is denied by the next supervisor',
+    ),
+  },
+  {
+    id: '10.decided-under-what-it-runs',
+    line: 'a call runs under the policy by which it was decided',
+    file: 'supervisor/sessions/session-parts.ts',
+    original: '        if (!host.isOutdated()) return;\n',
+    replacement: '        return;\n',
+    finder: byTest(
+      'supervisor/effects/policy-in-force',
+      'is that of the host in which it runs, also where others wait for it (regression)',
     ),
   },
   {

@@ -47,8 +47,8 @@ export const refusalMutations: readonly Mutation[] = [
     id: '10.approved-is-what-runs',
     line: 'what runs is what was approved, under the rules of then',
     file: 'supervisor/effects/tool-call.ts',
-    original: '  if (!isApproved(digest, subject)) return commit(call, stale(), []);\n',
-    replacement: '',
+    original: 'isApproved(approved.digest, subject) ? undefined : stale()',
+    replacement: 'undefined',
     finder: byTest(
       'supervisor/effects/approval-digest',
       'under another policy is no permission any more, and nothing runs',
