@@ -215,7 +215,7 @@ function compileProvider(
   };
 }
 
-function compilePolicy({ security }: RawConfig): Policy {
+export function compilePolicy({ security }: RawConfig): Policy {
   const { rules, tool_policy: tools } = security;
   const { network, allowed_domains: domains, allowed_methods: methods } = security.sandbox;
   // What was approved without a network is not approved with one.
@@ -244,7 +244,8 @@ function compileWebhook(
   return { url, secret, linkUrl: linkUrl.replace(/\/+$/, '') };
 }
 
-function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
+/** What each agent is, from the whole file. */
+export function compileAgents(raw: RawConfig): ReadonlyMap<string, AgentConfig> {
   const agents = new Map<string, AgentConfig>();
   const written: RawConfig['agents'] = { [DEFAULT_AGENT]: {}, ...raw.agents };
   for (const [name, { worker: ownWorker, loop: ownLoop, ...own }] of Object.entries(written)) {

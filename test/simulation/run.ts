@@ -153,6 +153,7 @@ function count(counts: Map<string, number>, fact: Fact): void {
   else if (fact.kind === 'written') {
     const { type } = fact.row.event;
     if (type === 'turn.completed') add('turns completed');
+    if (type === 'approval.requested') add('approvals');
     if (type === 'effect.adopted') add('effects adopted');
     if (type === 'effect.resolved') add('effects indeterminate');
   } else if (fact.kind === 'supervisor.started') add('supervisors');

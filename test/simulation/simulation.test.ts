@@ -50,6 +50,13 @@ describe('[promise:simulation] a simulated run', () => {
     expect(hashes[0]).not.toBe(hashes[2]);
   });
 
+  test('has all that is drawn for it: in some of a few, each of it happens', async () => {
+    const happened = new Set<string>();
+    for (const seed of fixed) for (const [what] of (await runSeed(seed)).counts) happened.add(what);
+    const wanted = ['approvals', 'tool calls run'];
+    expect(wanted.filter((what) => !happened.has(what))).toEqual([]);
+  });
+
   test('gets work done', async () => {
     const { counts } = await runSeed('fixed-0');
     expect(counts.get('turns completed')).toBeGreaterThanOrEqual(4);

@@ -4,7 +4,7 @@
 import { PrxError } from '../../base/errors.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
 import { createSeededRandom, type Random } from '../../base/random.ts';
-import { type Config, loadConfig } from '../../supervisor/config.ts';
+import { type Config, compileAgents, compilePolicy, loadConfig } from '../../supervisor/config.ts';
 import type { RawConfig } from '../../supervisor/config-schema.ts';
 import type { SpoolFiles } from '../../supervisor/effects/spool.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
@@ -120,7 +120,7 @@ function toConfig(settings: Settings): Config {
       },
     },
   };
-  return { ...loaded, raw: own };
+  return { ...loaded, raw: own, agents: compileAgents(own), policy: compilePolicy(own) };
 }
 
 const installation = {
