@@ -1,6 +1,7 @@
 /** Every checker can fail: one true history, doctored in one place each. */
 import { beforeAll, describe, expect, test } from '@jest/globals';
 import type { EventType } from '../../protocol/events.ts';
+import type { SessionId } from '../../protocol/ids.ts';
 import { createChecks } from './checks/all.ts';
 import type { Fact, Row } from './facts.ts';
 import { runSeed } from './run.ts';
@@ -168,6 +169,8 @@ const cases: readonly (readonly [string, () => readonly Fact[]])[] = [
   ],
   ['restart intensity', () => goOn(died, died, died, died, again)],
   ['restart intensity', () => goOn(died, { ...again, data: { attempt: 99, delay_ms: 0 } })],
+  ['fork', () => [...facts, copyOf({ type: 'session.renamed' })]],
+  ['removal', () => orderBehindRemoval()],
   ['liveness', () => [...facts, { kind: 'stuck', session: '', why: 'test' }]],
   ['no crash', () => [...facts, { kind: 'crashed', message: 'test' }]],
 ];
@@ -204,6 +207,27 @@ function orderLate(): readonly Fact[] {
   ];
 }
 
+function firstSession(): SessionId {
+  const session = facts.find(isWritten('session.created'))?.row.event.session;
+  if (session === undefined || session === 'system') throw new RangeError('there is a session');
+  return session;
+}
+
+/** The first event of a fork, which says of it something else than the original. */
+function copyOf(other: Partial<Row['event']>): Fact {
+  const from = firstSession();
+  const original = facts.find(isWritten('session.created'));
+  if (original === undefined) throw new RangeError('the history has such a row');
+  const event = { ...original.row.event, ...other, session: 's_0' as SessionId };
+  return { kind: 'copied', from, row: { ...original.row, id: 100_000, event } };
+}
+
+function orderBehindRemoval(): readonly Fact[] {
+  const session = firstSession();
+  const ordered = { kind: 'ordered', session, effect: '99.1', pid: 1 } as const;
+  return [...facts, { kind: 'removed', session }, ordered];
+}
+
 /** The power goes, and takes along what was safe and seen. */
 function loseLast(wanted: (row: Row) => boolean): readonly Fact[] {
   const row = facts.findLast((fact) => fact.kind === 'written' && wanted(fact.row));
@@ -220,6 +244,11 @@ function dropToolMessage(): readonly Fact[] {
   const messages = found.messages.filter(({ role }) => role !== 'tool');
   return facts.with(at, { ...found, messages });
 }
+
+test('a true copy, and a removal, break nothing', () => {
+  const removed = { kind: 'removed', session: firstSession() } as const;
+  expect(judge([...facts, copyOf({}), removed])).toEqual([]);
+});
 
 describe('[promise:simulation] a doctored history', () => {
   test.each(cases)('breaks the check "%s" (case %#)', (check, doctored) => {

@@ -44,7 +44,7 @@ export async function ask<T>(
 /** Troubles that pass: the same request is made again. */
 const passing = ['STORE_DEGRADED', 'SHUTTING_DOWN', 'AT_CAPACITY', 'QUEUE_FULL'];
 
-const isPassing = (error: unknown): boolean =>
+export const isPassing = (error: unknown): boolean =>
   error instanceof Doubt || passing.includes(toPrxError(error).code);
 
 /** Repeats until there is an answer, or an error that is one. */
@@ -198,6 +198,9 @@ const commands = [
   'close',
 ] as const;
 
+/** Another answer was there first, or its session is gone. */
+const answered = ['APPROVAL_NOT_FOUND', 'APPROVAL_RESOLVED', 'SESSION_NOT_FOUND'];
+
 /** Answers approvals, slowly, and some of them never. */
 export async function approve(world: World, phase: Phase): Promise<void> {
   const random = world.random('approver');
@@ -218,10 +221,7 @@ export async function approve(world: World, phase: Phase): Promise<void> {
         await ask(world, random, resolve);
       }
     } catch (error) {
-      const code = toPrxError(error).code;
-      if (!isPassing(error) && !['APPROVAL_NOT_FOUND', 'APPROVAL_RESOLVED'].includes(code)) {
-        throw error;
-      }
+      if (!isPassing(error) && !answered.includes(toPrxError(error).code)) throw error;
     }
   }
 }

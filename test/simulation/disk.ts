@@ -7,6 +7,7 @@ import { assert } from '../../base/assert.ts';
 import { PrxError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import { durabilityOf, type EventEnvelope, parseEvent } from '../../protocol/events.ts';
+import type { SessionId } from '../../protocol/ids.ts';
 import type {
   AppendRequest,
   NewEvent,
@@ -33,6 +34,12 @@ export interface Epoch {
   readonly firstId: number;
 }
 
+export interface Fork {
+  readonly from: SessionId;
+  readonly to: SessionId;
+  readonly seq: number;
+}
+
 export type Committed =
   | { readonly kind: 'appended'; readonly rows: readonly Row[] }
   | { readonly kind: 'duplicate'; readonly claim: Claim; readonly sameDigest: boolean };
@@ -50,6 +57,10 @@ export interface Disk {
   isFull: boolean;
   /** Writes one request, all or nothing. Throws SESSION_NOT_FOUND. */
   commit(request: AppendRequest, timeMs: number): Committed;
+  /** Copies the first events of a session and appends the copy's own first one, all or nothing. */
+  fork(fork: Fork, timeMs: number): SessionRecord;
+  /** As the real one: safe when it is answered. */
+  remove(session: string): void;
   sync(upToId: number): void;
   /** An empty spool: it is there before its effect begins. Throws ENOSPC. */
   createSpool(path: string): void;
@@ -126,7 +137,7 @@ export function createDisk(record: (fact: Fact) => void): Disk {
         const isThere = disk.sessions.has(session) || session === 'system';
         if (isThere || type === 'session.created' || events[0]?.type === 'session.created')
           continue;
-        throw new PrxError('SESSION_NOT_FOUND', `there is no session ${session}`);
+        throw notThere(session);
       }
       transactions += 1;
       const rows = events.map((event) => {
@@ -140,6 +151,37 @@ export function createDisk(record: (fact: Fact) => void): Disk {
       if (unique !== undefined) disk.claims.set(key, { digest: unique.digest, row: first });
       for (const row of rows) record({ kind: 'written', row });
       return { kind: 'appended', rows };
+    },
+    fork({ from, to, seq }, timeMs) {
+      const source = disk.sessions.get(from);
+      if (source === undefined) throw notThere(from);
+      transactions += 1;
+      for (const { effect, power, event } of source.slice(0, seq)) {
+        lastId += 1;
+        const copy = { ...event, session: to, epoch: disk.epoch };
+        const row = { id: lastId, transaction: transactions, effect, power, event: copy };
+        add(row);
+        record({ kind: 'copied', from, row });
+      }
+      const { agent, workspace, labels, limits, approve } = disk.records.get(to) ?? {};
+      const place = { agent, workspace, private_workspace: false, labels, limits, approve };
+      const data = { ...place, source: 'fork', forked_from: { session: from, seq } };
+      const created = toRow({ session: to, type: 'session.created', data }, timeMs, seq + 1);
+      add(created);
+      record({ kind: 'written', row: created });
+      const forked = disk.records.get(to);
+      assert(forked !== undefined, 'a session that was written is there');
+      return forked;
+    },
+    remove(session) {
+      if (!disk.sessions.delete(session)) return;
+      disk.records.delete(session);
+      const kept = disk.rows.filter(({ event }) => event.session !== session);
+      disk.rows.splice(0, disk.rows.length, ...kept);
+      for (const [key, { row }] of disk.claims) {
+        if (row.event.session === session) disk.claims.delete(key);
+      }
+      record({ kind: 'removed', session });
     },
     sync(upToId) {
       if (upToId <= disk.syncedId) return;
@@ -212,6 +254,9 @@ function loseRows(disk: Disk, random: Random, record: (fact: Fact) => void): voi
   for (const [key, { row }] of disk.claims) if (row.id > behindId) disk.claims.delete(key);
   record({ kind: 'lost', behindId });
 }
+
+const notThere = (session: string): PrxError =>
+  new PrxError('SESSION_NOT_FOUND', `there is no session ${session}`);
 
 const noSpace = (): Error => Object.assign(new Error('no space'), { code: 'ENOSPC' });
 

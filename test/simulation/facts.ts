@@ -28,6 +28,9 @@ export type Fact =
       readonly how: 'killed' | 'power' | 'stopped';
     }
   | { readonly kind: 'written'; readonly row: Row }
+  /** A row of a fork that is its original's. */
+  | { readonly kind: 'copied'; readonly from: string; readonly row: Row }
+  | { readonly kind: 'removed'; readonly session: string }
   /** Every row up to this id survives a power loss. */
   | { readonly kind: 'synced'; readonly id: number }
   /** A power loss withdrew all rows behind this id. */

@@ -55,7 +55,7 @@ export async function runSeed(seed: string, options: RunOptions = {}): Promise<R
   const random = createSeededRandom(`${seed}/world`);
   const time = createTime();
   const counts = new Map<string, number>();
-  const settings = drawSettings(random);
+  const settings = drawSettings(random, createSeededRandom(`${seed}/compaction`));
   const checks = createChecks(settings, time.nowMs);
   const trace = createTrace(time.nowMs, (fact) => {
     count(counts, fact);
@@ -133,7 +133,7 @@ function project(world: World): void {
   }
 }
 
-function drawSettings(random: Random): Settings {
+function drawSettings(random: Random, own: Random): Settings {
   return {
     warmPool: drawInt(random, 0, 2),
     maxSessions: drawInt(random, 1, 3),
@@ -142,6 +142,9 @@ function drawSettings(random: Random): Settings {
     restartAttempts: drawOne(random, [3, 3, 20]),
     supervisedShell: random.next() < 0.4,
     parallelTools: random.next() < 0.7,
+    // What is fixed of a request takes about 3,000.
+    compactionTokens: drawOne(own, [80_000, 80_000, 80_000, 3200, 3600]),
+    compactionStrategy: drawOne(own, ['summarize', 'truncate'] as const),
   };
 }
 
@@ -150,10 +153,14 @@ function count(counts: Map<string, number>, fact: Fact): void {
   if (fact.kind === 'fault') add(`fault: ${fact.fault}`);
   else if (fact.kind === 'requested') add('provider requests');
   else if (fact.kind === 'executed') add('tool calls run');
+  else if (fact.kind === 'removed') add('removals');
   else if (fact.kind === 'written') {
     const { type } = fact.row.event;
+    const data = fact.row.event.data as object | undefined;
     if (type === 'turn.completed') add('turns completed');
     if (type === 'approval.requested') add('approvals');
+    if (type === 'context.compacted') add('compactions');
+    if (type === 'session.created' && data !== undefined && 'forked_from' in data) add('forks');
     if (type === 'effect.adopted') add('effects adopted');
     if (type === 'effect.resolved') add('effects indeterminate');
   } else if (fact.kind === 'supervisor.started') add('supervisors');

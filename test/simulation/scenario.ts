@@ -2,6 +2,7 @@
  *  a few more turns, then a stop after which nothing may be left. */
 import type { Random } from '../../base/random.ts';
 import type { SessionId } from '../../protocol/ids.ts';
+import { branch, isBranching } from './branches.ts';
 import {
   administer,
   approve,
@@ -47,6 +48,11 @@ export async function playScenario({ world, plan, seenBy }: ScenarioDeps): Promi
       name: `${session} ${index}`,
     })),
   );
+  const forks: SessionId[] = [];
+  const onKept = (fork: SessionId): void => void forks.push(fork);
+  const branching = isBranching(world)
+    ? sessions.map((session) => branch(world, session, { storm, show, onKept }))
+    : [];
   const background = [
     ...followers.map((follower) => follow(world, follower, show)),
     approve(world, show),
@@ -62,14 +68,18 @@ export async function playScenario({ world, plan, seenBy }: ScenarioDeps): Promi
       random.next() < 0.6 ? operate(world, session, storm) : undefined,
     ),
   ];
-  await Promise.race([world.time.sleep(plan.durationMs), failed([...background, ...senders])]);
+  await Promise.race([
+    world.time.sleep(plan.durationMs),
+    failed([...background, ...senders, ...branching]),
+  ]);
   storm.end();
   await Promise.all(storming);
   await restore(world, random);
   const opening = createPhase();
-  const opener = sessions.map((session) => keepOpen(world, session, opening));
-  await bounded(world, [...senders, failed(background)], 'senders', senders);
-  await echoAll(world, sessions, background);
+  const opener = [...sessions, ...forks].map((session) => keepOpen(world, session, opening));
+  const working = [...senders, ...branching];
+  await bounded(world, [...working, failed(background)], 'senders', working);
+  await echoAll(world, [...sessions, ...forks], background);
   opening.end();
   await Promise.all(opener);
   await waitFor(world, () =>

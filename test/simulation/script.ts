@@ -52,19 +52,33 @@ export interface Answer {
 
 /** The answer the script has for this transcript. */
 export function toAnswer(messages: readonly ProviderMessage[], effect: string): Answer {
+  // Whoever asks for a summary asks last, and not by a script.
+  const asked = messages.at(-1);
+  if (asked?.role === 'user' && readScript(asked) === undefined) return SUMMARY;
   const at = messages.findLastIndex((message) => readScript(message) !== undefined);
   const found = messages[at];
   const script = found === undefined ? undefined : readScript(found);
-  const index = messages.slice(at).filter(({ role }) => role === 'assistant').length;
+  const index = findIndex(messages.slice(at));
   const step = script?.steps[index];
   const name = `${script?.key ?? 'none'}.${index}`;
   if (step === undefined) return { text: [`${name} end`], calls: [] };
   const text = Array.from({ length: step.words }, (_, word) => `${name}:${word} `);
   const calls = step.calls.map(({ tool, ms }, call) => {
-    const id = `call_${effect.replaceAll('.', '_')}_${call}`;
+    const id = `call_${effect.replaceAll('.', '_')}_${call}_of_${index}`;
     return { id, name: tool, arguments: JSON.stringify(toArguments(tool, ms, name)) };
   });
   return { text, calls };
+}
+
+const SUMMARY: Answer = { text: ['so far, so good'], calls: [] };
+
+/** Which step comes next. Of those before it a compaction may have left the last one only. */
+function findIndex(messages: readonly ProviderMessage[]): number {
+  const last = messages.findLast(({ role }) => role === 'assistant');
+  if (last?.role !== 'assistant') return 0;
+  const [call] = last.message.tool_calls;
+  const said = call === undefined ? /\.(\d+)[: ]/.exec(last.message.text) : /_(\d+)$/.exec(call.id);
+  return Number(said?.[1] ?? 0) + 1;
 }
 
 function toArguments(tool: CallScript['tool'], ms: number, name: string): object {

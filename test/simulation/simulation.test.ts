@@ -53,7 +53,7 @@ describe('[promise:simulation] a simulated run', () => {
   test('has all that is drawn for it: in some of a few, each of it happens', async () => {
     const happened = new Set<string>();
     for (const seed of fixed) for (const [what] of (await runSeed(seed)).counts) happened.add(what);
-    const wanted = ['approvals', 'tool calls run'];
+    const wanted = ['approvals', 'compactions', 'forks', 'removals', 'tool calls run'];
     expect(wanted.filter((what) => !happened.has(what))).toEqual([]);
   });
 

@@ -151,16 +151,18 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
   }
 
   /** The process table is written in the order of the calls. */
-  function inOrder(act: () => void): Promise<void> {
+  function inOrder<T>(act: () => T): Promise<T> {
     if (closed) return Promise.reject(closedError());
     const done = ordered.then(async () => {
       await sleep(deps.settings().commitMsMax);
-      if (dead) return new Promise<void>(() => undefined);
+      if (dead) return new Promise<T>(() => undefined);
       if (disk.isFull) throw new PrxError('STORE_DEGRADED', FULL);
-      act();
-      return undefined;
+      return act();
     });
-    ordered = done.catch(() => undefined);
+    ordered = done.then(
+      () => undefined,
+      () => undefined,
+    );
     return done;
   }
 
@@ -272,8 +274,13 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         () => records().filter(isUnfinished).reverse(),
         () => disk.rows,
       ),
-    deleteSession: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
-    forkSession: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
+    deleteSession: (id) => inOrder(() => disk.remove(id)),
+    async forkSession(from, seq, to) {
+      const forked = await inOrder(() => disk.fork({ from, seq, to }, clock.wallMs()));
+      void sync();
+      await mark.whenSafe(disk.sessions.get(to)?.at(-1)?.id ?? 0);
+      return copy(forked);
+    },
     exportEvents: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
     backup: () => Promise.reject(new PrxError('UNSUPPORTED', 'not simulated')),
     listExpired: async () => [],

@@ -88,9 +88,12 @@ export interface Settings {
   readonly restartAttempts: number;
   readonly supervisedShell: boolean;
   readonly parallelTools: boolean;
+  readonly compactionTokens: number;
+  readonly compactionStrategy: 'summarize' | 'truncate';
 }
 
-const STATE_DIR = '/simulated/state';
+/** Nothing can be made there: what the supervisor leaves on the machine's own disk stays away. */
+const STATE_DIR = '/dev/null/state';
 
 let loaded: Config | undefined;
 
@@ -109,7 +112,12 @@ function toConfig(settings: Settings): Config {
         idle_hibernate_secs: settings.idleHibernateSecs,
         max_restart_attempts: settings.restartAttempts,
       },
-      loop: { ...agent.loop, parallel_tool_calls: settings.parallelTools },
+      loop: {
+        ...agent.loop,
+        parallel_tool_calls: settings.parallelTools,
+        compaction_threshold_tokens: settings.compactionTokens,
+        compaction_strategy: settings.compactionStrategy,
+      },
     },
     security: {
       ...security,

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { SessionRecord } from '../../../store/contract.ts';
 import { foldSession } from '../../../store/fold-session.ts';
-import type { Fact } from '../facts.ts';
+import type { Fact, Row } from '../facts.ts';
 import type { Report, Violation } from './check.ts';
 import { checkEffectRow, createWorldCheck } from './effects.ts';
 import { createJournal, dataOf, type Journal, ofType } from './journal.ts';
@@ -52,6 +52,14 @@ export function createChecks(settings: CheckSettings, nowMs: () => number): Chec
       world.onRow(row);
       journal.add(row);
     },
+    copied({ from, row }) {
+      checkCopy(from, row, journal, report);
+      journal.addCopy(row);
+    },
+    removed({ session }) {
+      journal.remove(session);
+      readers.onRemoved(session);
+    },
     lost({ behindId }) {
       readers.onLost(behindId);
       world.onPowerLoss();
@@ -96,13 +104,22 @@ export function createChecks(settings: CheckSettings, nowMs: () => number): Chec
   };
 }
 
+/** A fork says of its past what its original says of it. */
+function checkCopy(from: string, { event }: Row, journal: Journal, report: Report): void {
+  const original = journal.whole(from)[event.seq - 1]?.event;
+  const { session, epoch } = event;
+  if (isDeepStrictEqual({ ...original, session, epoch }, event)) return;
+  report('fork', `${session} ${event.seq} is not what ${from} has there`);
+}
+
 /** The live projection is the fold of the journal as far as it was published. */
 function checkProjection(record: SessionRecord, journal: Journal, report: Report): void {
   let folded: SessionRecord | undefined;
-  for (const { event } of journal.session(record.id).slice(0, record.last_seq)) {
+  for (const { event } of journal.whole(record.id).slice(0, record.last_seq)) {
     folded = foldSession(folded, event);
   }
   // What the store gave has no fields without a value, and an order of its own.
+  if (journal.isRemoved(record.id)) return;
   if (isDeepStrictEqual(JSON.parse(JSON.stringify(folded)), JSON.parse(JSON.stringify(record))))
     return;
   report('projection', `${record.id} at ${record.last_seq} is not the fold of its journal`);

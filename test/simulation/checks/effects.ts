@@ -116,6 +116,8 @@ export function createWorldCheck(journal: Journal, report: Report) {
   /** The reserve of this attempt, which must be safe before anything is done. */
   function checkReserve(fact: Requested | Executed, type: 'model.started' | 'tool.started'): void {
     const { session, effect, attempt } = fact;
+    // Ordered before that; nobody calls it back from a process that stands still.
+    if (journal.isRemoved(session)) return;
     const rows = ofType(journal.effect(session, effect), type);
     const reserve = rows.find(
       (row) => ((row.event.data as { attempt?: number }).attempt ?? 1) === attempt,
@@ -131,6 +133,9 @@ export function createWorldCheck(journal: Journal, report: Report) {
     /** Nothing is sent for an effect whose turn has its tombstone. */
     onOrdered({ session, effect }: Ordered): void {
       if (session === undefined) return;
+      if (journal.isRemoved(session)) {
+        report('removal', `${session} ${effect} is ordered, and its session is removed`);
+      }
       const turn = Number(effect.split('.')[0]);
       const [tombstone] = ofType(journal.turn(session, turn), 'interrupt.accepted');
       if (tombstone === undefined || !journal.isKnown(tombstone)) return;
@@ -142,7 +147,7 @@ export function createWorldCheck(journal: Journal, report: Report) {
       if (requests.has(name)) report('attempts', `the provider was asked twice for ${name}`);
       requests.add(name);
       checkReserve(fact, 'model.started');
-      checkTranscript(fact, journal, report);
+      if (!journal.isRemoved(session)) checkTranscript(fact, journal, report);
     },
     onExecuted(fact: Executed): void {
       const name = `${fact.session} ${fact.effect}#${fact.attempt}`;

@@ -7,7 +7,11 @@ export interface Journal {
   syncedId(): number;
   /** Synced, and not only at this very instant: whoever acts now knows of it. */
   isKnown(row: Row): boolean;
+  /** What was written of it; of a fork: since it was made. */
   session(session: string): readonly Row[];
+  /** From its first event on: also what a fork has from its original. */
+  whole(session: string): readonly Row[];
+  isRemoved(session: string): boolean;
   /** Events of one effect, in order. */
   effect(session: string, effect: string): readonly Row[];
   /** Events that name this turn. */
@@ -16,6 +20,8 @@ export interface Journal {
 
 export interface WritableJournal extends Journal {
   add(row: Row): void;
+  addCopy(row: Row): void;
+  remove(session: string): void;
   sync(id: number): void;
   /** Withdraws the rows behind this id. */
   cut(behindId: number): void;
@@ -24,6 +30,8 @@ export interface WritableJournal extends Journal {
 export function createJournal(nowMs: () => number): WritableJournal {
   const rows: Row[] = [];
   const index = new Map<string, Row[]>();
+  const copies = new Map<string, Row[]>();
+  const removed = new Set<string>();
   let syncedId = 0;
   let syncedMs = 0;
   let knownId = 0;
@@ -41,16 +49,33 @@ export function createJournal(nowMs: () => number): WritableJournal {
     if (turn !== undefined) put(`${session} turn ${turn}`, row);
   }
 
+  function keep(isKept: (row: Row) => boolean): void {
+    rows.splice(0, rows.length, ...rows.filter(isKept));
+    index.clear();
+    for (const row of rows) addToIndex(row);
+  }
+
   return {
     rows,
     syncedId: () => syncedId,
     isKnown: ({ id }) => id <= (syncedMs < nowMs() ? syncedId : knownId),
     session: (session) => index.get(session) ?? [],
+    whole: (session) => [...(copies.get(session) ?? []), ...(index.get(session) ?? [])],
+    isRemoved: (session) => removed.has(session),
     effect: (session, effect) => index.get(`${session} effect ${effect}`) ?? [],
     turn: (session, turn) => index.get(`${session} turn ${turn}`) ?? [],
     add(row) {
       rows.push(row);
       addToIndex(row);
+    },
+    addCopy(row) {
+      const { session } = row.event;
+      copies.set(session, [...(copies.get(session) ?? []), row]);
+    },
+    remove(session) {
+      removed.add(session);
+      copies.delete(session);
+      keep(({ event }) => event.session !== session);
     },
     sync(id) {
       if (syncedMs < nowMs()) knownId = syncedId;
@@ -58,12 +83,12 @@ export function createJournal(nowMs: () => number): WritableJournal {
       syncedId = id;
     },
     cut(behindId) {
-      const at = rows.findIndex(({ id }) => id > behindId);
-      if (at >= 0) rows.splice(at);
+      keep(({ id }) => id <= behindId);
+      for (const [session, [first]] of copies) {
+        if (first !== undefined && first.id > behindId) copies.delete(session);
+      }
       // What survived a power loss is as safe as it can be.
       syncedId = Math.max(syncedId, behindId);
-      index.clear();
-      for (const row of rows) addToIndex(row);
     },
   };
 }

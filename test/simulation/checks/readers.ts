@@ -19,6 +19,7 @@ export function createReaderCheck(journal: Journal, report: Report) {
   const refusals = new Set<string>();
 
   function onSeen({ follower, event }: Seen): void {
+    if (journal.isRemoved(event.session)) return;
     const reader = readers.get(follower);
     if (reader === undefined) {
       report('streams', `${follower} sees what it did not open`);
@@ -28,7 +29,7 @@ export function createReaderCheck(journal: Journal, report: Report) {
     if (event.seq !== expected) {
       report('streams', `${follower} sees ${event.seq} where ${expected} is next`);
     }
-    const row = journal.session(reader.session)[event.seq - 1];
+    const row = journal.whole(reader.session)[event.seq - 1];
     if (row === undefined || !isSame(row, event)) {
       report('streams', `${follower} sees an event ${event.seq} that is not in the journal`);
     } else if (row.power && row.id > journal.syncedId()) {
@@ -39,13 +40,14 @@ export function createReaderCheck(journal: Journal, report: Report) {
 
   function onAccepted(fact: Accepted): void {
     const { session, key, seq } = fact;
+    if (journal.isRemoved(session)) return;
     const name = `${session} ${key}`;
     const earlier = answers.get(name);
     if (earlier !== undefined && (earlier.seq !== seq || earlier.inputId !== fact.inputId)) {
       report('inputs exactly once', `${name} was answered as ${earlier.seq}, now as ${seq}`);
     }
     answers.set(name, fact);
-    const row = journal.session(session)[seq - 1];
+    const row = journal.whole(session)[seq - 1];
     if (row === undefined || row.id > journal.syncedId()) {
       report('durable before visible', `${name} is answered and not safe`);
     }
@@ -55,6 +57,7 @@ export function createReaderCheck(journal: Journal, report: Report) {
     onSeen,
     onAccepted,
     onOpened(follower: string, session: string, since: number): void {
+      if (journal.isRemoved(session)) return;
       const reader = readers.get(follower) ?? { session, events: [] };
       readers.set(follower, reader);
       if (since !== reader.events.length) {
@@ -73,6 +76,11 @@ export function createReaderCheck(journal: Journal, report: Report) {
       reader.events.length = Math.min(reader.events.length, lastGoodSeq);
     },
     onRefused: (session: string, key: string): void => void refusals.add(`${session} ${key}`),
+    /** Nobody is promised anything of it any more. */
+    onRemoved(session: string): void {
+      for (const [name, reader] of readers) if (reader.session === session) readers.delete(name);
+      for (const [name, fact] of answers) if (fact.session === session) answers.delete(name);
+    },
     /** Before the rows are withdrawn. */
     onLost(behindId: number): void {
       for (const row of journal.rows) {
@@ -91,13 +99,13 @@ export function createReaderCheck(journal: Journal, report: Report) {
     end(): void {
       for (const [name, { session, events }] of readers) {
         for (const [index, event] of events.entries()) {
-          const row = journal.session(session)[index];
+          const row = journal.whole(session)[index];
           if (row !== undefined && JSON.stringify(row.event) === event) continue;
           report('streams', `${name} holds an event ${index + 1} that the journal does not have`);
         }
       }
       for (const { session, key, seq, inputId } of answers.values()) {
-        const row = journal.session(session)[seq - 1];
+        const row = journal.whole(session)[seq - 1];
         const found = row && ofType([row], 'input.accepted')[0];
         const input = found && dataOf(found, 'input.accepted');
         const isThere = input?.input_id === inputId && input.idempotency_key === key;

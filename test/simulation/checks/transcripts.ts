@@ -5,9 +5,10 @@ import type { ProviderMessage } from '../../../protocol/content.ts';
 import type { AgentManifest } from '../../../protocol/worker-methods.ts';
 import { foldHistory } from '../../../store/fold-history.ts';
 import { buildTranscript } from '../../../worker/context.ts';
+import { cutMiddle } from '../../../worker/shorten.ts';
 import type { Fact } from '../facts.ts';
 import type { Report } from './check.ts';
-import type { Journal } from './journal.ts';
+import { dataOf, type Journal, ofType } from './journal.ts';
 
 type Requested = Extract<Fact, { kind: 'requested' }>;
 
@@ -16,9 +17,13 @@ export function checkTranscript(fact: Requested, journal: Journal, report: Repor
   const name = `${session} ${effect}#${attempt}`;
   const problem = findTranscriptProblem(messages);
   if (problem !== undefined) report('transcript', `${name}: ${problem}`);
+  const [reserve] = ofType(journal.effect(session, effect), 'model.started');
+  // A summary is asked for of what it is to replace, in words of its own.
+  if (reserve && dataOf(reserve, 'model.started').purpose === 'compaction') return;
   const expected = toExpected(fact, journal);
   const [, ...said] = messages;
   if (expected === undefined || isDeepStrictEqual(said, expected)) return;
+  if (isDeepStrictEqual(said, expected.map(toShort))) return;
   const at = said.findIndex((message, index) => !isDeepStrictEqual(message, expected[index]));
   const seen = JSON.stringify({ at, sent: said[at], journal: expected[at] });
   report('transcript', `${name} is not what the journal says: ${seen}`);
@@ -39,22 +44,28 @@ const manifest: AgentManifest = {
   tools: [],
 };
 
+/** As one of a request that is too long whole: no result here is longer than the next cap. */
+function toShort(message: ProviderMessage): ProviderMessage {
+  return message.role === 'tool' ? { ...message, text: cutMiddle(message.text, 200) } : message;
+}
+
 function toExpected(
   { session, effect }: Requested,
   journal: Journal,
 ): readonly ProviderMessage[] | undefined {
   const [turn = 0, step = 0] = effect.split('.').map(Number);
-  const events = journal.session(session).map(({ event }) => event);
+  const events = journal.whole(session).map(({ event }) => event);
   const last = events.at(-1);
   if (last === undefined) return undefined;
   // The fold leaves an open turn out: it is closed here, and opened again below.
   const end = { ...last, type: 'turn.completed', data: { turn, outcome: 'completed' } };
-  const { turns } = foldHistory([...events, end]);
+  const { turns, compaction } = foldHistory([...events, end]);
   const closed = turns.at(-1);
   if (closed?.turn !== turn) return undefined;
   const { outcome: _, ...open } = closed;
   const steps = open.steps.filter((each) => each.step <= step);
-  const history = { turns: [...turns.slice(0, -1), { ...open, steps }] };
+  const kept = [...turns.slice(0, -1), { ...open, steps }];
+  const history = { turns: kept, ...(compaction === undefined ? {} : { compaction }) };
   return buildTranscript(manifest, history).slice(1);
 }
 
