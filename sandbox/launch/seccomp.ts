@@ -6,6 +6,7 @@ import {
   absentCalls,
   type CallNumbers,
   inspectedCalls,
+  lendingCalls,
   refusedCalls,
   sharedObjectCalls,
   unseenMemoryCalls,
@@ -30,6 +31,7 @@ const ALLOW = 0x7fff0000;
 const KILL_PROCESS = 0x80000000;
 const refuse = (errno: number): number => 0x00050000 | errno;
 const EPERM = refuse(1);
+const EINVAL = refuse(22);
 const ENOSYS = refuse(38);
 const EOPNOTSUPP = refuse(95);
 const ESOCKTNOSUPPORT = refuse(94);
@@ -187,6 +189,7 @@ export function toFilter(options: FilterOptions): Instruction[] | undefined {
     ...[load(ARCH), test(JUMP_EQUAL, audit, 1, 0), ret(KILL_PROCESS), load(NUMBER)],
     ...(arch === 'x64' ? [test(JUMP_AT_LEAST, X32_BIT, 0, 1), ret(ENOSYS)] : []),
     ...answerList(pick(absentCalls), ENOSYS),
+    ...answerList(pick(lendingCalls), EINVAL),
     ...answerList([...pick(refusedCalls), ...unseen, ...shared], EPERM),
     ...inspect(call('clone'), refuseBits(0, NAMESPACE_FLAGS)),
     ...inspect(call('unshare'), refuseBits(0, NAMESPACE_FLAGS | CLONE_NEWTIME)),

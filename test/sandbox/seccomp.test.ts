@@ -4,6 +4,7 @@ import { type Instruction, toFilter, toFilterBytes } from '../../sandbox/launch/
 import {
   absentCalls,
   inspectedCalls,
+  lendingCalls,
   refusedCalls,
   sharedObjectCalls,
   unseenMemoryCalls,
@@ -12,6 +13,7 @@ import {
 const ALLOW = 0x7fff0000;
 const DONE = 0x00050000;
 const EPERM = 0x00050001;
+const EINVAL = 0x00050016;
 const ENOSYS = 0x00050026;
 const EOPNOTSUPP = 0x0005005f;
 const ESOCKTNOSUPPORT = 0x0005005e;
@@ -85,6 +87,9 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     for (const numbers of Object.values(absentCalls)) {
       expect(run(arch, { number: numbers[index] })).toBe(ENOSYS);
     }
+    for (const numbers of Object.values(lendingCalls)) {
+      expect(run(arch, { number: numbers[index] })).toBe(EINVAL);
+    }
     const [read, execve] = arch === 'x64' ? [0, 59] : [63, 221];
     for (const number of [read, execve]) expect(run(arch, { number })).toBe(ALLOW);
   });
@@ -152,8 +157,10 @@ describe.each(['x64', 'arm64'] as const)('filter on %s', (arch) => {
     },
   );
 
-  test('a pipe is lent no pages', () => {
-    expect(run(arch, { number: arch === 'x64' ? 278 : 75 })).toBe(ENOSYS);
+  test('a pipe or a socket is lent no pages, no thread keeps rules (regression)', () => {
+    const numbers = { x64: [278, 444, 40, 275], arm64: [75, 444, 71, 76] }[arch];
+    const answers = numbers.map((number) => run(arch, { number }));
+    expect(answers).toEqual([ENOSYS, ENOSYS, EINVAL, EINVAL]);
   });
 
   test('fits the kernel: eight bytes each, jumps in reach', () => {

@@ -70,6 +70,13 @@ const rows: readonly (readonly [what: string, needs: readonly string[], script: 
       'git add b; git commit -qm two; git push -q; [ "$(git -C ../bare log --oneline | wc -l)" = 2 ]',
   ],
   [
+    'copies and servers that would have the kernel send a file',
+    ['python3', 'node'],
+    "seq 90000 > a; python3 -c \"import shutil, socket; shutil.copyfile('a', 'b'); " +
+      "x, y = socket.socketpair(); x.sendfile(open('a', 'rb'), 0, 900)\"; " +
+      "node -e \"fs.copyFileSync('a', 'c')\"; cmp a b; cmp a c",
+  ],
+  [
     'npm install, from a registry inside',
     ['node', 'npm', 'tar'],
     'node registry.js & while [ ! -s url ]; do sleep 0.05; done; mkdir p; cd p; echo "{}" > ' +
