@@ -5,13 +5,8 @@ import { listTree, toChildLister } from '../../base/descendants.ts';
 import { listDescendants } from '../../base/process.ts';
 import { SCRIPT_FOLDER } from './arguments.ts';
 import { createCpuMeter } from './cpu-meter.ts';
-import {
-  countHeldFiles,
-  readAvailable,
-  readHideable,
-  readMemory,
-  type TreeView,
-} from './footprint.ts';
+import { countHeldFiles, readAvailable, readMemory, type TreeView } from './footprint.ts';
+import { readHideable } from './hideable.ts';
 import { signalProcess } from './process-tree.ts';
 
 export interface CommandTree {

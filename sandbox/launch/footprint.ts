@@ -46,7 +46,7 @@ function readProcess(path: string, precision: 'quick' | 'exact'): number {
 
 /** A process that lives, and made itself unreadable (prctl, or a program without the right to read
  *  it): where we are not root, what it holds cannot be looked at. */
-function isUnreadable(path: string): boolean {
+export function isUnreadable(path: string): boolean {
   try {
     // Of another user's namespace the maps can be read all the same, and the descriptors not.
     readdirSync(`${path}/fd`);
@@ -62,76 +62,6 @@ function isUnreadable(path: string): boolean {
 export function readAvailable(): number | undefined {
   const kib = readFields('/proc/meminfo', ['MemAvailable']);
   return kib === 0 ? undefined : kib * KIB;
-}
-
-/** A queue may hold twice net.core.wmem_default (208 KiB, and seccomp.ts keeps it so), and the
- *  kernel's own with it. */
-const SOCKET_BYTES = 512 * 1024;
-/** Those of TCP grow by themselves, to 4 MiB and more; of each byte in them the kernel keeps up to
- *  another one. */
-const QUEUED_FACTOR = 2;
-const PIPE_BYTES = 64 * 1024;
-/** What the kernel keeps at most behind one descriptor of these: 16,384 events that were not read,
- *  each with a name; an entry for each file that a process may have open; a rule for each port. */
-const KEPT_BYTES: ReadonlyMap<string, number> = new Map([
-  ['anon_inode:inotify', 16_384 * 576],
-  ['anon_inode:[eventpoll]', 1024 * 256],
-  ['anon_inode:[landlock-ruleset]', 65_536 * 64],
-]);
-/** What the kernel keeps for one mapping. */
-const MAPPING_BYTES = 256;
-/** Shared memory without a file; it is kept when its pages leave every process's tables. */
-const SHARED_MEMORY = '/dev/zero (deleted)';
-
-/** The most that a tree can hold where no size of a process shows it: in the queues of sockets,
- *  pipes and watches, in shared memory that is mapped and was dropped from the tables, in mappings
- *  themselves. Not what it does hold, which nobody says.
- *  @param enough  more than this is not counted. */
-export function readHideable(view: TreeView, enough: number): number {
-  const seen = new Map<string, number>();
-  let sum = 0;
-  const add = (id: string, bytes: number): void => {
-    const more = bytes - (seen.get(id) ?? 0);
-    if (more <= 0) return;
-    seen.set(id, bytes);
-    sum += more;
-  };
-  const pids = listTreePids(view);
-  const queued = readQueues(`${view.proc}/${pids[0]}/net`);
-  add(UNHELD, queued.get(UNHELD) ?? 0);
-  for (const pid of pids) {
-    const path = `${view.proc}/${pid}`;
-    if (isUnreadable(path)) return enough;
-    for (const fd of listNames(`${path}/fd`)) {
-      if (sum >= enough) return enough;
-      const target = readLink(`${path}/fd/${fd}`);
-      if (target.startsWith('socket:')) add(target, SOCKET_BYTES + (queued.get(target) ?? 0));
-      else if (target.startsWith('pipe:')) add(target, PIPE_BYTES);
-      // It has no name of its own: shared by two processes it counts twice.
-      else add(`${path}/fd/${fd}`, KEPT_BYTES.get(target) ?? 0);
-    }
-    const maps = readText(`${path}/maps`);
-    add(path, countLines(maps) * MAPPING_BYTES);
-    if (maps.includes(SHARED_MEMORY)) for (const [id, bytes] of readShared(maps)) add(id, bytes);
-  }
-  return Math.min(sum, enough);
-}
-
-/** Of TCP connections that were closed, or not yet taken: no descriptor leads to them. */
-const UNHELD = 'socket:[0]';
-const QUEUES = / ([0-9A-F]{8}):([0-9A-F]{8}) \w+:\w+ \w+ +\d+ +\d+ (\d+) /g;
-
-/** What the queues of TCP take, by the names that descriptors have under /proc. */
-function readQueues(net: string): Map<string, number> {
-  const found = new Map<string, number>();
-  for (const text of ['tcp', 'tcp6'].map((name) => readText(`${net}/${name}`))) {
-    for (const [, sent = '0', received = '0', inode] of text.matchAll(QUEUES)) {
-      const bytes = (Number.parseInt(sent, 16) + Number.parseInt(received, 16)) * QUEUED_FACTOR;
-      const name = `socket:[${inode}]`;
-      if (bytes > 0) found.set(name, (found.get(name) ?? 0) + bytes);
-    }
-  }
-  return found;
 }
 
 /** A mapped file that was removed; not what the kernel shows as one. */
@@ -169,7 +99,7 @@ function readDevice(folder: string): string {
   }
 }
 
-function listNames(folder: string): string[] {
+export function listNames(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
@@ -178,32 +108,13 @@ function listNames(folder: string): string[] {
   }
 }
 
-function readLink(path: string): string {
+export function readLink(path: string): string {
   try {
     return readlinkSync(path);
   } catch {
     // Closed meanwhile.
     return '';
   }
-}
-
-/** Bytes by inode. */
-function readShared(maps: string): Map<string, number> {
-  const found = new Map<string, number>();
-  for (const line of maps.split('\n')) {
-    if (!line.endsWith(SHARED_MEMORY)) continue;
-    const [, from = '0', to = '0', inode = ''] =
-      /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)/.exec(line) ?? [];
-    const bytes = Number.parseInt(to, 16) - Number.parseInt(from, 16);
-    found.set(inode, (found.get(inode) ?? 0) + bytes);
-  }
-  return found;
-}
-
-function countLines(text: string): number {
-  let count = 0;
-  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) count += 1;
-  return count;
 }
 
 function sumOver(view: TreeView, read: (path: string) => number): number | undefined {
@@ -228,7 +139,7 @@ function listPids(proc: string): number[] {
   }
 }
 
-function readFields(path: string, names: readonly string[]): number {
+export function readFields(path: string, names: readonly string[]): number {
   const text = readText(path);
   return names.reduce((sum, name) => {
     const value = new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1];
