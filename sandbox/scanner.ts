@@ -32,11 +32,20 @@ export function createScanner({ guard, clock, logger }: ScannerSpec, activity: A
   let timer: Timer | undefined;
   let notice = '';
   let isDue = false;
+  let scanning: Promise<unknown> = Promise.resolve();
 
   async function scan(): Promise<void> {
     timer?.cancel();
+    // Who ends the host waits for a scan that has begun: it has found and not yet renamed.
+    await scanning;
     if (!isDue) return;
     isDue = false;
+    const current = look();
+    scanning = Promise.allSettled([current]);
+    await current;
+  }
+
+  async function look(): Promise<void> {
     const withheld = await guard.scan();
     if (withheld.length === 0) return;
     logger.warn('sandbox.withheld', { withheld });
