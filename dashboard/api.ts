@@ -11,10 +11,13 @@ const RECONNECT_MS = 1000;
 export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
+  /** Where what is left of a session begins, when the start of it is gone. */
+  readonly firstSeq: number | undefined;
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, firstSeq?: number) {
     super(message);
     this.status = status;
+    this.firstSeq = firstSeq;
   }
 }
 
@@ -64,16 +67,18 @@ async function request(
     ...(rest.signal === undefined ? {} : { signal: rest.signal }),
   });
   if (response.ok) return response;
-  throw new ApiError(response.status, await readProblem(response));
+  throw await readProblem(response);
 }
 
-async function readProblem(response: Response): Promise<string> {
+async function readProblem(response: Response): Promise<ApiError> {
+  const { status, statusText } = response;
   try {
-    const { detail, code } = (await response.json()) as Problem;
-    return `${detail} (${code})`;
+    const { detail, code, data } = (await response.json()) as Problem;
+    const first = data?.['first_seq'];
+    return new ApiError(status, `${detail} (${code})`, Number(first ?? 0) || undefined);
   } catch {
     // Not ours: a proxy in between, perhaps.
-    return `the server answered ${response.status} ${response.statusText}`;
+    return new ApiError(status, `the server answered ${status} ${statusText}`);
   }
 }
 
@@ -83,6 +88,8 @@ export interface Follow {
   readonly signal: AbortSignal;
   onEvents(events: readonly EventEnvelope[]): void;
   onConnection(isOpen: boolean): void;
+  /** The first events, so many, are gone: it begins behind them. */
+  onRemoved(count: number): void;
 }
 
 /** Events from behind `since`, then live; across lost connections, each once. Rejects with what
@@ -101,6 +108,13 @@ export async function follow(options: Follow): Promise<void> {
       }
     } catch (error) {
       if (signal.aborted) return;
+      const first = error instanceof ApiError ? error.firstSeq : undefined;
+      // Only where the page begins: what is gone later is a gap, and is said.
+      if (first !== undefined && since === options.since && since < first - 1) {
+        since = first - 1;
+        options.onRemoved(since);
+        continue;
+      }
       const isFinal = error instanceof ApiError && error.status < 500 && error.status !== 429;
       if (isFinal) throw error;
     }

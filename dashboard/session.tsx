@@ -39,13 +39,7 @@ export function SessionPage({ id }: { id: string }) {
       <Facts facts={toFacts(view)} />
       <Actions view={view} onDone={reload} onError={setFailure} />
       <Tabs names={tabs} chosen={tab} onChoose={setTab} label="Views of this session" />
-      {feed.reading.firstSeq > 1 && !isWhole ? (
-        <p>
-          <button type="button" onClick={() => setWhole(true)}>
-            Show the {feed.reading.firstSeq - 1} earlier events
-          </button>
-        </p>
-      ) : null}
+      <Earlier feed={feed} isWhole={isWhole} onWhole={() => setWhole(true)} />
       <div role="tabpanel" aria-label={tab}>
         {tab === 'Conversation' ? <Conversation view={view} reading={feed.reading} /> : null}
         {tab === 'Timeline' ? <Timeline reading={feed.reading} /> : null}
@@ -56,8 +50,24 @@ export function SessionPage({ id }: { id: string }) {
   );
 }
 
+function Earlier(props: { feed: Feed; isWhole: boolean; onWhole: () => void }) {
+  const { reading, removedCount } = props.feed;
+  if (removedCount > 0) {
+    return <p class="dim">The first {removedCount} events were removed by retention.</p>;
+  }
+  if (reading.firstSeq <= 1 || props.isWhole) return null;
+  return (
+    <p>
+      <button type="button" onClick={props.onWhole}>
+        Show the {reading.firstSeq - 1} earlier events
+      </button>
+    </p>
+  );
+}
+
 interface Feed {
   readonly reading: Reading;
+  readonly removedCount: number;
   readonly isOpen: boolean;
   readonly error: string | undefined;
 }
@@ -66,6 +76,7 @@ interface Feed {
 function useReading(view: SessionView | undefined, isWhole: boolean): Feed {
   const [reading, setReading] = useState(emptyReading);
   const [isOpen, setOpen] = useState(true);
+  const [removedCount, setRemoved] = useState(0);
   const [error, setError] = useState<string>();
   const id = view?.id;
   const lastSeq = useRef(0);
@@ -81,10 +92,11 @@ function useReading(view: SessionView | undefined, isWhole: boolean): Feed {
       signal: stop.signal,
       onEvents: (events) => setReading((before) => advance(before, events)),
       onConnection: setOpen,
+      onRemoved: setRemoved,
     }).catch((thrown: unknown) => setError(toMessage(thrown)));
     return () => stop.abort();
   }, [id, isWhole]);
-  return { reading, isOpen, error };
+  return { reading, removedCount, isOpen, error };
 }
 
 function toFacts(view: SessionView): [string, preact.ComponentChildren][] {

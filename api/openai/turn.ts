@@ -4,6 +4,7 @@ import { PrxError } from '../../base/errors.ts';
 import type { ContentPart } from '../../protocol/content.ts';
 import { type EventEnvelope, parseEvent } from '../../protocol/events.ts';
 import { type EffectId, parseEffectId } from '../../protocol/ids.ts';
+import { findStart } from '../../protocol/retained.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
 import { type Activity, createTurnReader, type TurnOf, toJson } from './activity.ts';
 import type { Address } from './address.ts';
@@ -125,7 +126,8 @@ async function findRequest(
   callId: EffectId,
 ): Promise<Activity | undefined> {
   const types = ['approval.requested'];
-  for (let since = 0; since < seq; ) {
+  const start = await findStart((since) => supervisor.readEvents(session, { since, limit: 1 }));
+  for (let since = start; since < seq; ) {
     const page = await supervisor.readEvents(session, { since, limit: PAGE_EVENTS, types });
     for (const envelope of page.events) {
       const event = parseEvent(envelope);

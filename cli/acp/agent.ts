@@ -17,6 +17,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { Random } from '../../base/random.ts';
 import type { ContentPart } from '../../protocol/content.ts';
 import type { SessionView } from '../../protocol/resources.ts';
+import { findFirst } from '../session/history.ts';
 import { type Attachment, type Mode, openAttachment } from './attachment.ts';
 import { toFolders, toSessionPage } from './session-list.ts';
 import { toParts, toStopReason } from './updates.ts';
@@ -98,7 +99,7 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
     .onRequest(methods.agent.session.load, ({ params, client }) =>
       told(async () => {
         const view = await reopen(api, params.sessionId);
-        await attach(view, client, 0).live;
+        await attach(view, client, await findFirst(api, view.id)).live;
         return { modes: toModes('ask') };
       }),
     )

@@ -1,12 +1,13 @@
 /** The journal's events, of one session or of all: JSON lines for programs, one readable line each
  *  on a terminal. */
+import type { ApiClient } from '../../api/client.ts';
 import { PrxError } from '../../base/errors.ts';
 import { findNearest } from '../../base/nearest.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { columnsOf } from '../machine.ts';
 import { EXIT } from '../outcome.ts';
-import { pageEvents } from '../session/history.ts';
+import { findFirst, pageEvents } from '../session/history.ts';
 import { formatClock, toShortId } from '../text/format.ts';
 import { padEnd, padStart, sanitizeLine, truncate } from '../text/width.ts';
 
@@ -75,8 +76,17 @@ function readEvents(
   const client = context.connect();
   const since = parseSeq(args.since);
   const types = args.type === undefined ? {} : { types: args.type.flatMap((t) => t.split(',')) };
-  if (args.follow) return client.followEvents(args.id, { since, signal, ...types });
+  if (args.follow) return followFrom(client, args.id, { since, signal, ...types });
   return pageEvents({ client, sessionId: args.id, since, ...types });
+}
+
+async function* followFrom(
+  client: ApiClient,
+  id: string,
+  options: { readonly since: number; readonly signal: AbortSignal },
+): AsyncGenerator<EventEnvelope> {
+  const since = options.since > 0 ? options.since : await findFirst(client, id);
+  yield* client.followEvents(id, { ...options, since });
 }
 
 async function* readAll(

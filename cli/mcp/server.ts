@@ -9,6 +9,7 @@ import { isPrxError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import type { SessionView } from '../../protocol/resources.ts';
 import { followTurn } from '../session/follow-turn.ts';
+import { pageEvents } from '../session/history.ts';
 
 export interface McpDeps {
   readonly api: ApiClient;
@@ -231,16 +232,12 @@ async function findNewestInput(
   view: SessionView,
 ): Promise<{ inputId: string; seq: number } | undefined> {
   let found: { inputId: string; seq: number } | undefined;
-  for (let since = 0; ; ) {
-    const types = ['input.accepted'];
-    const page = await api.readEvents(view.id, { since, limit: 1000, types });
-    for (const { seq, data } of page.events) {
-      const { input_id: inputId } = inputIdOnly.parse(data);
-      found = { inputId, seq };
-    }
-    if (page.events.length === 0 || page.next === since) return found;
-    since = page.next;
+  const request = { client: api, sessionId: view.id, since: 0, types: ['input.accepted'] };
+  for await (const { seq, data } of pageEvents(request)) {
+    const { input_id: inputId } = inputIdOnly.parse(data);
+    found = { inputId, seq };
   }
+  return found;
 }
 
 const inputIdOnly = z.object({ input_id: z.string() });

@@ -2,9 +2,9 @@
  *  step's text is in its last event. What is still streaming is left for the live view, which
  *  begins behind `resumeFrom`. */
 import type { ApiClient } from '../../api/client.ts';
-import { isPrxError } from '../../base/errors.ts';
 import type { EventEnvelope, EventType } from '../../protocol/events.ts';
 import type { EventPage } from '../../protocol/resources.ts';
+import { findStart, toStart } from '../../protocol/retained.ts';
 
 /** All that a view shows, but the pieces that a later event repeats as a whole. */
 const WHOLE_TYPES: readonly EventType[] = [
@@ -86,8 +86,12 @@ async function readPage(request: HistoryRequest, since: number): Promise<EventPa
   try {
     return await client.readEvents(sessionId, options);
   } catch (error) {
-    const first = isPrxError(error, 'CURSOR_GONE') ? Number(error.data['first_seq']) : 0;
-    if (since > 0 || !(first > 1)) throw error;
-    return client.readEvents(sessionId, { ...options, since: first - 1 });
+    if (since > 0) throw error;
+    return client.readEvents(sessionId, { ...options, since: toStart(error) });
   }
+}
+
+/** Where a stream of all there is begins. */
+export function findFirst(client: HistoryRequest['client'], sessionId: string): Promise<number> {
+  return findStart((since) => client.readEvents(sessionId, { since, limit: 1 }));
 }
