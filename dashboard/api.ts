@@ -35,9 +35,18 @@ export function keepToken(token: string): void {
 export function takeTokenFromUrl(): boolean {
   const token = /^#token=([^&]+)/.exec(location.hash)?.[1];
   if (token === undefined) return false;
-  keepToken(decodeURIComponent(token));
+  keepToken(decode(token));
   history.replaceState(null, '', '#/');
   return true;
+}
+
+/** As it is, where it is not encoded: a token may have a `%`. */
+function decode(token: string): string {
+  try {
+    return decodeURIComponent(token);
+  } catch {
+    return token;
+  }
 }
 
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {

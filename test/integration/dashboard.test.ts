@@ -102,6 +102,12 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
     expect(page.url()).toBe(`${urlOf(running)}/#/`);
   });
 
+  test('takes a token from a link that did not encode it (regression)', async () => {
+    await page.goto(`${urlOf(running)}/#token=100%`);
+    await page.getByText('no valid token').waitFor();
+    expect(await page.evaluate(() => sessionStorage.getItem('prx-token'))).toBe('100%');
+  });
+
   test('an approval is answered with changed arguments, and exactly those run', async () => {
     await open();
     const call = { tool: 'shell', arguments: { command: 'echo asked' } };
