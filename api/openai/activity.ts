@@ -4,7 +4,7 @@
  *  much of the running step's text was passed on. */
 import type { FinishReason, ToolStatus, TurnOutcome, Usage } from '../../protocol/content.ts';
 import { type EventEnvelope, type KnownEvent, parseEvent } from '../../protocol/events.ts';
-import type { EffectId, InputId } from '../../protocol/ids.ts';
+import { type EffectId, type InputId, parseEffectId } from '../../protocol/ids.ts';
 
 export interface TurnEnd {
   readonly outcome: TurnOutcome;
@@ -68,6 +68,11 @@ export function createTurnReader(of: TurnOf): Reader {
       return [{ kind: 'ended', turn: event.data.turn, end }];
     }
     if (event.type === 'session.state') return readState(event.data);
+    if (event.type === 'approval.resolved') {
+      const { call_id: callId } = event.data;
+      // Of no turn by itself: the answer comes from outside of it.
+      return parseEffectId(callId).turn === turn ? [{ kind: 'approval-resolved', callId }] : [];
+    }
     if (turn === undefined || event.turn !== turn) return [];
     if (event.type === 'model.completed') finishReason = event.data.finish_reason;
     return event.type.startsWith('model.') ? step(event) : readTool(event);
@@ -124,8 +129,6 @@ function readTool(event: KnownEvent): readonly Activity[] {
       const text = toJson(event.data.arguments);
       return [{ kind: 'approval-requested', callId, tool, arguments: text }];
     }
-    case 'approval.resolved':
-      return [{ kind: 'approval-resolved', callId: event.data.call_id }];
     case 'tool.completed': {
       const { call_id: callId, status, output } = event.data;
       return [{ kind: 'tool-ended', callId, status, output }];

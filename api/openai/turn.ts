@@ -11,11 +11,19 @@ import type { Address } from './address.ts';
 
 export interface Turn extends Address {
   readonly of: TurnOf;
-  /** The call whose approval this answer goes on behind; absent: it begins with an input. */
-  readonly approved?: Activity | undefined;
+  /** The approval that this answer goes on behind; absent: it begins with an input. */
+  readonly approved?: Approved | undefined;
   readonly agent: string;
   /** Seconds since 1970, of the input. */
   readonly createdAt: number;
+}
+
+type Requested = Extract<Activity, { kind: 'tool-requested' | 'approval-requested' }>;
+
+interface Approved {
+  readonly call: Requested;
+  /** Calls of its turn that waited for an answer, too, when it had its own. */
+  readonly pending: readonly Requested[];
 }
 
 export interface Asking {
@@ -113,32 +121,45 @@ export async function findTurn(supervisor: Supervisor, address: Address): Promis
   if (event?.type === 'input.accepted') return { ...turn, of: { inputId: event.data.input_id } };
   if (event?.type === 'approval.resolved') {
     const { call_id: callId } = event.data;
-    const approved = await findRequest(supervisor, address, callId);
+    const approved = await findApproved(supervisor, address, callId);
     return { ...turn, of: { turn: parseEffectId(callId).turn }, approved };
   }
   throw new PrxError('NOT_FOUND', `no answer of session ${session} begins at ${seq}`);
 }
 
-/** The call that waited for this approval. */
-async function findRequest(
+/** The call that waited for this approval, and those that wait still. */
+async function findApproved(
   supervisor: Supervisor,
   { session, seq }: Address,
   callId: EffectId,
-): Promise<Activity | undefined> {
-  const types = ['approval.requested'];
+): Promise<Approved | undefined> {
+  const types = ['approval.requested', 'approval.resolved'];
+  const requested = new Map<EffectId, Requested>();
   const start = await findStart((since) => supervisor.readEvents(session, { since, limit: 1 }));
   for (let since = start; since < seq; ) {
     const page = await supervisor.readEvents(session, { since, limit: PAGE_EVENTS, types });
-    for (const envelope of page.events) {
-      const event = parseEvent(envelope);
-      if (event?.type !== 'approval.requested' || event.data.call_id !== callId) continue;
-      const { tool } = event.data;
-      return { kind: 'tool-requested', callId, tool, arguments: toJson(event.data.arguments) };
+    for (const event of page.events.filter((each) => each.seq < seq).map(parseEvent)) {
+      if (event?.type === 'approval.resolved') requested.delete(event.data.call_id);
+      if (event?.type !== 'approval.requested') continue;
+      const { call_id: id, tool } = event.data;
+      const args = toJson(event.data.arguments);
+      requested.set(id, { kind: 'approval-requested', callId: id, tool, arguments: args });
     }
-    if (page.events.length === 0 || page.next === since) return undefined;
+    if (page.events.length === 0 || page.next === since) break;
     since = page.next;
   }
-  return undefined;
+  const call = requested.get(callId);
+  if (call === undefined) return undefined;
+  const { turn } = parseEffectId(callId);
+  const pending = [...requested.values()].filter(
+    (each) => each !== call && parseEffectId(each.callId).turn === turn,
+  );
+  return { call: { ...call, kind: 'tool-requested' }, pending };
+}
+
+/** Calls that wait at once are of one step. */
+function toPlace(callId: EffectId): number {
+  return parseEffectId(callId).call ?? 0;
 }
 
 /** What happens in the turn, from there on; live until the turn ends. Ends early, without `ended`
@@ -156,8 +177,8 @@ async function* readActivities(
   events: AsyncIterable<EventEnvelope>,
   turn: Turn,
 ): AsyncGenerator<Activity> {
-  const read = createTurnReader(turn.of);
-  if (turn.approved !== undefined) yield turn.approved;
+  const { first, read } = openReader(turn);
+  yield* first;
   for await (const event of events) {
     for (const activity of read(event)) {
       yield activity;
@@ -166,10 +187,40 @@ async function* readActivities(
   }
 }
 
+/** Several calls of a step may wait for an answer at once, and an answer of ours asks for one. The
+ *  next one is asked for when the call that was answered has ended, so that its outcome is shown;
+ *  at once when the next one stands before it, since then that is what it waits for. */
+function openReader({ of, approved }: Turn) {
+  const read = createTurnReader(of);
+  if (approved === undefined) return { first: [], read };
+  const { call, pending } = approved;
+  const waiting = new Map(pending.map((each) => [each.callId, each]));
+  let isOver = false;
+  const next = (): Requested[] => {
+    const ordered = [...waiting.values()].toSorted((a, b) => toPlace(a.callId) - toPlace(b.callId));
+    return ordered.slice(0, 1);
+  };
+  const isBlocked = pending.some((each) => toPlace(each.callId) < toPlace(call.callId));
+  return {
+    first: isBlocked ? [call, ...next()] : [call],
+    read: (event: EventEnvelope): readonly Activity[] =>
+      read(event).flatMap((activity): Activity[] => {
+        if (activity.kind === 'approval-resolved') waiting.delete(activity.callId);
+        if (activity.kind === 'approval-requested' && !isOver) {
+          waiting.set(activity.callId, activity);
+          return toPlace(activity.callId) < toPlace(call.callId) ? next() : [];
+        }
+        if (activity.kind !== 'tool-ended' || activity.callId !== call.callId) return [activity];
+        isOver = true;
+        return [activity, ...next()];
+      }),
+  };
+}
+
 /** What is there of the turn now, without waiting. */
 export async function readTurn(supervisor: Supervisor, turn: Turn): Promise<readonly Activity[]> {
-  const read = createTurnReader(turn.of);
-  const activities: Activity[] = turn.approved === undefined ? [] : [turn.approved];
+  const { first, read } = openReader(turn);
+  const activities: Activity[] = [...first];
   for (let since = turn.seq; ; ) {
     const page = await supervisor.readEvents(turn.session, { since, limit: PAGE_EVENTS });
     for (const event of page.events) {

@@ -184,6 +184,55 @@ test('an approval is asked for as that API does, and answered by the next respon
   expect(await sdk.responses.retrieve(answered.id)).toMatchObject({ output_text: 'done' });
 });
 
+/** A response that asks for the first of these calls, of one step; all of them wait by then. */
+async function askForCalls(sdk: OpenAI, words: readonly string[]) {
+  const tools = words.map((word) => ({ tool: 'shell', arguments: { command: `echo ${word}` } }));
+  const input = script({ tools }, { say: 'done' });
+  const asked = await sdk.responses.create({ model: 'default', input });
+  const [session] = await bench.client.listSessions();
+  let count = 0;
+  await bench.follow(session?.id ?? '', ({ type }) => {
+    if (type === 'approval.requested') count += 1;
+    return count === words.length;
+  });
+  return asked;
+}
+
+const answer = (sdk: OpenAI, previous: string, request: string, approve = true) =>
+  sdk.responses.create({
+    previous_response_id: previous,
+    input: [{ type: 'mcp_approval_response', approval_request_id: request, approve }],
+  });
+
+test('calls of one step are approved one after the other (regression)', async () => {
+  const { url } = await startScripted('[security.tool_policy]\ndefault = "supervised"\n');
+  const sdk = createSdk(url);
+  let asked = await askForCalls(sdk, ['one', 'two', 'three']);
+  const shown: string[] = [];
+  for (const isApproved of [true, false, true]) {
+    const id = asked.output.find(({ type }) => type === 'mcp_approval_request')?.id ?? '';
+    asked = await answer(sdk, asked.id, id, isApproved);
+    const told = asked.output.map((item) => ('status' in item ? item.status : item.type));
+    shown.push(`${id}: ${told.join(' ')}`);
+    expect(await sdk.responses.retrieve(asked.id)).toMatchObject({ output: asked.output });
+  }
+  expect(shown).toEqual([
+    'mcpr_1.1.1: completed mcp_approval_request',
+    'mcpr_1.1.2: failed mcp_approval_request',
+    'mcpr_1.1.3: completed completed',
+  ]);
+  expect(asked.output_text).toBe('done');
+});
+
+test('an answer to a later call shows what it waits for (regression)', async () => {
+  const { url } = await startScripted('[security.tool_policy]\ndefault = "supervised"\n');
+  const sdk = createSdk(url);
+  const first = await askForCalls(sdk, ['one', 'two']);
+  const second = await answer(sdk, first.id, 'mcpr_1.1.2');
+  expect(second.output.map(({ id }) => id)).toEqual([expect.any(String), 'mcpr_1.1.1']);
+  expect((await answer(sdk, second.id, 'mcpr_1.1.1')).output_text).toBe('done');
+});
+
 test('a response is cancelled at once, before its turn has begun', async () => {
   const { url } = await startScripted();
   const sdk = createSdk(url);

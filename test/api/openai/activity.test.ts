@@ -284,6 +284,14 @@ describe('a response', () => {
   });
 });
 
+test('an approval that is answered is told, though its event is of no turn (regression)', () => {
+  const resolved = { call_id: '2.1.1', decision: 'approve', by: 'socket' };
+  const reader = createTurnReader({ inputId });
+  const events = toEvents([begin, ['approval.resolved', resolved]]);
+  const told = events.flatMap(({ turn: _, ...rest }) => [...reader(rest)]);
+  expect(told.at(-1)).toEqual({ kind: 'approval-resolved', callId: '2.1.1' });
+});
+
 test('ids lead back to where their answer begins, and others are not found', () => {
   expect(toId('resp', turn)).toBe('resp_0123456789abcdef_4');
   expect(parseResponseId('resp_0123456789abcdef_4')).toEqual({ session, seq: 4 });
