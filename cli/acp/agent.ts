@@ -8,6 +8,7 @@ import {
   type ContentBlock,
   methods,
   PROTOCOL_VERSION,
+  type PromptRequest,
   RequestError,
   type SessionModeState,
 } from '@agentclientprotocol/sdk';
@@ -50,15 +51,22 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
     return attachment;
   }
 
-  function find(sessionId: string): Attachment {
+  /** One that lost its events, as when the supervisor was away for long, goes on where it was. */
+  async function find(sessionId: string, client: AgentContext): Promise<Attachment> {
     const attachment = attached.get(sessionId);
-    if (attachment !== undefined) return attachment;
-    const hint = `session ${sessionId} is not open here: session/load or session/resume first`;
-    throw RequestError.invalidParams(undefined, hint);
+    if (attachment === undefined) {
+      const hint = `session ${sessionId} is not open here: session/load or session/resume first`;
+      throw RequestError.invalidParams(undefined, hint);
+    }
+    const since = attachment.lostAt();
+    if (since === undefined) return attachment;
+    const next = attach(await api.getSession(sessionId), client, since);
+    next.mode = attachment.mode;
+    return next;
   }
 
-  async function prompt(sessionId: string, blocks: readonly ContentBlock[]) {
-    const attachment = find(sessionId);
+  async function prompt({ sessionId, prompt: blocks }: PromptRequest, client: AgentContext) {
+    const attachment = await find(sessionId, client);
     const content = toContent(blocks);
     const key = random.uuid();
     attachment.expectInput(key);
@@ -132,12 +140,14 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
         return {};
       }),
     )
-    .onRequest(methods.agent.session.setMode, ({ params }) => {
-      find(params.sessionId).mode = toMode(params.modeId);
-      return {};
-    })
-    .onRequest(methods.agent.session.prompt, ({ params }) =>
-      told(() => prompt(params.sessionId, params.prompt)),
+    .onRequest(methods.agent.session.setMode, ({ params, client }) =>
+      told(async () => {
+        (await find(params.sessionId, client)).mode = toMode(params.modeId);
+        return {};
+      }),
+    )
+    .onRequest(methods.agent.session.prompt, ({ params, client }) =>
+      told(() => prompt(params, client)),
     )
     .onNotification(methods.agent.session.cancel, async ({ params }) => {
       await (attached.get(params.sessionId)?.cancel() ?? api.interrupt(params.sessionId));

@@ -36,6 +36,8 @@ export interface Attachment {
   cancel(): Promise<void>;
   /** Resolves with the end of the input's turn. Rejects when the session is lost. */
   turnEnd(inputId: string): Promise<EventData<'turn.completed'>>;
+  /** The number of the last event that was passed on, once no more come; undefined until then. */
+  lostAt(): number | undefined;
   close(): void;
 }
 
@@ -71,6 +73,8 @@ export function openAttachment(
   const pending = new Map<string, { requested: Requested; asking: AbortController | undefined }>();
   const { api, client, logger, sessionId } = deps;
   let isLive = false;
+  let seen = since;
+  let failure: { readonly error: unknown } | undefined;
 
   const attachment: Attachment = {
     mode: 'ask',
@@ -84,8 +88,10 @@ export function openAttachment(
       new Promise((resolve, reject) => {
         const end = ends.get(inputId);
         if (end !== undefined) return resolve(end);
+        if (failure !== undefined) return reject(failure.error);
         endWaiters.set(inputId, { resolve, reject });
       }),
+    lostAt: () => (failure === undefined ? undefined : seen),
     close: () => stop.abort(),
   };
 
@@ -96,6 +102,7 @@ export function openAttachment(
   }
 
   function fail(error: unknown): void {
+    failure = { error };
     live.reject(error);
     for (const waiter of endWaiters.values()) waiter.reject(error);
     endWaiters.clear();
@@ -188,6 +195,7 @@ export function openAttachment(
     if (since >= liveAt) goLive();
     for await (const event of api.followEvents(sessionId, { since, signal: stop.signal })) {
       await onEvent(toKnownEvent(event));
+      seen = event.seq;
       if (!isLive && event.seq >= liveAt) goLive();
     }
   }
