@@ -265,8 +265,8 @@ export function toWireError(error: unknown): WireError {
   const trouble = findTrouble(error);
   if (trouble !== undefined) return troubleError(error, trouble);
   const { code, message, data } = toPrxError(error);
-  const isFatal = data['trouble'] === 'fatal';
-  return { code, message, data, trouble: isFatal ? 'fatal' : undefined };
+  const own = data['trouble'];
+  return { code, message, data, trouble: own === 'fatal' || own === 'full' ? own : undefined };
 }
 
 /** The value of a reply, or its error as PrxError. */

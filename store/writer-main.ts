@@ -5,6 +5,7 @@ import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { assert, unreachable } from '../base/assert.ts';
 import { collectGarbage } from '../base/collect.ts';
+import { watchPlaces } from './in-place.ts';
 import { openJournalFile } from './journal-file.ts';
 import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
 import { writeMeta } from './meta.ts';
@@ -28,6 +29,8 @@ import { Writer } from './writer.ts';
 interface OpenJournal {
   readonly writer: Writer;
   readonly sync: WalSync;
+  /** Throws when nothing may be written. */
+  readonly assertUsable: () => void;
 }
 
 /** The state of this thread: set by `open`, unset by `close`. */
@@ -60,7 +63,12 @@ async function open(options: WriterOptions): Promise<OpenReport> {
   // What an earlier process left written but unsynced is visible from now on.
   const safeId = await sync.run();
   syncFolder(dirname(options.path));
-  thread.journal = { writer, sync };
+  const assertInPlace = watchPlaces([options.path, `${options.path}-wal`]);
+  const assertUsable = (): void => {
+    sync.assertUsable();
+    assertInPlace();
+  };
+  thread.journal = { writer, sync, assertUsable };
   return { epoch: file.epoch, safeId, wasClean: file.wasClean };
 }
 
@@ -88,31 +96,32 @@ function createFailure(plan: WriterFaults['failOperation']): (() => void) | unde
 }
 
 function answer(
-  { writer, sync }: OpenJournal,
+  { writer, sync, assertUsable }: OpenJournal,
   task: Exclude<Task<WriterTasks>, { kind: 'open' }>,
 ): unknown {
   switch (task.kind) {
     case 'tails':
       return checkTails(writer);
     case 'commit':
-      sync.assertUsable();
+      assertUsable();
       sync.writeBackSoon();
       return writer.commit(task.input, sync.syncedId);
     case 'commitSynced':
-      sync.assertUsable();
+      assertUsable();
       return commitSynced(writer, sync, task.input);
     case 'sync':
       return sync.run();
     case 'probe':
+      assertUsable();
       return probe(writer, sync);
     case 'delete':
-      sync.assertUsable();
+      assertUsable();
       return deleteStep(writer, task.input);
     case 'fork':
-      sync.assertUsable();
+      assertUsable();
       return forkStep(writer, task.input);
     case 'trim':
-      sync.assertUsable();
+      assertUsable();
       return trimStep(writer, task.input);
     case 'putProcess':
       writer.db.run(
