@@ -55,6 +55,7 @@ const RUNNERS: ReadonlySet<string> = new Set([
   ...['prlimit', 'ltrace', 'valgrind', 'numactl', 'fakeroot', 'faketime', 'unbuffer', 'rlwrap'],
   ...['setarch', 'linux32', 'linux64', 'choom', 'gdb', 'perf', 'bwrap', 'firejail', 'proot'],
   ...['hyperfine', 'cpulimit', 'catchsegv', 'eatmydata', 'tini', 'dumb-init', 'gosu'],
+  ...['uname26', 'i386', 'x86_64', 'entr', 'dbus-launch', 'chpst', 'softlimit'],
   ...['start-stop-daemon', 'su-exec', 'sg', 'torsocks', 'proxychains', 'proxychains4', 'cgexec'],
   ...['runuser', 'pkexec', 'systemd-run', 'ssh-agent', 'dbus-run-session', 'xvfb-run', 'toybox'],
 ]);
@@ -62,6 +63,13 @@ const RUNNERS: ReadonlySet<string> = new Set([
 const LOADER = /^ld(-linux[\w-]*)?\.so/;
 /** Runners whose words are a command line for a shell. */
 const JOINERS: ReadonlySet<string> = new Set(['watch', 'parallel']);
+/** What bash takes for the name of a variable it expands once more, with what is substituted in it:
+ *  `printf -v 'x[$(COMMAND)]'`. */
+const NAMERS: ReadonlySet<string> = new Set([
+  ...['test', '[', 'printf', 'read', 'declare', 'typeset', 'local', 'export', 'readonly'],
+  ...['unset', 'wait', 'let', 'mapfile', 'readarray', 'getopts'],
+]);
+const SUBSCRIPT = /\[.*(\$\(|`)/s;
 /** Options of runners that a command line follows. */
 const LINE_OPTIONS = /^(-c|--command|-S|--split-string)$/;
 /** The same of these, also among other letters or with the line in the same word. */
@@ -72,6 +80,8 @@ const LINE_HOLDERS: Readonly<Record<string, RegExp>> = {
 };
 const SHELLS: ReadonlySet<string> = new Set([
   ...['sh', 'bash', 'dash', 'zsh', 'ksh', 'mksh', 'ash', 'rbash', 'fish', 'yash', 'su', 'runuser'],
+  ...['csh', 'tcsh', 'lksh', 'posh', 'osh', 'ksh93', 'rksh', 'pdksh', 'sash', 'bash-static'],
+  ...['zsh-static', 'static-sh', 'elvish', 'xonsh', 'nu', 'pwsh'],
 ]);
 
 /** The parts of a command line; at least one. */
@@ -233,6 +243,9 @@ function listHeldLines([name, ...rest]: CommandPart['words']): readonly (string 
     return held.length < 2 || held[0] === '-' ? [] : held.slice(0, 1);
   }
   if (name === '.' || name === 'source') return isStream(rest[0] ?? '') ? [undefined] : [];
+  if (name !== undefined && NAMERS.has(name)) {
+    return rest.some((word) => SUBSCRIPT.test(word ?? '')) ? [undefined] : [];
+  }
   if (name === 'alias') return rest.map((word) => word?.slice(word.indexOf('=') + 1));
   if (name === undefined || !isRunner(name)) return [];
   const program = toProgramName(name);

@@ -71,7 +71,7 @@ function matchProgram(
   start: number,
 ): Match {
   const word = words[start];
-  if (word === undefined) return 'no';
+  if (word === undefined) return isFirstBehind(words, start) ? 'maybe' : 'no';
   const program = toProgramName(word);
   const [pattern = '', ...further] = wanted;
   if (program.length > WORD_CHARS_MAX) return 'maybe';
@@ -87,6 +87,24 @@ function matchProgram(
     isValue = isOption && !next.includes('=');
   }
   return strongest(matches);
+}
+
+/** What a program that runs another takes before it: options and their values, variables, times. */
+const RUNNER_OPTION = /^-|^\w+=|^\d[\d.]*[smhd]?$/;
+const EXEC_OPTION = /^-(exec|ok)(dir)?$/;
+
+/** Whether a word that is known only when it runs is the command behind a runner. */
+function isFirstBehind(words: CommandPart['words'], start: number): boolean {
+  const before = words.slice(0, start);
+  const runner = before.findLastIndex((word) => word !== undefined && isRunner(word));
+  if (EXEC_OPTION.test(before.at(-1) ?? '')) return true;
+  // Its other options take values, and the command stands behind those.
+  if (toProgramName(before[runner] ?? '') === 'find') return false;
+  return before
+    .slice(runner + 1)
+    .every(
+      (word, index, rest) => RUNNER_OPTION.test(word ?? '') || /^-/.test(rest[index - 1] ?? ''),
+    );
 }
 
 interface Place {

@@ -203,6 +203,33 @@ test.each([
   expect(shell(denyRm, command)).toBe('deny');
 });
 
+describe('what stands behind a program that runs others (regression)', () => {
+  test.each([
+    'exec $x y',
+    'env A=1 $x y',
+    'env A=$x y',
+    'nice -n 5 $(echo rm) y',
+    'timeout 1.5m $x y',
+    'sudo -u me $x y',
+    'sh -c \'exec "$@"\' sh rm x',
+    'find . -name a -exec $x {} +',
+    'uname26 rm x',
+    "csh -c 'rm x'",
+    "pwsh -c 'rm x'",
+    "printf -v 'x[$(rm x)]' y",
+    "[ -v 'x[`rm x`]' ]",
+  ])('may be forbidden: %j', (command) => {
+    expect(shell(denyRm, command)).toBe('deny');
+  });
+
+  test.each(['timeout 5 curl $x', 'find . -name $x', 'nice make $x', 'test "$x" = "[a]"'])(
+    'is known: %j',
+    (command) => {
+      expect(shell(denyRm, command)).toBe('allow');
+    },
+  );
+});
+
 describe('a forbidden subcommand', () => {
   const decide = (command: string) =>
     shell([{ command: 'git push *', action: 'deny' }, { action: 'allow' }], command);
