@@ -2,6 +2,7 @@
  *  same rules as the supervisor's own configuration, read without loading its schema. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { PrxError } from '../base/errors.ts';
 import { homeOf } from '../base/home.ts';
 import type { Environment } from './machine.ts';
 
@@ -47,8 +48,13 @@ export async function locate(
   };
 }
 
+/** What was read from a file ends with a line break. @throws INVALID_REQUEST for what no header
+ *  can carry. */
 function tokenOf(env: Environment): string | undefined {
-  return env['PRX_TOKEN'] || undefined;
+  const token = env['PRX_TOKEN']?.trim();
+  if (!/[^\x20-\x7e\x80-\xff]/.test(token ?? '')) return token || undefined;
+  const message = 'PRX_TOKEN has a line break, or another character that no token has';
+  throw new PrxError('INVALID_REQUEST', message);
 }
 
 /** The config file in force, if there is one. */

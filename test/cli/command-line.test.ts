@@ -172,6 +172,14 @@ describe('where the supervisor is', () => {
     });
   });
 
+  test('a token as a file has it; one that no header can carry is refused (regression)', async () => {
+    const env = { PRX_URL: 'http://h:1', PRX_TOKEN: 't\r\n' };
+    expect(await place({}, env)).toMatchObject({ token: 't' });
+    for (const PRX_TOKEN of ['a\nb', 'a\u0000', '\u65e5']) {
+      await expect(place({}, { ...env, PRX_TOKEN })).rejects.toThrow('PRX_TOKEN has a line break');
+    }
+  });
+
   test('a real config file: its store and its socket; a broken one names nothing', async () => {
     const file = join(folder, 'c.toml');
     writeFileSync(file, '[store]\npath = "/s"\n[api]\nsocket = "/run/own.sock"\n');
