@@ -85,7 +85,9 @@ export function describeSession(view: SessionView, nowMs: number): string[] {
 }
 
 function describeActivity(view: SessionView): string {
-  if (view.activity === 'turn') return `works on turn ${view.turn}`;
+  if (view.activity === 'turn') {
+    return view.state === 'suspended' ? `holds turn ${view.turn}` : `works on turn ${view.turn}`;
+  }
   return view.activity === 'waiting' ? `waits in turn ${view.turn}` : 'idle';
 }
 
@@ -98,7 +100,9 @@ function describeResidency(view: SessionView): string {
     case 'backoff':
       return `its worker starts again at ${formatClock(view.backoff?.next_at ?? 'soon')}`;
     case 'hibernated':
-      return isClosed(view) ? 'no process' : 'no process: one starts with the next input';
+      if (isClosed(view)) return 'no process';
+      if (view.state === 'suspended') return 'no process: one starts when it is resumed';
+      return 'no process: one starts with the next input';
     case 'queued':
       return 'it waits for a free worker slot';
   }

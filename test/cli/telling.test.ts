@@ -32,6 +32,14 @@ describe('a command tells', () => {
     expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
   });
 
+  test('[command:describe] a turn of a suspended session is held (regression)', async () => {
+    const held = { state: 'suspended', state_reason: 'asked for', activity: 'turn', turn: 2 };
+    api.addSession(SESSION, held);
+    const { out } = await runCli(api, ['describe', '0123']);
+    const sentence = 'and holds turn 2; no process: one starts when it is resumed.\n';
+    expect(out).toContain(`It is suspended (asked for) ${sentence}`);
+  });
+
   test.each([
     [1, 'Its worker was restarted once.\n'],
     [2, 'Its worker was restarted 2 times.\n'],
