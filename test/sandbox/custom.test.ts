@@ -214,14 +214,14 @@ on.each(users)('a call of a custom tool (uid %s)', (uid) => {
   });
 
   test('that spins is ended at its time, and another one goes on beside it', async () => {
-    await start({ timeoutMs: 10_000 });
+    await start({ timeoutMs: 5000 });
     const spinning = call('spin');
     await appears('spins');
     expect(await call('echo', { text: 'beside' })).toMatchObject({ output: 'beside' });
     expect(await spinning).toMatchObject({
       status: 'timeout',
-      output: expect.stringContaining('did not end within 10 s and was stopped'),
-      exceeded: { limit: 'timeout_secs', value: 10, max: 10 },
+      output: expect.stringContaining('did not end within 5 s and was stopped'),
+      exceeded: { limit: 'timeout_secs', value: 5, max: 5 },
     });
   });
 
