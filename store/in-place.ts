@@ -5,7 +5,8 @@ import { type BigIntStats, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { PrxError } from '../base/errors.ts';
 
-/** @returns throws STORE_DEGRADED when a file is not what it was at the call; moved back it is. */
+/** @returns a check that throws STORE_DEGRADED while a file is not the one that was there at the
+ *  call. */
 export function watchPlaces(paths: readonly string[]): () => void {
   const known = paths.map((path) => ({ path, was: look(path) }));
   return () => {
