@@ -203,8 +203,13 @@ function choose(campaign: Campaign, { kind, cookie }: Aim, host: number): Target
     return victim === undefined ? undefined : { victim, root, endsCall: true };
   };
   if (kind === 'host') return only(host, host);
-  if (kind === 'cell') return only(levels[1]?.[0], host);
-  if (kind === 'spawner') return only(levels[2]?.[0], host);
+  // Beside a cell that ends, the next may be starting, and that one lives on.
+  const cell = levels[1]?.[0];
+  if (cell === undefined || kind === 'cell') return only(cell, cell ?? host);
+  // What prepares a cell may have a helper, and be a cell all the same when that one has died.
+  const isPrepared = readName(cell) === 'bwrap';
+  const spawner = listChildren(cell)[0];
+  if (kind === 'spawner') return isPrepared ? only(spawner, cell) : only(spawner, spawner ?? cell);
   const cookies = new Set(pidsOf(findCookies(cookie)));
   const monitors = levels[3] ?? [];
   const own = monitors.find((pid) => listDescendants(pid).some((below) => cookies.has(below)));

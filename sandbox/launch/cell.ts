@@ -146,7 +146,7 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
   const stderr = collectText(quick.child.stderr);
   quick.child.stdin?.on('error', () => undefined);
   const output = readLines(quick);
-  const lines = await output.untilReady(clock, () => quick.child.kill('SIGKILL'));
+  const lines = await output.untilReady(clock, quick);
   const report = parsePreludeReport(lines ?? []);
   const [initPid] = lines === undefined ? [] : listChildren(quick.pid);
   // The door was sent before the line that says ready.
@@ -162,6 +162,7 @@ export async function startCell(spec: CellSpec): Promise<Cell> {
     quick.child.stdin?.destroy();
     await quick.exited;
     killMarked(mark);
+    await Promise.race([output.closed, clock.sleep(CLOSE_MS)]);
     throw unavailable([report.failure ?? '', output.said(), stderr(), fault ?? '']);
   }
   void quick.exited.then(() => door?.close());
@@ -308,9 +309,11 @@ function createCell(parts: CellParts): Cell {
 }
 
 interface CellOutput {
-  /** The lines before `ready`, or undefined when the start failed or took too long. */
-  untilReady(clock: Clock, giveUp: () => void): Promise<string[] | undefined>;
+  /** The lines before `ready`, or undefined when it failed or took too long, which ends it. */
+  untilReady(clock: Clock, quick: QuickProcess): Promise<string[] | undefined>;
   awaitLine(line: string): Promise<void>;
+  /** Resolves when nobody can say anything any more. */
+  readonly closed: Promise<void>;
   said(): string;
 }
 
@@ -334,12 +337,14 @@ function readLines(quick: QuickProcess): CellOutput {
       waiting.set(line, resolve);
     });
   return {
-    awaitLine,
+    ...{ awaitLine, closed },
     said: () => before.join('\n'),
-    async untilReady(clock, giveUp) {
-      const timer = clock.setTimer(START_MS, giveUp);
+    async untilReady(clock, { child, exited }) {
+      const timer = clock.setTimer(START_MS, () => child.kill('SIGKILL'));
       const ready = awaitLine('ready').then(() => true);
-      const isReady = await Promise.race([ready, closed.then(() => false)]);
+      // A child of a bubblewrap that was killed keeps the pipe open while it waits for it.
+      const over = Promise.race([closed, exited]).then(() => false);
+      const isReady = await Promise.race([ready, over]);
       timer.cancel();
       return isReady ? before.splice(0) : undefined;
     },

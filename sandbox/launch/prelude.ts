@@ -41,7 +41,10 @@ sub userns {
     sysread $wait, my $byte, 1;
     kill 'KILL', $$;
   }
-  sysread $ready, my $byte, 1;
+  # Its death must be the end of what we read.
+  close $tell;
+  close $wait;
+  sysread($ready, my $byte, 1) or $! = 3, fail('userns');
   for (['uid_map', $uid], ['gid_map', $gid]) {
     my ($file, $id) = @$_;
     open my $map, '>', "/proc/$pid/$file" or next;
