@@ -15,8 +15,10 @@ import {
   STREAM,
   STREAMERS,
   type Streamers,
+  splitSpan,
   startStreamers,
   type TokenTimes,
+  toUsual,
 } from './latency.ts';
 import { AS_STRANGER } from './processor-group.ts';
 import type { Figure, Outcome, Proof, ProofOptions } from './proof.ts';
@@ -38,6 +40,7 @@ const BEFORE_MS = 3000;
 /** As long as a tool takes to reach its limit. */
 const CONTROL_MS = 1500;
 const SAMPLE_MS = 5;
+const SEARCH_MS = 500;
 
 interface Bomb {
   readonly name: string;
@@ -194,21 +197,24 @@ async function explode(campaign: Campaign, bomb: Bomb, result: Result): Promise<
   await turn(stand, feed, 'hello');
   if (bomb.in === 'tool') await turn(stand, feed, JSON.stringify({ command: 'true' }));
   await pause(REFILL_MS);
+  // From before: who looks costs time as well, on both sides of the comparison.
+  const sampling = sample(campaign, bomb, feed);
   const beforeMs = performance.now();
   await pause(BEFORE_MS);
   const from = feed.seen.length;
   const startMs = performance.now();
-  const stopSampling = sample(campaign, bomb, { feed, from, peakMb: result.peakMb });
   await stand.client.sendInput(view.id, { text: bomb.text });
   bomb.assist?.(stand, feed);
   const ended = await feed.until(isType('turn.completed'), from);
-  stopSampling();
+  result.peakMb.push(...sampling.stop(from));
   for (const pid of findMonitors(stand)) process.kill(pid, 'SIGCONT');
   const ends = feed.seen.slice(from).filter(({ event }) => isEnd(bomb, event));
   const lastMs = ends.at(-1)?.atMs ?? ended.atMs;
   // The tokens that were under way have a moment to arrive.
   await pause(100);
-  addTokens(result, streamers.between(beforeMs, startMs), streamers.between(startMs, lastMs));
+  const spans = splitSpan(beforeMs, startMs, lastMs - startMs);
+  const before = spans.map((span) => streamers.between(...span));
+  addTokens(result, before, streamers.between(startMs, lastMs));
   result.livedMs.push(...listLives(bomb, feed, { from, startMs }));
   const said = ends.map(({ event }) => toEnd(event));
   const isExpected =
@@ -222,10 +228,10 @@ async function explode(campaign: Campaign, bomb: Bomb, result: Result): Promise<
   await stand.client.close(view.id);
 }
 
-function addTokens(result: Result, before: TokenTimes, during: TokenTimes): void {
+function addTokens(result: Result, before: readonly TokenTimes[], during: TokenTimes): void {
   const toRatio = (of: keyof TokenTimes): number =>
-    toQuantile(during[of], 0.99) / toQuantile(before[of], 0.99);
-  result.before.push(...before.latencies);
+    toQuantile(during[of], 0.99) / toUsual(before.map((times) => times[of]));
+  result.before.push(...before.flatMap(({ latencies }) => latencies));
   result.during.push(...during.latencies);
   result.latencyRatios.push(toRatio('latencies'));
   result.gapRatios.push(toRatio('gaps'));
@@ -265,34 +271,36 @@ function listLives(bomb: Bomb, feed: Feed, { from, startMs }: Span): number[] {
 }
 
 interface Sampling {
-  readonly feed: Feed;
-  readonly from: number;
-  readonly peakMb: number[];
+  /** @returns the peak of each that ended as the bomb does since event `from`, MiB */
+  stop(from: number): readonly number[];
 }
 
 /** Looks every few milliseconds; the kernel keeps each process's own peak between two looks. */
-function sample({ stand }: Campaign, bomb: Bomb, { feed, from, peakMb }: Sampling): () => void {
-  if (bomb.limitMb === undefined) return () => undefined;
+function sample({ stand }: Campaign, bomb: Bomb, feed: Feed): Sampling {
+  if (bomb.limitMb === undefined) return { stop: () => [] };
   const peaks = new Map<number, number>();
+  const findEaters = createSearch(stand);
   const look = (): void => {
     const worker = findWorker(feed);
     // A worker may start no process. Nobody is asked for his environment: who reads it waits for
     // the lock of a memory that is just growing, and this process stamps the tokens.
-    const pids = bomb.in === 'tool' ? findEaters(stand) : [worker];
+    const pids = bomb.in === 'tool' ? findEaters() : [worker];
     const mb = Math.max(0, ...pids.map(readPeakMb));
     const key = bomb.in === 'tool' ? 0 : worker;
     peaks.set(key, Math.max(peaks.get(key) ?? 0, mb));
   };
-  const timer = setInterval(look, bomb.in === 'tool' ? SAMPLE_MS * 10 : SAMPLE_MS);
-  return () => {
-    clearInterval(timer);
-    const dead = new Set(
-      feed.seen
-        .slice(from)
-        .filter(({ event }) => isEnd(bomb, event))
-        .map(({ event }) => (bomb.in === 'tool' ? 0 : (event.data as { pid: number }).pid)),
-    );
-    for (const [key, mb] of peaks) if (dead.has(key)) peakMb.push(mb);
+  const timer = setInterval(look, SAMPLE_MS);
+  return {
+    stop(from) {
+      clearInterval(timer);
+      const dead = new Set(
+        feed.seen
+          .slice(from)
+          .filter(({ event }) => isEnd(bomb, event))
+          .map(({ event }) => (bomb.in === 'tool' ? 0 : (event.data as { pid: number }).pid)),
+      );
+      return [...peaks].flatMap(([key, mb]) => (dead.has(key) ? [mb] : []));
+    },
   };
 }
 
@@ -305,8 +313,19 @@ function readPeakMb(pid: number): number {
   }
 }
 
-function findEaters(stand: Stand): number[] {
-  return listDescendants(stand.supervisor().pid).filter((pid) => readName(pid) === 'perl');
+/** To look for all processes below a supervisor takes milliseconds, in which no token is stamped:
+ *  it is done now and then. */
+function createSearch(stand: Stand): () => readonly number[] {
+  let found: readonly number[] = [];
+  let searchedMs = Number.NEGATIVE_INFINITY;
+  return () => {
+    if (performance.now() - searchedMs > SEARCH_MS) {
+      const all = listDescendants(stand.supervisor().pid);
+      found = all.filter((pid) => readName(pid) === 'perl');
+      searchedMs = performance.now();
+    }
+    return found;
+  };
 }
 
 function findMonitors({ bench }: Stand): readonly number[] {

@@ -6,6 +6,7 @@ import type { Reply } from '../bench/provider.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
 import { pause } from '../test/integration/processes.ts';
 import { type Feed, isType, openFeed } from './feed.ts';
+import { toQuantile } from './report.ts';
 import type { Stand } from './stand.ts';
 
 export const STREAMERS = 7;
@@ -94,6 +95,29 @@ export function toTokenTimes(perClient: readonly (readonly ReadToken[])[]): Toke
     ),
   };
 }
+
+/** Pure. As many spans of this length as there is room for, one after the other; where there is
+ *  none for one, all of it. What is compared must be as long: of few tokens the 99th percentile is
+ *  nearly the worst, and the longer one looks the worse that is. */
+export function splitSpan(
+  fromMs: number,
+  toMs: number,
+  lengthMs: number,
+): readonly (readonly [fromMs: number, toMs: number])[] {
+  const count = Math.max(1, Math.floor((toMs - fromMs) / lengthMs));
+  const stepMs = Math.min(lengthMs, toMs - fromMs);
+  return Array.from({ length: count }, (_, index) => [
+    fromMs + index * stepMs,
+    fromMs + (index + 1) * stepMs,
+  ]);
+}
+
+/** Pure. The 99th percentile of the span that stands in the middle. */
+export const toUsual = (spans: readonly (readonly number[])[]): number =>
+  toQuantile(
+    spans.map((samples) => toQuantile(samples, 0.99)),
+    0.5,
+  );
 
 async function streamOn(stand: Stand, feed: Feed, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { type ReadToken, toTokenTimes } from '../../prove/latency.ts';
+import { type ReadToken, splitSpan, toTokenTimes, toUsual } from '../../prove/latency.ts';
 
 const token = (turn: number, fromMs: number, atMs: number): ReadToken => ({ turn, fromMs, atMs });
 
@@ -9,4 +9,17 @@ test('a gap is between two tokens that one client reads of one answer', () => {
     [token(1, 0, 3)],
   ]);
   expect(times).toEqual({ latencies: [1, 5, 2, 1, 3], gaps: [29, 24] });
+});
+
+test.each([
+  ['a short one as often as it fits', 3000, [0, 1000, 2000]],
+  ['a rest is left out', 2500, [0, 1000]],
+  ['a shorter one is taken whole', 700, [0]],
+])('spans as long as a bomb of a second: %s', (_, toMs, starts) => {
+  const spans = splitSpan(0, toMs, 1000);
+  expect(spans).toEqual(starts.map((ms) => [ms, Math.min(toMs, ms + 1000)]));
+});
+
+test('what is usual is the middle of the spans, so that one pause of the machine is not', () => {
+  expect(toUsual([[1, 2], [1, 90], [3]])).toBe(3);
 });
