@@ -83,6 +83,7 @@ export function createLoad(deps: LoadDeps, session: string): Load {
 
   /** Repeats while the answer is in doubt. Undefined: a race, or given up. */
   async function ask<T>(what: string, request: () => Promise<T>): Promise<T | undefined> {
+    const doubts = new Map<ErrorCode, number>();
     for (let left = TRIES_MAX; left > 0; left -= 1) {
       try {
         return await request();
@@ -93,10 +94,12 @@ export function createLoad(deps: LoadDeps, session: string): Load {
           deps.onFinding(`${what} of ${session} was answered with ${code}: ${message}`);
           return undefined;
         }
+        doubts.set(code, (doubts.get(code) ?? 0) + 1);
         await clock.sleep(RETRY_MS);
       }
     }
-    deps.onFinding(`${what} of ${session} was not answered in ${TRIES_MAX} tries`);
+    const codes = [...doubts].map(([code, times]) => `${times} × ${code}`).join(', ');
+    deps.onFinding(`${what} of ${session} was not answered in ${TRIES_MAX} tries: ${codes}`);
     return undefined;
   }
 
