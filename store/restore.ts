@@ -10,11 +10,12 @@ import {
   openSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Clock, toTimestamp } from '../base/clock.ts';
-import { PrxError, toPrxError } from '../base/errors.ts';
+import { isPrxError, PrxError, toPrxError } from '../base/errors.ts';
+import { sessionIdSchema } from '../protocol/ids.ts';
 import {
   type BackupManifest,
   checkBackup,
@@ -23,13 +24,12 @@ import {
   syncPath,
   toJournal,
 } from './backup-file.ts';
-import type { SessionRecord } from './contract.ts';
 import { openJournalFile, raiseEpoch } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
 import { writeMeta } from './meta.ts';
 import { journalPath } from './offline.ts';
 import { Database } from './sqlite.ts';
-import { prepareStateDir } from './state-dir.ts';
+import { prepareStateDir, unusable } from './state-dir.ts';
 
 export interface RestoreOptions {
   readonly stateDir: string;
@@ -55,8 +55,9 @@ const LOGS = ['journal.db-wal', 'journal.db-shm'] as const;
  *  Private workspaces stay where they are. */
 const OLD = ['journal.db', ...LOGS, 'artifacts', 'spool'] as const;
 
-/** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false,
- *  INVALID_REQUEST and STORE_CORRUPT as checkBackup does; then nothing has changed. */
+/** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false
+ *  or it cannot be written, INVALID_REQUEST and STORE_CORRUPT as checkBackup does; then nothing has
+ *  changed. */
 export function restoreOffline(options: RestoreOptions): RestoreReport {
   const stateDir = prepareStateDir(options.stateDir);
   const { manifest } = checkBackup(options.file);
@@ -66,16 +67,11 @@ export function restoreOffline(options: RestoreOptions): RestoreReport {
     const hasOld = existsSync(path);
     if (hasOld && !options.force) throw occupied(stateDir);
     const draft = join(stateDir, 'restore.partial');
-    rmSync(draft, { recursive: true, force: true });
-    mkdirSync(draft, { mode: 0o700 });
-    writeArtifacts(options.file, join(draft, 'artifacts'));
-    const epoch = writeJournal(options.file, join(draft, 'journal.db'), path);
-    syncPath(draft);
+    const epoch = writeDraft(options.file, draft, stateDir);
     const stamp = toTimestamp(options.clock.wallMs()).replaceAll(':', '');
     const aside = OLD.some((name) => existsSync(join(stateDir, name)))
       ? join(stateDir, `replaced-${stamp}`)
       : undefined;
-    makeWorkspaces(stateDir, join(draft, 'journal.db'));
     replace(stateDir, draft, aside);
     return { ...manifest, aside, new_epoch: epoch };
   } finally {
@@ -92,6 +88,23 @@ function occupied(stateDir: string): PrxError {
   );
 }
 
+/** All that will be put in place. What cannot be finished is not left to fill the disk. */
+function writeDraft(file: string, draft: string, stateDir: string): number {
+  rmSync(draft, { recursive: true, force: true });
+  try {
+    mkdirSync(draft, { mode: 0o700 });
+    writeArtifacts(file, join(draft, 'artifacts'));
+    const journal = join(draft, 'journal.db');
+    const epoch = writeJournal(file, journal, journalPath(stateDir));
+    syncPath(draft);
+    makeWorkspaces(stateDir, journal);
+    return epoch;
+  } catch (error) {
+    rmSync(draft, { recursive: true, force: true });
+    throw isPrxError(error) ? error : unusable(stateDir, error);
+  }
+}
+
 function writeArtifacts(file: string, folder: string): void {
   const db = new Database(file, { readOnly: true, busyTimeoutMs: 0 });
   mkdirSync(folder, { mode: 0o700 });
@@ -103,7 +116,7 @@ function writeArtifacts(file: string, folder: string): void {
   try {
     const onPiece = ({ path }: { path: string }, bytes: Uint8Array): void => {
       open ??= openArtifact(folder, path);
-      writeSync(open.fd, bytes);
+      writeFileSync(open.fd, bytes); // All of it; writeSync may stop before the end.
     };
     for (const entry of readFiles(db, onPiece)) {
       open ??= openArtifact(folder, entry.path); // An empty one has no pieces.
@@ -237,9 +250,15 @@ function foldLog(path: string): void {
 function makeWorkspaces(stateDir: string, path: string): void {
   const db = new Database(path, { readOnly: true, busyTimeoutMs: 0 });
   try {
-    for (const { record } of db.iterate<{ record: string }>('SELECT record FROM sessions')) {
-      const { id, private_workspace: isPrivate } = JSON.parse(record) as SessionRecord;
-      if (isPrivate) mkdirSync(join(stateDir, 'workspaces', id), { recursive: true, mode: 0o700 });
+    const sql = "SELECT id FROM sessions WHERE json_extract(record, '$.private_workspace')";
+    const ids = db.all<{ id: string }>(sql).map(({ id }) => id);
+    // As with artifacts: no name of a forged backup leads elsewhere.
+    const forged = ids.find((id) => !sessionIdSchema.safeParse(id).success);
+    if (forged !== undefined) {
+      throw new PrxError('STORE_CORRUPT', `the backup holds a session with the id ${forged}`);
+    }
+    for (const id of ids) {
+      mkdirSync(join(stateDir, 'workspaces', id), { recursive: true, mode: 0o700 });
     }
   } finally {
     db.close();

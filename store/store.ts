@@ -85,6 +85,9 @@ export class JournalStore implements Store {
   readonly epoch: number;
   readonly #parts: StoreParts;
   #closing: Promise<void> | undefined;
+  /** One at a time: it keeps a reader busy, and there are two; of one name, two would meet in the
+   *  same unfinished file. */
+  #backupPath: string | undefined;
 
   constructor(parts: StoreParts) {
     this.epoch = parts.epoch;
@@ -248,9 +251,19 @@ export class JournalStore implements Store {
     await Promise.all([this.#parts.writer.run('shrink', null), this.#read('shrink', null)]);
   }
 
-  backup(path: string): Promise<BackupSummary> {
+  async backup(path: string): Promise<BackupSummary> {
+    if (this.#backupPath !== undefined) {
+      const message = `the backup ${this.#backupPath} is being written; try again when it is done`;
+      throw new PrxError('AT_CAPACITY', message);
+    }
     const { clock, stateDir } = this.#parts;
-    return this.#read('backup', { path, stateDir, createdAt: toTimestamp(clock.wallMs()) });
+    this.#backupPath = path;
+    try {
+      const createdAt = toTimestamp(clock.wallMs());
+      return await this.#read<BackupSummary>('backup', { path, stateDir, createdAt });
+    } finally {
+      this.#backupPath = undefined;
+    }
   }
 
   listExpired(beforeMs: number, limit: number): Promise<readonly SessionId[]> {

@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from '@jest/globals';
 import { realClock } from '../../base/clock.ts';
+import type { SessionId } from '../../protocol/ids.ts';
 import type { Store } from '../../store/contract.ts';
 import { verifyOffline } from '../../store/offline.ts';
 import { restoreOffline } from '../../store/restore.ts';
@@ -153,6 +154,19 @@ describe('a backup', () => {
       expect(readdirSync(join(file, '..')).sort()).toEqual(['backup.db', 'state']);
     }));
 
+  it('is made one at a time: a second one, of the same name too, is refused by name (regression)', () =>
+    withPlaces(async ({ store, file }) => {
+      const [first, ...others] = await Promise.allSettled([
+        store.backup(file),
+        store.backup(file),
+        store.backup(`${file}-2`),
+      ]);
+      expect(first).toMatchObject({ status: 'fulfilled' });
+      const refused = { status: 'rejected', reason: { code: 'AT_CAPACITY' } };
+      expect(others).toMatchObject([refused, refused]);
+      await store.backup(`${file}-2`);
+    }));
+
   it('names what was damaged before, and keeps it as it was', () =>
     withPlaces(async ({ store, stateDir, file, fresh }) => {
       await store.close();
@@ -199,6 +213,27 @@ describe('a restore', () => {
       expect(codeOf(() => put(fresh, file))).toBe('STORE_CORRUPT');
       expect(codeOf(() => put(fresh, `${file}-none`))).toBe('INVALID_REQUEST');
       expect(codeOf(() => put(fresh, join(stateDir, 'journal.db')))).toBe('INVALID_REQUEST');
+    }));
+
+  it('that names a place elsewhere writes nothing there, and leaves nothing (regression)', () =>
+    withPlaces(async ({ store, stateDir, file, fresh }) => {
+      mkdirSync(join(stateDir, 'artifacts', 's'), { recursive: true });
+      writeFileSync(join(stateDir, 'artifacts', 's', 'a'), 'x');
+      await store.backup(file);
+      const db = new DatabaseSync(file);
+      db.exec("UPDATE backup_files SET path = '../../x'");
+      db.close();
+      const forged = {
+        ...created(3, { private_workspace: true }),
+        session: '../../x' as SessionId,
+      };
+      await store.append({ events: [forged] });
+      await store.backup(`${file}-2`);
+      for (const each of [file, `${file}-2`]) {
+        expect(codeOf(() => put(fresh, each))).toBe('STORE_CORRUPT');
+        expect(readdirSync(fresh)).toEqual(['lock.db']);
+        expect(existsSync(join(stateDir, '..', 'x'))).toBe(false);
+      }
     }));
 
   it('is refused while a supervisor runs there', () =>

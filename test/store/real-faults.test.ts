@@ -2,7 +2,7 @@
  *  its journal's files; a file system that is full, or was mounted read-only. What the machine
  *  cannot stage (no compiler, no right to mount) is skipped, visibly. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
@@ -10,6 +10,7 @@ import { realClock } from '../../base/clock.ts';
 import { realProcesses } from '../../base/process.ts';
 import { checkBackup } from '../../store/backup-file.ts';
 import { exportOffline, verifyOffline } from '../../store/offline.ts';
+import { restoreOffline } from '../../store/restore.ts';
 import { type Folder, makeFolder, open } from './setup.ts';
 import { created, delta, sessionId } from './setup-events.ts';
 
@@ -258,5 +259,22 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
       });
       execFileSync('mount', ['-o', 'remount,rw', path]);
       await (await open(stateDir)).close();
+    }));
+
+  it('that cannot hold a backup: its restore leaves nothing of it, and says what to do (regression)', () =>
+    withMount('8m', async (path) => {
+      const [source, file] = [join(folder.path, 'whole'), join(folder.path, 'whole.backup')];
+      const store = await open(source);
+      await store.append({ events: [created(1)] });
+      mkdirSync(join(source, 'artifacts', sessionId(1)), { recursive: true });
+      writeFileSync(join(source, 'artifacts', sessionId(1), 'a'), Buffer.alloc(5 * 2 ** 20, 'x'));
+      await store.backup(file);
+      await store.close();
+      const stateDir = join(path, 'state');
+      const restore = () => restoreOffline({ stateDir, file, clock: realClock, force: false });
+      expect(restore).toThrow('(ENOSPC); the disk is full: free some space');
+      expect(readdirSync(stateDir)).toEqual(['lock.db']);
+      execFileSync('mount', ['-o', 'remount,size=64m', path]);
+      expect(restore()).toMatchObject({ files: 1 });
     }));
 });
