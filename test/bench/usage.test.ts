@@ -11,6 +11,7 @@ test.each([
   ['prove', 'prove/main.ts', ['stop', '--runs', '0']],
   ['simulate', 'test/simulation/main.ts', ['--help']],
   ['simulate', 'test/simulation/main.ts', ['--runs', 'many']],
+  ['simulate', 'test/simulation/main.ts', ['--trace', '1', '--at', 'x']],
   ['mutate', 'test/mutation/main.ts', ['--help']],
   ['mutate', 'test/mutation/main.ts', ['--only', 'nothing']],
   ['screenshots', 'test/screenshots/main.ts', ['--help']],

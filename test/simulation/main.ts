@@ -37,6 +37,9 @@ const values = orUsage(USAGE, () => {
   if (fault === undefined && read.strike !== undefined) {
     throw new RangeError(`there is no fault '${read.strike}': ${faultKinds.join(', ')}`);
   }
+  if (!/^\d+(\.\d+)?$/.test(read.at)) {
+    throw new RangeError(`--at is '${read.at}'; it takes FACT.PROMISES, such as 17.1`);
+  }
   const counts = { runs: toCount('--runs', read.runs), jobs: toCount('--jobs', read.jobs) };
   const { strike: _, ...others } = read;
   return { ...others, ...counts, ...(fault === undefined ? {} : { strike: fault }) };
