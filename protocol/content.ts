@@ -10,6 +10,11 @@ export const contentPartSchema = z.discriminatedUnion('type', [
 ]);
 export type ContentPart = z.infer<typeof contentPartSchema>;
 
+/** True when nothing is said: an input has a word or an image. */
+export function isBlank(content: readonly ContentPart[]): boolean {
+  return content.every((part) => part.type === 'text' && part.text.trim() === '');
+}
+
 /** A tool call as the model asked for it; `arguments` is the model's JSON text, unparsed. */
 export const modelToolCallSchema = z.object({
   id: z.string(),

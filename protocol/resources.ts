@@ -4,6 +4,7 @@ import { z } from 'zod';
 import {
   contentPartSchema,
   effectClassSchema,
+  isBlank,
   onBusySchema,
   turnOutcomeSchema,
   usageSchema,
@@ -97,6 +98,9 @@ export const sendInputSchema = z
   })
   .refine((v) => (v.text === undefined) !== (v.content === undefined), {
     message: 'give either text or content',
+  })
+  .refine(({ text, content }) => text?.trim() !== '' && !(content && isBlank(content)), {
+    message: 'the input is empty; say something',
   });
 export type SendInput = z.infer<typeof sendInputSchema>;
 

@@ -4,7 +4,7 @@
  *  Anything else is unknown, and refused as OpenAI itself does. */
 import { z } from 'zod';
 import { PrxError } from '../../base/errors.ts';
-import type { ContentPart } from '../../protocol/content.ts';
+import { type ContentPart, isBlank } from '../../protocol/content.ts';
 
 const model = z.string().min(1).max(64).describe('Name of an agent; see /v1/models.');
 const unused = z.unknown().optional();
@@ -156,18 +156,26 @@ function isMessage(item: object): item is Message {
   return 'role' in item;
 }
 
+export interface Saying {
+  /** The session holds the conversation so far. */
+  readonly isContinued: boolean;
+  /** The parameter that has the messages. */
+  readonly param: 'messages' | 'input';
+}
+
 /** The input of a turn: what the client says now, behind what it says was said before. A session
  *  that already holds the conversation needs only the messages after the last answer; a new one
  *  gets the earlier ones too, as one text, because only an agent itself can have said something.
  *  @throws INVALID_REQUEST when nothing is said. */
-export function toContent(messages: readonly Message[], isContinued: boolean): ContentPart[] {
+export function toContent(
+  messages: readonly Message[],
+  { isContinued, param }: Saying,
+): ContentPart[] {
   const lastAnswer = messages.findLastIndex(({ role }) => !isAsking(role));
   const now = messages.slice(lastAnswer + 1);
-  if (!now.some(({ role }) => role === 'user')) {
-    throw new PrxError('INVALID_REQUEST', 'the last message must be one of the role user', {
-      data: { param: 'messages' },
-    });
-  }
+  const said = now.filter(({ role }) => role === 'user');
+  if (said.length === 0) throw refuse('the last message must be one of the role user', param);
+  if (isBlank(said.flatMap(toParts))) throw refuse('the message is empty; say something', param);
   const before = isContinued ? [] : messages.slice(0, lastAnswer + 1);
   const told = before.map((message) => `${message.role}: ${toText(message)}`);
   const preface: ContentPart[] =
@@ -175,6 +183,10 @@ export function toContent(messages: readonly Message[], isContinued: boolean): C
       ? []
       : [{ type: 'text', text: `The conversation so far:\n\n${told.join('\n\n')}\n\nNow:` }];
   return [...preface, ...now.flatMap(toParts)];
+}
+
+function refuse(message: string, param: Saying['param']): PrxError {
+  return new PrxError('INVALID_REQUEST', message, { data: { param } });
 }
 
 function isAsking(role: Message['role']): boolean {

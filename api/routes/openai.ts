@@ -3,7 +3,7 @@
  *  each answer names its session in the same header. Errors have the shape of that API. */
 import type { IncomingHttpHeaders } from 'node:http';
 import { z } from 'zod';
-import { PrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import { parseEvent } from '../../protocol/events.ts';
 import { effectIdSchema } from '../../protocol/ids.ts';
 import type { Supervisor } from '../../supervisor/index.ts';
@@ -58,7 +58,10 @@ export const openaiRoutes: readonly Route[] = [
     canStream: true,
     handle: async ({ supervisor, by, headers, body, signal }) => {
       const session = sessionHeader(headers);
-      const content = toContent(body.messages, session !== undefined);
+      const content = toContent(body.messages, {
+        isContinued: session !== undefined,
+        param: 'messages',
+      });
       const turn = await startTurn(
         { supervisor, by, headers },
         { agent: body.model, session, content },
@@ -283,11 +286,10 @@ function readDisconnect(headers: IncomingHttpHeaders): 'cancel' | 'continue' {
 async function startResponse(asking: Asking, body: ResponseRequest): Promise<Turn> {
   const { supervisor, headers } = asking;
   const { previous_response_id: previousId, input, instructions } = body;
-  const previous = previousId == null ? undefined : parseResponseId(previousId);
+  const previous = previousId == null ? undefined : await findPrevious(asking, previousId);
   const items = typeof input === 'string' ? [toUserMessage(input)] : input;
   const approvals = items.filter((item): item is ApprovalItem => 'approve' in item);
   const messages = items.flatMap((item) => toMessage(item) ?? []);
-  if (previous !== undefined) await assertNamed(asking, previous);
   if (approvals.length > 0) {
     if (previous === undefined || messages.length > 0 || approvals.length > 1) {
       const message =
@@ -303,8 +305,21 @@ async function startResponse(asking: Asking, body: ResponseRequest): Promise<Tur
       ? messages
       : [...messages.slice(0, -1), toInstructions(instructions), ...messages.slice(-1)];
   const agent = body.model ?? (await agentOfSession(supervisor, session));
-  const content = toContent(told, session !== undefined);
+  const content = toContent(told, { isContinued: session !== undefined, param: 'input' });
   return startTurn(asking, { agent, session, content });
+}
+
+/** @throws what is wrong with it, naming the parameter. */
+async function findPrevious(asking: Asking, id: string): Promise<Address> {
+  try {
+    const address = parseResponseId(id);
+    await assertNamed(asking, address);
+    await findTurn(asking.supervisor, address);
+    return address;
+  } catch (cause) {
+    const { code, message, data } = toPrxError(cause);
+    throw new PrxError(code, message, { data: { ...data, param: 'previous_response_id' }, cause });
+  }
 }
 
 function toUserMessage(text: string): Message {

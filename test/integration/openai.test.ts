@@ -137,6 +137,14 @@ test('previous_response_id goes on with the newest answer, and with no other', a
     status: 400,
     param: 'previous_response_id',
   });
+  // None that is there begins at its number, and none at all: the parameter is named (regression).
+  const unknown = [previous_response_id.replace(/\d+$/, '1'), 'resp_0123456789abcdef_4', 'resp_x'];
+  for (const id of unknown) {
+    await expect(sdk.responses.create({ input, previous_response_id: id })).rejects.toMatchObject({
+      status: 404,
+      param: 'previous_response_id',
+    });
+  }
   expect(await bench.client.listSessions()).toHaveLength(1);
 });
 

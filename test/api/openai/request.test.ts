@@ -8,6 +8,8 @@ import {
   toMessage,
 } from '../../../api/openai/request.ts';
 
+const NEW = { isContinued: false, param: 'messages' } as const;
+const CONTINUED = { ...NEW, isContinued: true };
 const user = (content: string): Message => ({ role: 'user', content });
 const chat = (rest: object): object => ({ model: 'a', messages: [user('x')], ...rest });
 
@@ -43,11 +45,11 @@ describe('the input of a turn', () => {
   const history: Message[] = [user('one'), { role: 'assistant', content: 'two' }, user('three')];
 
   test('of a session that goes on: what came after the last answer', () => {
-    expect(toContent(history, true)).toEqual([{ type: 'text', text: 'three' }]);
+    expect(toContent(history, CONTINUED)).toEqual([{ type: 'text', text: 'three' }]);
   });
 
   test('of a new session: what was said before, as one text, then the new message', () => {
-    expect(toContent(history, false)).toEqual([
+    expect(toContent(history, NEW)).toEqual([
       {
         type: 'text',
         text: 'The conversation so far:\n\nuser: one\n\nassistant: two\n\nNow:',
@@ -68,7 +70,7 @@ describe('the input of a turn', () => {
         ],
       },
     ];
-    expect(toContent(messages, false)).toEqual([
+    expect(toContent(messages, NEW)).toEqual([
       { type: 'text', text: 'Instructions: be brief' },
       { type: 'text', text: 'see' },
       { type: 'image_url', url: 'data:1' },
@@ -89,7 +91,7 @@ describe('the input of a turn', () => {
     const { input } = responseRequestSchema.parse({ model: 'default', input: items });
     const messages =
       typeof input === 'string' ? [] : input.flatMap((item) => toMessage(item) ?? []);
-    expect(toContent(messages, false)).toEqual([
+    expect(toContent(messages, NEW)).toEqual([
       {
         type: 'text',
         text:
@@ -104,8 +106,22 @@ describe('the input of a turn', () => {
     ['an answer', [user('x'), { role: 'assistant', content: 'y' } as const]],
     ['instructions only', [{ role: 'system', content: 'y' } as const]],
   ])('that ends with %s asks nothing, and is refused', (_name, messages) => {
-    expect(() => toContent(messages, false)).toThrow(
-      'the last message must be one of the role user',
+    expect(() => toContent(messages, NEW)).toThrow('the last message must be one of the role user');
+  });
+
+  test.each([
+    ['nothing', null],
+    ['no part', []],
+    ['spaces', ' \n'],
+    ['an empty part', [{ type: 'input_text' as const, text: '' }]],
+  ])('that ends with a message of %s is refused, with its parameter (regression)', (_, content) => {
+    const messages: Message[] = [
+      { role: 'system', content: 'y' },
+      { role: 'user', content },
+    ];
+    const refusal = { code: 'INVALID_REQUEST', data: { param: 'input' } };
+    expect(() => toContent(messages, { isContinued: false, param: 'input' })).toThrow(
+      expect.objectContaining(refusal),
     );
   });
 });
