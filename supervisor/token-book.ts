@@ -32,7 +32,7 @@ export interface TokenBookOptions {
 /** Issued at the same time; each is compared with what a request carries. */
 const TOKENS_MAX = 1000;
 /** How much of `last used` a kill may lose. */
-const USE_SAVE_MS = 60_000;
+const SAVE_MS = 60_000;
 
 /** Never rejects: tokens that cannot be read are no tokens, and the log says so. */
 export async function openTokenBook(options: TokenBookOptions): Promise<TokenBook> {
@@ -57,6 +57,8 @@ function createTokenBook(
   const { file, clock, random, logger } = options;
   let configured = options.configured;
   let issued: readonly IssuedToken[] = found;
+  /** Refused already, and in the file still: that could not be written. */
+  const unsaved = new Map<string, IssuedToken>();
   const usedMs = new Map<string, number>();
   let saving: Promise<unknown> = Promise.resolve();
   let isSaveDue = false;
@@ -67,13 +69,21 @@ function createTokenBook(
     return used === undefined ? token : { ...token, last_used_at: toTimestamp(used) };
   };
   const save = (): Promise<void> => {
-    const next = saving.then(() => writeTokenFile(file, issued.map(stamp)));
+    const next = saving.then(async () => {
+      const revoked = [...unsaved.keys()];
+      await writeTokenFile(file, issued.map(stamp));
+      for (const name of revoked) unsaved.delete(name);
+    });
     saving = next.catch(() => undefined); // The caller is told; the next save stands by itself.
     return next;
   };
-  const saveUses = (): void => {
-    isSaveDue = false;
-    background(save(), 'token.save_uses', logger);
+  const saveLater = (): void => {
+    if (isSaveDue) return;
+    isSaveDue = true;
+    clock.setTimer(SAVE_MS, () => {
+      isSaveDue = false;
+      background(save(), 'token.save', logger);
+    });
   };
   const change = (next: readonly IssuedToken[]): void => {
     issued = next;
@@ -135,20 +145,23 @@ function createTokenBook(
     },
     async revoke(name: string, by: string): Promise<void> {
       if (broken !== undefined) throw broken;
-      const token = issued.find((each) => each.name === name);
+      const token = issued.find((each) => each.name === name) ?? unsaved.get(name);
       if (token === undefined) throw toNotIssued(name, configured);
+      unsaved.set(name, token);
       change(issued.filter((each) => each !== token));
       usedMs.delete(name);
       const data = { name, fingerprint: toFingerprint(token), by };
       logger.info('token.revoked', data);
-      await save();
+      try {
+        await save();
+      } catch (cause) {
+        throw toUnsaved(name, cause);
+      }
       await options.announce({ type: 'token.revoked', data });
     },
     noteUse(name) {
       usedMs.set(name, clock.wallMs());
-      if (isSaveDue || !issued.some((token) => token.name === name)) return;
-      isSaveDue = true;
-      clock.setTimer(USE_SAVE_MS, saveUses);
+      if (issued.some((token) => token.name === name)) saveLater();
     },
     configure(next) {
       configured = next;
@@ -182,6 +195,12 @@ function toCommonView(
 
 function toFingerprint({ sha256 }: Pick<Token, 'sha256'>): string {
   return sha256.slice(0, FINGERPRINT_CHARS);
+}
+
+function toUnsaved(name: string, cause: unknown): PrxError {
+  const { code, message } = toPrxError(cause);
+  const mend = 'it would be valid again after a restart: mend that, and revoke it again';
+  return new PrxError(code, `'${name}' is refused from now on, but ${message}; ${mend}`, { cause });
 }
 
 function toNotIssued(name: string, configured: readonly Token[]): PrxError {

@@ -2,7 +2,7 @@
  *  counts. A file of its own and not the journal: an append-only history, which a token of scope
  *  read may export, is no place for credentials; and a revocation must work also when the journal
  *  takes no writes. What cannot be read as a whole makes no token valid. */
-import { open, readFile, rename } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { PrxError, systemCode } from '../base/errors.ts';
@@ -42,6 +42,8 @@ export async function writeTokenFile(path: string, tokens: readonly IssuedToken[
     await rename(draft, path);
     await syncFolder(dirname(path));
   } catch (cause) {
+    // Half a file is nothing to keep; the first failure is the one to tell.
+    await rm(draft, { force: true }).catch(() => undefined);
     const code = systemCode(cause) ?? 'unknown';
     throw new PrxError('STATE_DIR_UNUSABLE', `the tokens cannot be saved in ${path} (${code})`, {
       cause,

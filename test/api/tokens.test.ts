@@ -1,5 +1,5 @@
 /** Issued tokens: through the api and the command line, on disk, in force, refused, and audited. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { WebSocket } from 'ws';
@@ -249,6 +249,21 @@ describe('the file of tokens', () => {
       code: 'STATE_DIR_UNUSABLE',
     });
     expect(book.tokens()).toEqual([]);
+  });
+
+  test('that cannot be written: what is revoked is refused, and can be revoked again (regression)', async () => {
+    const book = await reopen();
+    await book.create({ name: 'a' }, 'socket');
+    mkdirSync(`${file()}.new`); // In the way of what is written.
+    await expect(book.revoke('a', 'socket')).rejects.toMatchObject({
+      code: 'STATE_DIR_UNUSABLE',
+      message: expect.stringMatching(/^'a' is refused from now on, but .* revoke it again$/),
+    });
+    expect([book.tokens(), (await reopen()).tokens().length]).toEqual([[], 1]);
+    rmSync(`${file()}.new`, { recursive: true });
+    await book.revoke('a', 'socket');
+    expect((await reopen()).tokens()).toEqual([]);
+    await expect(book.revoke('a', 'socket')).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });
 
