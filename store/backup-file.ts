@@ -19,6 +19,7 @@ import { PrxError, systemCode } from '../base/errors.ts';
 import { listJournals, verifyWhole } from './reader-verify.ts';
 import { BACKUP_ID, JOURNAL_ID } from './schema.ts';
 import { Database, findTrouble } from './sqlite.ts';
+import { toReason } from './state-dir.ts';
 import type { Problem, WireBackup } from './thread-protocol.ts';
 
 const PIECE_BYTES = 1024 * 1024;
@@ -88,7 +89,7 @@ const unfit: readonly string[] = ['ENOENT', 'ENOTDIR', 'EACCES', 'EPERM', 'EROFS
 
 function toBackupError(path: string, error: unknown): unknown {
   if (error instanceof PrxError) return error;
-  const reason = systemCode(error) ?? (error instanceof Error ? error.message : String(error));
+  const reason = toReason(error);
   const options = { data: { path, reason }, cause: error };
   if (findTrouble(error) === 'corrupt') {
     const message = `the journal has pages that cannot be read (${reason}); run \`journal repair\``;

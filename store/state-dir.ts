@@ -54,9 +54,11 @@ export function unusable(path: string, cause: unknown): PrxError {
   );
 }
 
-function toReason(cause: unknown): string {
+/** The name of the system's error, also where SQLite had it; else its message. */
+export function toReason(cause: unknown): string {
   const code = systemCode(cause);
-  if (code !== 'ERR_SQLITE_ERROR') return code ?? String(cause);
+  if (code !== 'ERR_SQLITE_ERROR')
+    return code ?? (cause instanceof Error ? cause.message : String(cause));
   // Its errors have both, always.
   const { errcode, message } = cause as Error & { readonly errcode: number };
   return sqliteReasons[errcode & 0xff] ?? message;

@@ -2,10 +2,11 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, toTimestamp } from '../../base/clock.ts';
-import { PrxError } from '../../base/errors.ts';
+import { isPrxError, PrxError } from '../../base/errors.ts';
 import { makeFolder } from '../../base/make-folder.ts';
 import type { Random } from '../../base/random.ts';
 import { Database, findTrouble } from '../../store/sqlite.ts';
+import { unusable } from '../../store/state-dir.ts';
 import type { Environment } from '../config.ts';
 import type { RawConfig } from '../config-schema.ts';
 import { type Access, logAccess } from './access-log.ts';
@@ -69,7 +70,8 @@ export function readKey(source: KeySource, entries: Entries): VaultKey {
 
 const toNextPath = (path: string): string => `${path}.next`;
 
-/** Sets or replaces one. Throws INVALID_REQUEST, LIMIT_EXCEEDED, SECRET_UNREADABLE. */
+/** Sets or replaces one. Throws INVALID_REQUEST, LIMIT_EXCEEDED, SECRET_UNREADABLE, and
+ *  STATE_DIR_UNUSABLE when it cannot be written. */
 export function setSecret(deps: KeeperDeps, secret: NewSecret): SecretView {
   const { clock, random, stateDir } = deps;
   const { name, value, agents, ttlMs } = secret;
@@ -141,20 +143,33 @@ function change<T>(
   act: (entries: Entries, source: KeySource) => Change<T>,
 ): T {
   const { stateDir, settings, env, clock } = deps;
-  makeFolder(stateDir);
-  const lock = openLock(stateDir);
+  const lock = inStateDir(stateDir, () => {
+    makeFolder(stateDir);
+    return openLock(stateDir);
+  });
   try {
     const path = toVaultPath(stateDir);
     const source = findKeySource(settings, env);
     const entries = readVault(path);
     finishRotation(source, entries);
     const { entries: changed, answer, finish } = act(entries, source);
-    logAccess(stateDir, clock, access);
-    writeVault(path, changed);
+    inStateDir(stateDir, () => {
+      logAccess(stateDir, clock, access);
+      writeVault(path, changed);
+    });
     finish?.();
     return answer;
   } finally {
     lock.close();
+  }
+}
+
+/** A full disk, a mode: named, with what to do. */
+function inStateDir<T>(stateDir: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw isPrxError(error) ? error : unusable(stateDir, error);
   }
 }
 

@@ -237,6 +237,10 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
       expect(store.health().degraded).toMatch(/full|disk I\/O error/);
       const page = await store.readEvents(sessionId(1), { since: 0, limit: 100 });
       expect(page.last_seq).toBe(1 + acknowledged);
+      await expect(store.backup(join(path, 'backup'))).rejects.toMatchObject({
+        code: 'LIMIT_EXCEEDED',
+        message: expect.stringContaining('(ENOSPC); nothing is left of it'),
+      });
       rmSync(join(path, 'filler'));
       while (store.health().degraded !== undefined) await realClock.sleep(20);
       await store.append({ events: [delta(big)] });

@@ -3,6 +3,7 @@
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -344,6 +345,16 @@ test('a value has 1 byte to 64 KiB', () => {
   expect(ofSize(0)).toThrow(/has 0 bytes/);
   expect(ofSize(65_537)).toThrow(/has 65537 bytes/);
   expect(ofSize(65_536)).not.toThrow();
+});
+
+test('a state directory that takes nothing is named, with what to do (regression)', () => {
+  mkdirSync(join(stateDir, 'vault-lock.db'), { recursive: true });
+  expect(() => set(keeper(given))).toThrow(
+    expect.objectContaining({
+      code: 'STATE_DIR_UNUSABLE',
+      message: expect.stringContaining(`the state directory ${stateDir} cannot be used`),
+    }),
+  );
 });
 
 test('a vault that is none is named', async () => {
