@@ -154,7 +154,7 @@ describe('a backup', () => {
       expect(readdirSync(join(file, '..')).sort()).toEqual(['backup.db', 'state']);
     }));
 
-  it('is made one at a time: a second one, of the same name too, is refused by name (regression)', () =>
+  it('is made one at a time: a second one is refused by name (regression)', () =>
     withPlaces(async ({ store, file }) => {
       const [first, ...others] = await Promise.allSettled([
         store.backup(file),

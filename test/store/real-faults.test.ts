@@ -265,7 +265,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
       await (await open(stateDir)).close();
     }));
 
-  it('that cannot hold a backup: its restore leaves nothing of it, and says what to do (regression)', () =>
+  it('that cannot hold a backup: a restore leaves nothing of it (regression)', () =>
     withMount('8m', async (path) => {
       const [source, file] = [join(folder.path, 'whole'), join(folder.path, 'whole.backup')];
       const store = await open(source);
