@@ -4,6 +4,7 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PrxError, systemCode } from '../base/errors.ts';
 import type { Random } from '../base/random.ts';
 import type { Scope } from '../protocol/tokens.ts';
 import type { Config } from './config.ts';
@@ -24,9 +25,20 @@ export function ensureToken(config: Config, random: Random): Tokens {
   const { listen, tokens } = config.raw.api;
   if (listen === undefined || tokens.length > 0) return { tokens, file: undefined };
   const file = join(config.stateDir, 'api-token');
-  const token = readToken(file) ?? writeToken(file, random);
+  const token = keepToken(file, random);
   const sha256 = createHash('sha256').update(token).digest('hex');
   return { tokens: [{ name: 'local', sha256, scopes: ['admin'] }], file };
+}
+
+function keepToken(file: string, random: Random): string {
+  try {
+    return readToken(file) ?? writeToken(file, random);
+  } catch (cause) {
+    const reason = systemCode(cause) ?? String(cause);
+    const message = `the token of the TCP door cannot be kept in ${file} (${reason})`;
+    const mend = 'mend that, or name your own in [[api.tokens]]';
+    throw new PrxError('STATE_DIR_UNUSABLE', `${message}; ${mend}`, { cause });
+  }
 }
 
 /** Undefined: there is none, or one that a full disk or a crash left cut off: half a token would

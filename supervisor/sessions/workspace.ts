@@ -1,13 +1,15 @@
 /** Which folder may be a workspace. Tools get write access to it, so the machine's own places are
  *  refused by name: /, a home itself, /etc, /usr, the state dir, and every ancestor of these. */
-import { constants, mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { constants, realpathSync, type Stats, statSync } from 'node:fs';
 import { cp, lstat } from 'node:fs/promises';
 import { homedir } from 'node:os';
-import { join, sep } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { PrxError, systemCode } from '../../base/errors.ts';
+import { makeFolder } from '../../base/make-folder.ts';
 import { removeTree } from '../../base/remove-tree.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import type { SessionRecord } from '../../store/contract.ts';
+import { unusable } from '../../store/state-dir.ts';
 
 export interface WorkspaceRules {
   readonly stateDir: string;
@@ -92,11 +94,15 @@ export function findReason(real: string, rules: WorkspaceRules): string | undefi
   return undefined;
 }
 
-/** The private workspace of a session: made by us, removed with it. */
+/** The private workspace of a session: made by us, removed with it. Throws STATE_DIR_UNUSABLE. */
 export function createPrivateWorkspace(stateDir: string, session: SessionId): string {
   const path = privateWorkspacePath(stateDir, session);
-  mkdirSync(path, { recursive: true, mode: 0o700 });
-  return path;
+  try {
+    makeFolder(path);
+    return path;
+  } catch (cause) {
+    throw unusable(dirname(path), cause);
+  }
 }
 
 /** Where a session works. A private workspace is where the state directory is now, also after that

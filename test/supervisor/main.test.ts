@@ -1,6 +1,6 @@
 /** The supervisor's own process: the TCP door, its tokens and its log, as config.toml has them. */
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
@@ -138,5 +138,16 @@ describe('the token we make', () => {
       expect(token?.sha256).not.toBe(none);
       expect(token?.sha256).not.toBe(createHash('sha256').update(left.trim()).digest('hex'));
     }
+  });
+
+  test('that cannot be read is named, with what to do (regression)', () => {
+    const { stateDir, ensure } = tokenIn('folder-');
+    mkdirSync(join(stateDir, 'api-token'));
+    expect(() => ensure()).toThrow(
+      expect.objectContaining({
+        code: 'STATE_DIR_UNUSABLE',
+        message: expect.stringMatching(/kept in .*api-token \(EISDIR\); mend that, or/),
+      }),
+    );
   });
 });

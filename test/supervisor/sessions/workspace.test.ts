@@ -3,8 +3,10 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { SessionId } from '../../../protocol/ids.ts';
 import {
   checkWorkspace,
+  createPrivateWorkspace,
   findReason,
   type WorkspaceRules,
 } from '../../../supervisor/sessions/workspace.ts';
@@ -102,4 +104,16 @@ describe('an asked path', () => {
     expect(check('root/inner', { roots })).toBe(join(dir, 'root', 'inner'));
     expect(() => check('work', { roots })).toThrow(/workspace_roots/);
   });
+});
+
+test('a private one that cannot be made is named, with what to do (regression)', () => {
+  const stateDir = mkdtempSync(join(tmpdir(), 'prx-private-'));
+  try {
+    writeFileSync(join(stateDir, 'workspaces'), 'a file');
+    expect(() => createPrivateWorkspace(stateDir, 's_0123456789abcdef' as SessionId)).toThrow(
+      `${stateDir}/workspaces cannot be used (ENOTDIR); a file is in its place`,
+    );
+  } finally {
+    rmSync(stateDir, { recursive: true });
+  }
 });
