@@ -170,10 +170,15 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     }
   }
 
+  /** Behind what is on its way: the driver changes the state as well. What follows the wait must
+   *  follow at once. */
+  const isUnsettled = (): boolean => journal.state() !== journal.record().state;
+
   /** The tombstone, and the wait for the driver, which ends the turn and lets everything go. */
   async function closeNow(by: string): Promise<void> {
-    // Behind what is under way: a fork may be about to start.
-    const state = journal.state();
+    while (isUnsettled()) await journal.nextLanding();
+    const { state } = journal.record();
+    if (state === 'stopped') return;
     if (state === 'created') {
       await journal.append(transition('stopped', `closed by ${by}`));
       return;
@@ -200,28 +205,28 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     interrupt: (by) => serialize(() => interruptNow(by)),
     suspend: (by) =>
       serialize(async () => {
+        while (isUnsettled()) await journal.nextLanding();
         if (journal.record().state === 'suspended') return;
         await journal.append(transition('suspended', `suspended by ${by}`));
         driver.stepBack();
       }),
     resume: (by) =>
       serialize(async () => {
+        while (isUnsettled()) await journal.nextLanding();
         if (journal.record().state === 'running') return;
         await journal.append(transition('running', `resumed by ${by}`));
       }),
     restart: (by) =>
       serialize(async () => {
         resident.forgive();
+        while (isUnsettled()) await journal.nextLanding();
         const { state } = journal.record();
         const isOpen = state === 'running' || state === 'awaiting';
         const opened = isOpen ? [] : [transition('starting', `restarted by ${by}`)];
         await journal.append(draft('session.restarted', { by }), ...opened);
         if (isOpen) resident.recycle();
       }),
-    close: (by) =>
-      serialize(async () => {
-        if (journal.record().state !== 'stopped') await closeNow(by);
-      }),
+    close: (by) => serialize(() => closeNow(by)),
     rename: (name) =>
       serialize(async () => {
         await journal.append(draft('session.renamed', { name }));

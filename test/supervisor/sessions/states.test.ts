@@ -3,6 +3,7 @@
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../../protocol/events.ts';
 import { allowedTransitions, type SessionState } from '../../../protocol/states.ts';
+import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
 import { overStore } from '../over-store.ts';
 import {
@@ -296,6 +297,58 @@ describe('restart', () => {
     await filled(house, spares);
     expect(house.machine.live('worker')).toHaveLength(1 + spares);
   });
+});
+
+describe('a command that comes while the driver writes the state (regression)', () => {
+  /** Holds the first change to this state. */
+  const holding = (to: SessionState) => {
+    const [reached, released] = [createLatch(), createLatch()];
+    const wrapStore = (store: Store): Store =>
+      overStore(store, {
+        async append(request) {
+          if (request.events.some(({ data }) => (data as { to?: string }).to === to)) {
+            reached.open();
+            await released.opened;
+          }
+          return store.append(request);
+        },
+      });
+    return { reached, released, wrapStore };
+  };
+
+  test('close: what a crash cut short is just ending', async () => {
+    const gateway = answers({ '1.1': () => new Promise(() => undefined) });
+    const first = await createHouse({ script: { gateway } });
+    const id = await first.create();
+    await first.send(id, 'hello');
+    await first.until(id, 'model.started');
+    void first.supervisor.close(id, 'test').catch(() => undefined);
+    await first.until(id, 'interrupt.accepted');
+    const { reached, released, wrapStore } = holding('stopped');
+    const house = await first.again({ script: { gateway: answers({}) }, wrapStore });
+    await reached.opened;
+    const closed = house.supervisor.close(id, 'test');
+    released.open();
+    expect(await closed).toMatchObject({ state: 'stopped' });
+    checkTransitions(await house.events(id));
+  });
+
+  test.each(['resume', 'restart', 'suspend'] as const)(
+    '%s: it is just opening',
+    async (command) => {
+      const first = await createHouse();
+      const id = await first.create();
+      await first.supervisor.close(id, 'test');
+      const { reached, released, wrapStore } = holding('running');
+      const house = await first.again({ wrapStore });
+      await house.supervisor.restart(id, 'test');
+      await reached.opened;
+      const done = house.supervisor[command](id, 'test');
+      released.open();
+      expect(await done).toMatchObject({ state: command === 'suspend' ? 'suspended' : 'running' });
+      checkTransitions(await house.events(id));
+    },
+  );
 });
 
 test('[event:session.renamed] a name is journaled, and finds the session', async () => {
