@@ -2,12 +2,12 @@
  *  beside its place, then put in place; what fails before the last step has touched nothing, and
  *  what fails in it is taken back. */
 import { rmSync } from 'node:fs';
-import { applyPatch as applyDiff } from 'diff';
 import type { z } from 'zod';
 import type { Random } from '../../base/random.ts';
 import { type FileChange, readPatch } from '../../protocol/patch.ts';
 import type { applyPatchArgumentsSchema } from '../../protocol/tools.ts';
 import { ToolFailure, toToolFailure } from './failure.ts';
+import { fitDiff } from './fit-diff.ts';
 import { fitHunks } from './fit-hunks.ts';
 import { decodeExact, readWhole } from './open-file.ts';
 import { exists, refuseGuarded, resolvePath, toShownPath } from './paths.ts';
@@ -86,8 +86,8 @@ function toChanged(
   shown: string,
 ): string {
   if (change.kind === 'update') return fitHunks(old, change.hunks, shown);
-  const text = applyDiff(old, change.diff, { autoConvertLineEndings: true });
-  if (text !== false) return text;
+  const text = fitDiff(old, change.diff);
+  if (text !== undefined) return text;
   throw new ToolFailure(
     `the diff does not fit ${shown}: its context or removed lines are not what the file has; ` +
       'read the file again and copy the lines exactly',

@@ -1,9 +1,10 @@
 /** edit_file: an exact replacement or a unified diff. Nothing is written unless it fits exactly. */
-import { applyPatch, parsePatch } from 'diff';
+import { parsePatch } from 'diff';
 import type { z } from 'zod';
 import type { Random } from '../../base/random.ts';
 import type { editFileArgumentsSchema } from '../../protocol/tools.ts';
 import { ToolFailure, toToolFailure } from './failure.ts';
+import { fitDiff } from './fit-diff.ts';
 import { decodeExact, readWhole } from './open-file.ts';
 import { refuseGuarded, resolvePath, toShownPath } from './paths.ts';
 import { replaceFile } from './replace-file.ts';
@@ -82,10 +83,13 @@ export function replaceText(old: string, replacement: Replacement, shown: string
   return { text, summary };
 }
 
-/** A model writes LF; in a file of CRLF lines that means CRLF. */
+/** A model writes LF; in a file of CRLF lines that means CRLF. Where a file has both, what stands
+ *  there as it was written is taken as it is. */
 function fitLineEnds(old: string, replacement: Replacement): Replacement {
   const { oldText, newText, all } = replacement;
-  if (old.includes(oldText) || oldText.includes('\r') || !old.includes('\r\n')) return replacement;
+  if (oldText.includes('\r') || !old.includes('\r\n')) return replacement;
+  const isMixed = /(?<!\r)\n/.test(old);
+  if (isMixed && old.includes(oldText)) return replacement;
   const toCrlf = (text: string): string => text.replaceAll(/\r?\n/g, '\r\n');
   return { oldText: toCrlf(oldText), newText: toCrlf(newText), all };
 }
@@ -134,8 +138,8 @@ export function patchText(old: string, patch: string, shown: string) {
   if (files.length > 1) {
     throw new ToolFailure(`the patch changes ${files.length} files; give one call per file`);
   }
-  const text = applyPatch(old, file, { autoConvertLineEndings: true });
-  if (text === false) {
+  const text = fitDiff(old, file);
+  if (text === undefined) {
     throw new ToolFailure(
       `the patch does not fit ${shown}: its context or removed lines are not what the file has; ` +
         'read the file again, or use old_text and new_text',

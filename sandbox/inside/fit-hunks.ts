@@ -12,31 +12,67 @@ const views: readonly ((line: string) => string)[] = [
 ];
 const SHOWN_LINES = 4;
 
+interface Line {
+  readonly text: string;
+  /** As it stands in the file; empty: its last line has none. */
+  readonly end: string;
+}
+
+const BYTE_ORDER_MARK = '\ufeff';
+
 /** The changed text. Throws ToolFailure naming the change that does not fit. */
 export function fitHunks(old: string, hunks: readonly PatchHunk[], shown: string): string {
-  const eol = old.includes('\r\n') ? '\r\n' : '\n';
-  const lines = old.split('\n').map((line) => line.replace(/\r$/, ''));
-  const isClosed = lines.at(-1) === '';
-  if (isClosed) lines.pop();
-  const result: string[] = [];
+  // It is the file's, not its first line's: nobody who reads it sees it.
+  const mark = old.startsWith(BYTE_ORDER_MARK) ? BYTE_ORDER_MARK : '';
+  const kept = splitLines(old.slice(mark.length));
+  const lines = kept.map(({ text }) => text);
+  const end = findUsualEnd(kept);
+  const result: Line[] = [];
   let place = 0;
   for (const [index, hunk] of hunks.entries()) {
     const name = `change ${index + 1} of ${hunks.length} in ${shown}`;
     const from = findAnchors(lines, hunk.anchors, { place, name });
     const start = findStart(lines, hunk, { place: from, name });
-    result.push(...lines.slice(place, start));
+    result.push(...kept.slice(place, start));
     place = start;
-    for (const { mark, text } of hunk.lines) {
-      if (mark === '+') result.push(text);
+    for (const { mark: sign, text } of hunk.lines) {
+      if (sign === '+') result.push({ text, end });
       else {
-        if (mark === ' ') result.push(lines[place] ?? text);
+        if (sign === ' ') result.push(kept[place] ?? { text, end });
         place += 1;
       }
     }
   }
-  result.push(...lines.slice(place));
-  if (result.length === 0) return '';
-  return result.join(eol) + (isClosed || old === '' ? eol : '');
+  result.push(...kept.slice(place));
+  const isClosed = old === '' || old.endsWith('\n');
+  const body = joinLines(result, { end, isClosed });
+  return body === '' || body.startsWith(mark) ? body : mark + body;
+}
+
+function splitLines(text: string): Line[] {
+  return text.split(/(?<=\n)/).flatMap((line) => {
+    const [end = ''] = /\r?\n$/.exec(line) ?? [];
+    return line === '' ? [] : [{ text: line.slice(0, line.length - end.length), end }];
+  });
+}
+
+/** What new lines get. */
+function findUsualEnd(lines: readonly Line[]): string {
+  const count = lines.filter(({ end }) => end === '\r\n').length;
+  return count * 2 > lines.filter(({ end }) => end !== '').length ? '\r\n' : '\n';
+}
+
+/** Each with its own end; the last one has one if the file's last one had. */
+function joinLines(
+  lines: readonly Line[],
+  { end, isClosed }: { readonly end: string; readonly isClosed: boolean },
+): string {
+  return lines
+    .map((line, index) => {
+      const isOpen = index === lines.length - 1 && !isClosed;
+      return isOpen ? line.text : line.text + (line.end || end);
+    })
+    .join('');
 }
 
 interface Search {

@@ -126,6 +126,22 @@ describe('apply_patch', () => {
     expect(statSync(at('run.sh')).mode & 0o777).toBe(0o755);
     expect(lstatSync(at('link')).isSymbolicLink()).toBe(true);
   });
+
+  test.each([
+    ['most are LF', 'a\nb\r\nc\nd', 'A\nx\nb\r\nc\nd'],
+    ['most are CRLF', 'a\r\nb\nc\r\nd', 'A\r\nx\r\nb\nc\r\nd'],
+    ['there is a mark', '\ufeffa\nb\n', '\ufeffA\nx\nb\n'],
+  ])('lines that it does not change stay as they are: %s (regression)', (_, old, text) => {
+    write({ f: old });
+    const patch = envelope('*** Update File: f', '@@', '-a', '+A', '+x', ' b');
+    expect([apply(patch).output, read('f')]).toEqual(['Done:\nM f', text]);
+  });
+
+  test('a diff fits behind the mark of a file, which stays (regression)', () => {
+    write({ f: '\ufeffa\nb\n' });
+    const patch = '--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n-a\n+A\n b\n';
+    expect([apply(patch).output, read('f')]).toEqual(['Done:\nM f', '\ufeffA\nb\n']);
+  });
 });
 
 const change = (...lines: string[]) => {

@@ -182,6 +182,10 @@ describe('edit_file', () => {
   test('LF means CRLF in a file of CRLF lines', () => {
     const edit = { oldText: 'a\nb', newText: 'c\nd', all: false };
     expect(replaceText('a\r\nb\r\n', edit, 'f').text).toBe('c\r\nd\r\n');
+    // Regression: one line became two, of which the first had no CR.
+    const more = { oldText: 'a', newText: 'c\nd', all: false };
+    expect(replaceText('a\r\nb\r\n', more, 'f').text).toBe('c\r\nd\r\nb\r\n');
+    expect(replaceText('a\r\nb\n', more, 'f').text).toBe('c\nd\r\nb\n');
   });
 
   test('applies a unified diff', () => {
