@@ -60,18 +60,18 @@ export function findPrivateKind(address: string): string | undefined {
   const family = isIP(address);
   if (family === 4) return lists4.find(({ list }) => list.check(address, 'ipv4'))?.what;
   if (family !== 6) return 'not an address';
-  const inner = findMapped(address);
-  if (inner !== undefined) return findPrivateKind(inner);
+  const plain = toPlainAddress(address);
+  if (plain !== address) return findPrivateKind(plain);
   const found = lists6.find(({ list }) => list.check(address, 'ipv6'));
   if (found !== undefined) return found.what;
   return public6.list.check(address, 'ipv6') ? undefined : 'reserved';
 }
 
-/** The IPv4 address in `::ffff:a.b.c.d`, however it is written. */
-function findMapped(address: string): string | undefined {
+/** The IPv4 address in `::ffff:a.b.c.d`, however it is written; any other address as it is. */
+export function toPlainAddress(address: string): string {
   const url = URL.parse(`http://[${address.replace(/%.*$/, '')}]/`);
   const match = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(url?.hostname ?? '');
-  if (match === null) return undefined;
+  if (match === null) return address;
   const words = [match[1], match[2]].map((word) => Number.parseInt(word ?? '0', 16));
   return words.flatMap((word) => [word >> 8, word & 0xff]).join('.');
 }
