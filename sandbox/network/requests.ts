@@ -129,11 +129,16 @@ type Taken =
 
 /** A secret that is configured for this host and cannot be had refuses the request: sent without,
  *  it would only fail further away and say less. */
-async function takeHeaders(deps: RequestDeps, { host, call }: RequestSpec): Promise<Taken> {
+async function takeHeaders(deps: RequestDeps, asked: RequestSpec): Promise<Taken> {
+  const { host, port, method, call } = asked;
   const taken = { headers: {} as Record<string, string>, secrets: [] as string[] };
   for (const { secret, domain, header, format } of deps.injections) {
     const pattern = parseHostPattern(domain);
     if (pattern === undefined || !matchesHost(pattern, host)) continue;
+    if (pattern.port !== undefined && pattern.port !== port) continue;
+    if (method === 'TRACE') {
+      return { reason: `TRACE asks the server to send the secret ${secret} back` };
+    }
     const purpose = `header ${header} to ${host.host}`;
     const answer = await deps.readSecret(secret, { use: 'header', purpose, call });
     if (answer.kind === 'refused') return { reason: answer.reason };
