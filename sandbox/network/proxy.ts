@@ -59,8 +59,18 @@ export function createProxy(spec: ProxySpec): Proxy {
   });
   // It listens nowhere, and looks at its connections only once it does.
   server.emit('listening');
+  /** Many may stand in one connection, and each has one of its own outside. */
+  let running = 0;
   server.on('request', (asked, answer) => {
-    background(forward({ spec, limits }, asked, answer), 'network.forward', logger);
+    if (running >= limits.connections) {
+      refuse(answer, 503, toTooMany(limits));
+      return;
+    }
+    running += 1;
+    const over = forward({ spec, limits }, asked, answer).finally(() => {
+      running -= 1;
+    });
+    background(over, 'network.forward', logger);
   });
   server.on('connect', (asked: IncomingMessage, socket: Duplex, head: Buffer) => {
     background(tunnel({ spec, limits }, asked, { socket, head }), 'network.tunnel', logger);
@@ -75,11 +85,12 @@ export function createProxy(spec: ProxySpec): Proxy {
     accept(socket) {
       socket.on('error', () => undefined);
       if (sockets.size >= limits.connections) {
-        const text = `at most ${limits.connections} connections at once; close one first\n`;
-        socket.end(toRawAnswer(503, text));
+        socket.end(toRawAnswer(503, toTooMany(limits)));
         return;
       }
       sockets.add(socket);
+      // Each request that it carries waits for its end.
+      socket.setMaxListeners(0);
       const timer = clock.setTimer(limits.totalMs, () => socket.destroy());
       socket.once('close', () => {
         timer.cancel();
@@ -92,6 +103,10 @@ export function createProxy(spec: ProxySpec): Proxy {
       server.close();
     },
   };
+}
+
+function toTooMany({ connections }: ProxyLimits): string {
+  return `at most ${connections} connections at once; close one first\n`;
 }
 
 function toComplaint(code: string | undefined, { headersMs }: ProxyLimits) {
@@ -209,7 +224,8 @@ async function forward(
     return;
   }
   bound(opened.request.socket, limits);
-  const status = await relay({ request: opened.request, url, host, port }, asked, answer);
+  const up = { request: opened.request, url, host, port };
+  const status = asked.socket.destroyed ? GONE : await relay(up, asked, answer);
   opened.request.socket.destroy();
   await opened.request.finish(status);
 }
@@ -228,6 +244,9 @@ interface Upstream {
   readonly host: CanonicalHost;
   readonly port: number;
 }
+
+/** Nobody was left to be answered. */
+const GONE = 499;
 
 /** Sends one request on the connection that was opened for it. Resolves with the status that the
  *  tool was given, when the answer is over. */
@@ -248,10 +267,14 @@ function relay(up: Upstream, asked: IncomingMessage, answer: ServerResponse): Pr
         ...(asked.headers['transfer-encoding'] === undefined ? [] : CHUNKED),
       ],
     });
-    answer.once('close', () => {
-      resolve(answer.statusCode);
+    const end = (): void => {
+      asked.socket.off('close', end);
+      resolve(answer.headersSent ? answer.statusCode : GONE);
       outgoing.destroy();
-    });
+    };
+    answer.once('close', end);
+    // An answer that waits behind another one does not hear of it.
+    asked.socket.once('close', end);
     // A second one would have nobody who takes it, and end this process.
     outgoing.on('error', () => {
       if (!answer.headersSent) refuse(answer, 502, `${name} ended the connection\n`);

@@ -37,12 +37,14 @@ interface Bench {
   readonly requests: NetworkRequest[];
   /** Resolves at the first of them. */
   readonly reported: Promise<void>;
+  /** Resolves when the first who asked has gone. */
+  readonly left: Promise<void>;
   readonly lookups: string[];
 }
 
 interface BenchSpec {
   readonly policy: Partial<NetworkPolicy>;
-  readonly lookup?: (name: string) => readonly string[];
+  readonly lookup?: (name: string) => readonly string[] | Promise<readonly string[]>;
   readonly secrets?: Readonly<Record<string, SecretAnswer>>;
   readonly limits?: Partial<ProxyLimits>;
   readonly canRecord?: boolean;
@@ -81,9 +83,13 @@ async function startProxy(spec: BenchSpec): Promise<Bench> {
     findCall: () => undefined,
     ...(spec.limits === undefined ? {} : { limits: spec.limits }),
   });
-  const door = createServer({ allowHalfOpen: true }, (socket) => proxy.accept(socket));
+  const { promise: left, resolve: markLeft } = Promise.withResolvers<void>();
+  const door = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.once('close', () => markLeft());
+    proxy.accept(socket);
+  });
   closers.push(() => proxy.close());
-  return { port: await listen(door), requests, reported, lookups };
+  return { port: await listen(door), requests, reported, left, lookups };
 }
 
 interface Answer {
@@ -240,7 +246,40 @@ describe('[config:secrets.inject.<name>.domain] a secret for a domain', () => {
   });
 });
 
+test('a request that nobody waits for any more is recorded, and not sent (regression)', async () => {
+  const { port, seen } = await startServer();
+  const found = Promise.withResolvers<readonly string[]>();
+  const asked = Promise.withResolvers<void>();
+  const bench = await startProxy({
+    policy: { allowedDomains: [`a.example:${port}`, `127.0.0.1:${port}`] },
+    lookup() {
+      asked.resolve();
+      return found.promise;
+    },
+  });
+  const socket = connect(bench.port, '127.0.0.1');
+  socket.write(`GET http://a.example:${port}/ HTTP/1.1\r\nhost: x\r\n\r\n`);
+  await asked.promise;
+  socket.destroy();
+  await bench.left;
+  found.resolve(['127.0.0.1']);
+  await bench.reported;
+  expect(bench.requests).toMatchObject([{ address: '127.0.0.1', status: 499 }]);
+  expect(seen).toEqual([]);
+});
+
 describe('a bound', () => {
+  test('of requests at once, also in one connection (regression)', async () => {
+    const { port } = await startServer();
+    const policy = { allowedDomains: [`127.0.0.1:${port}`] };
+    const bench = await startProxy({ policy, limits: { connections: 2 } });
+    const one = `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nhost: x\r\n\r\n`;
+    const { socket, first } = await sendRaw(bench.port, one.repeat(3));
+    let text = first;
+    for await (const chunk of socket) text += String(chunk);
+    expect(text.match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 200', 'HTTP/1.1 503']);
+  });
+
   test('of header bytes', async () => {
     const bench = await startProxy({ policy: { allowedDomains: ['example.org'] } });
     const headers = `x: ${'a'.repeat(40_000)}\r\n\r\n`;
