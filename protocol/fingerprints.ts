@@ -51,6 +51,7 @@ function toForms(value: Buffer): Buffer[] {
   const texts = [
     ...toUrlForms(text),
     ...toJsonForms(text),
+    ...toOwnLines(text),
     ...[hex, hex.toUpperCase()],
     ...base64,
     ...base64.map((each) => each.replaceAll('+', '-').replaceAll('/', '_')),
@@ -97,6 +98,16 @@ const HEX_LINE_CHARS = 60;
 function toLines(text: string, chars: number): string[] {
   if (text.length <= chars) return [];
   return text.match(new RegExp(`.{1,${chars}}`, 'g')) ?? [];
+}
+
+/** What numbers lines, sets them in or marks them (read_file, search, a diff) shows a value of
+ *  several of them line by line. Shorter ones are common words; a PEM's first and last are, too. */
+const OWN_LINE_CHARS_MIN = 16;
+
+function toOwnLines(text: string): string[] {
+  const lines = text.split('\n').map((line) => line.trim());
+  if (lines.length === 1) return [];
+  return lines.filter((line) => line.length >= OWN_LINE_CHARS_MIN && !line.startsWith('-----'));
 }
 
 const toLatin1 = (text: string): string => Buffer.from(text).toString('latin1');

@@ -91,3 +91,13 @@ export function redactBytes(bytes: Buffer, fingerprints: Fingerprints): Buffer {
   const redactor = createRedactor(fingerprints);
   return Buffer.concat([redactor.push(bytes), redactor.end()]);
 }
+
+/** A text whose rest was cut away: what may be the beginning of a value goes as well. */
+export function redactBeginning(text: string, fingerprints: Fingerprints): string {
+  if (fingerprints.prints.length === 0) return text;
+  const redactor = createRedactor(fingerprints);
+  const shown = redactor.push(Buffer.from(text));
+  const rest = redactor.end();
+  // What is shorter than a window waits in any case.
+  return Buffer.concat(rest.length < WINDOW_BYTES ? [shown, rest] : [shown]).toString('utf8');
+}

@@ -11,7 +11,7 @@ import { systemCode } from '../../base/errors.ts';
 import { type CanonicalHost, parseHost } from '../../base/hostnames.ts';
 import type { Fingerprints } from '../../protocol/fingerprints.ts';
 import type { EffectId } from '../../protocol/ids.ts';
-import { redactText } from '../../protocol/redactor.ts';
+import { redactBeginning, redactText } from '../../protocol/redactor.ts';
 import type { fetchArgumentsSchema } from '../../protocol/tools.ts';
 import { createCollector } from '../collect.ts';
 import { type OpenRequest, openRequest, type RequestDeps } from '../network/requests.ts';
@@ -217,7 +217,9 @@ async function toPage(
   { body, url }: Answered,
   type: ContentType,
 ): Promise<{ readonly text: string; readonly note: string }> {
-  const text = decodeText(body.bytes, type);
+  const whole = decodeText(body.bytes, type);
+  // Where the model may choose the end, it would choose it one byte before the end of a value.
+  const text = body.isCut ? redactBeginning(whole, call.fingerprints) : whole;
   if (type.kind !== 'html' || call.arguments.raw === true) return { text, note: '' };
   const markdown = await call.toMarkdown({ html: text, url: url.href }, call.signal);
   if (markdown === undefined) return { text, note: ', as it is: it took too long to convert' };

@@ -9,7 +9,7 @@ import {
   toFingerprints,
   WINDOW_BYTES,
 } from '../../protocol/fingerprints.ts';
-import { createRedactor, redactText } from '../../protocol/redactor.ts';
+import { createRedactor, redactBeginning, redactText } from '../../protocol/redactor.ts';
 
 const value = 'sw0rd/fish+"é% 42';
 const prints = toFingerprints([{ name: 'KEY', value: Buffer.from(value) }], 'seed');
@@ -55,6 +55,30 @@ describe('[promise:no-secret-leaves] a value is made unreadable', () => {
     const left = redactText(lines, of).replaceAll('[secret KEY]', '');
     // What is shorter than a window ends the last line.
     expect(left.replaceAll('\n', '').length).toBeLessThan(WINDOW_BYTES);
+  });
+
+  test.each([
+    ['numbered', (line: string, i: number) => `${String(i + 1).padStart(6)}\t${line}`],
+    ['set in, with CR', (line: string) => `    ${line}\r`],
+    ['in a diff', (line: string) => `+${line}`],
+  ])('of several lines, %s (regression)', (_, show) => {
+    const body = Array.from({ length: 3 }, (_, i) => `line${i}/${'aB3+'.repeat(14)}`);
+    const pem = ['-----BEGIN PRIVATE KEY-----', ...body, '-----END PRIVATE KEY-----', ''].join(
+      '\n',
+    );
+    const of = toFingerprints([{ name: 'KEY', value: Buffer.from(pem) }], 'seed');
+    const text = pem.split('\n').map(show).join('\n');
+    const shown = redactText(text, of);
+    expect(shown).toBe(body.reduce((left, line) => left.replace(line, '[secret KEY]'), text));
+    expect(redactText(pem, of)).toBe('[secret KEY]');
+  });
+
+  test('of which a text has only the beginning', () => {
+    const words = ' and more'.repeat(9);
+    expect(redactBeginning(`x ${value.slice(0, -1)}`, prints)).toBe('x ');
+    expect(redactBeginning(`x ${value}${words}`, prints)).toBe(`x [secret KEY]${words}`);
+    expect(redactBeginning('x sw0rd', prints)).toBe('x sw0rd');
+    expect(redactBeginning('x sw', noFingerprints)).toBe('x sw');
   });
 
   test('in base64, wherever it begins', () => {

@@ -239,6 +239,15 @@ describe('a redirect', () => {
   });
 });
 
+test('an echoed secret is not shown but for its last letter (regression)', async () => {
+  handler = (request, answer) => answer.end(`key: ${String(request.headers['x-key'])}`);
+  const injections = [{ secret: 'KEY', domain: '127.0.0.1', header: 'X-Key', format: '{value}' }];
+  const max_bytes = 'key: swordfis'.length;
+  const { output } = await run({ url: at('/'), max_bytes }, { injections });
+  expect(output).toContain('\n\nkey: ');
+  expect(output).not.toContain('sword');
+});
+
 test.each([
   ['file:///etc/passwd', /file: is not fetched/],
   ['not a url', /is no URL/],
