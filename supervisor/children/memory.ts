@@ -85,6 +85,8 @@ interface Watched {
 const LATE_MS = 100;
 /** What a worker started is seen by the scan alone, however small the worker is itself. */
 const SCAN_ALL_MS = 2000;
+/** 0.2 ms each. */
+const SCAN_AT_ONCE = 2;
 const CURVE_MAX = 32;
 /** A dead worker's curve is kept until its death is journaled. */
 const KEPT_MS = 10_000;
@@ -114,15 +116,24 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
     return answer;
   }
 
-  function scan(workers: readonly Worker[], limitBytes: number): ReadonlyMap<number, number> {
-    if (deps.scanTrees === undefined || workers.length === 0) return new Map();
-    try {
-      const roots = workers.map(({ rootPid }) => rootPid);
-      return deps.scanTrees(roots, limitBytes);
-    } catch (error) {
-      logger.debug('memory.scan_failed', { error });
-      return new Map();
+  /** A few at a time: nobody's tokens flow while it looks. */
+  async function scan(
+    workers: readonly Worker[],
+    limitBytes: number,
+  ): Promise<ReadonlyMap<number, number>> {
+    const { scanTrees } = deps;
+    const found = new Map<number, number>();
+    if (scanTrees === undefined) return found;
+    for (let at = 0; at < workers.length; at += SCAN_AT_ONCE) {
+      if (at > 0) await clock.sleep(0);
+      try {
+        const roots = workers.slice(at, at + SCAN_AT_ONCE).map(({ rootPid }) => rootPid);
+        for (const [pid, bytes] of scanTrees(roots, limitBytes)) found.set(pid, bytes);
+      } catch (error) {
+        logger.debug('memory.scan_failed', { error });
+      }
     }
+    return found;
   }
 
   /** Looks once. Resolves with the time until the next look, ms. */
@@ -141,7 +152,8 @@ export function startMemoryWatch(deps: MemoryWatchDeps): MemoryWatch {
       const bytes = sampled?.get(pid);
       return bytes === undefined || isNear(bytes, limitBytes);
     });
-    const scanned = scan(suspects, limitBytes);
+    const scanned = await scan(suspects, limitBytes);
+    if (stopped) return INTERVAL_MS_MAX;
     let headroom = limitBytes;
     for (const worker of workers) {
       const sample = choose(sampled?.get(worker.pid), scanned.get(worker.rootPid), limitBytes);

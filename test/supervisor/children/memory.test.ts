@@ -131,6 +131,40 @@ describe('a monitor that is blind', () => {
   });
 });
 
+test('many trees are scanned a few at a time, so that nobody waits for all of them', async () => {
+  const clock = createSteppedClock();
+  const scanned: number[][] = [];
+  const killed: number[] = [];
+  const workers = [1, 2, 3, 4, 5].map(
+    (pid) =>
+      ({
+        ...{ pid, rootPid: 10 * pid, startedAtMs: 0, isAlive: () => true },
+        kill: () => void killed.push(pid),
+      }) as unknown as Worker, // the watch uses nothing else of it
+  );
+  const scanTrees: ScanTrees = (roots) => {
+    scanned.push([...roots]);
+    return new Map(roots.map((pid) => [pid, LIMIT + 1]));
+  };
+  startMemoryWatch({
+    ...{ clock, logger: silentLogger, scanTrees, limitBytes: () => LIMIT },
+    readRss: () => Promise.reject(new Error('gone')),
+    ...{ workers: () => workers, residents: () => [] },
+  });
+  clock.advance(FAR_MS);
+  for (const trees of [
+    [10, 20],
+    [30, 40],
+  ]) {
+    await clock.armed(0);
+    expect(scanned.splice(0)).toEqual([trees]);
+    clock.advance(0);
+  }
+  await clock.armed(50);
+  expect(scanned).toEqual([[50]]);
+  expect(killed).toEqual([1, 2, 3, 4, 5]);
+});
+
 test('under pressure: one warning, then it counts as pressed; the curve is bounded', async () => {
   const { clock, heard, watch } = createWatch(reads(LIMIT * 0.9));
   clock.advance(FAR_MS);
