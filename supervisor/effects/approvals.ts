@@ -35,8 +35,6 @@ interface Answering {
   readonly written: Promise<boolean>;
 }
 
-type Expiring = Pick<PendingApproval, 'call_id' | 'expires_at'>;
-
 /** An answer of ours that could not be written (a full disk) is written again after this, ms. */
 const RETRY_MS = 1000;
 
@@ -115,10 +113,13 @@ export function createApprovals(deps: ApprovalDeps): Approvals {
     });
   }
 
-  /** Also where nobody asks at present: its worker may have been taken away meanwhile. */
-  function armTimeout({ call_id: effect, expires_at }: Expiring): void {
+  /** Also where nobody asks at present: its worker may have been taken away meanwhile. A wall clock
+   *  that was set back lets it wait no longer than it may from now on. */
+  function armTimeout({ call_id: effect, requested_at, expires_at }: PendingApproval): void {
     const reason = 'security.approval.timeout_secs passed without an answer';
-    arm(effect, Math.max(0, Date.parse(expires_at) - clock.wallMs()), () =>
+    const expiresMs = Date.parse(expires_at);
+    const leftMs = Math.min(expiresMs - clock.wallMs(), expiresMs - Date.parse(requested_at));
+    arm(effect, Math.max(0, leftMs), () =>
       settle(effect, { call_id: effect, decision: 'timeout', by: 'timeout', reason }),
     );
   }
@@ -168,9 +169,10 @@ export function createApprovals(deps: ApprovalDeps): Approvals {
       if (!envelope.type.startsWith('approval.')) return;
       const event = parseEvent(envelope);
       if (event?.type === 'approval.requested') {
-        armTimeout(event.data);
         const pending = findPending(event.data.call_id);
-        if (pending !== undefined) background(tell(pending), 'approval.tell', logger);
+        if (pending === undefined) return;
+        armTimeout(pending);
+        background(tell(pending), 'approval.tell', logger);
       }
       if (event?.type !== 'approval.resolved') return;
       const { call_id: effect } = event.data;

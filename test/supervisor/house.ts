@@ -92,8 +92,11 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
   const openSessionLog = spec.log
     ? createSessionLogs({ stateDir, clock: realClock, logger, redact })
     : () => silentLogger;
+  const clock = spec.clock ?? realClock;
+  const { wallMs } = clock;
   const opened = await openStore({
-    ...{ stateDir, clock: spec.storeClock ?? realClock, logger },
+    // One wall clock for all, as in a supervisor.
+    ...{ stateDir, clock: spec.storeClock ?? { ...realClock, wallMs }, logger },
     ...faults,
   });
   const store = spec.wrapStore?.(opened) ?? opened;
@@ -105,7 +108,7 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
   const lastProbe = probes.at(-1) ?? { level: 'none' };
   const runtime = createRuntime({
     openSessionLog,
-    clock: spec.clock ?? realClock,
+    clock,
     random: realRandom,
     logger,
     processes: machine,

@@ -208,6 +208,23 @@ describe('after a restart of the supervisor', () => {
     expect((await next.supervisor.getSession(id)).state).toBe('running');
   });
 
+  test('one waits no longer than it may from then on, where the wall clock was set back (FAULTS 21) (regression)', async () => {
+    const stepped = createSteppedClock();
+    const { house, id } = await asking({ clock: stepped });
+    const earlier = createSteppedClock(stepped.wallMs() - 3_600_000);
+    const next = await house.again({
+      clock: earlier,
+      script: { gateway: answers({ '1.2': say('no') }) },
+    });
+    // The built-in timeout_secs.
+    await earlier.armed(300_000);
+    earlier.advance(300_000);
+    await next.turnDone(id);
+    expect(dataOf(await next.events(id), 'approval.resolved')).toMatchObject([
+      { decision: 'timeout' },
+    ]);
+  });
+
   test('one that was answered before anybody asked is not waited for (regression)', async () => {
     const { house, id } = await asking({}, [call('a', 'rm x'), call('b', 'rm y')]);
     const reads = createLatch();
