@@ -9,7 +9,9 @@ import { AppendQueue } from './append-queue.ts';
 import { Condition } from './condition.ts';
 import type { Store } from './contract.ts';
 import { DamageList } from './damage-list.ts';
+import { findLost } from './high-mark.ts';
 import { acquireLock, type Lock } from './lock.ts';
+import { closeLost } from './repair.ts';
 import { SafeMark } from './safe-mark.ts';
 import { prepareJournal, prepareStateDir } from './state-dir.ts';
 import { JournalStore } from './store.ts';
@@ -77,12 +79,18 @@ async function openLocked(options: StoreOptions, path: string, lock: Lock): Prom
     writer: new URL('./writer-main.ts', import.meta.url),
     reader: new URL('./reader-main.ts', import.meta.url),
   };
+  const bootId = options.bootId ?? readBootId();
+  const lost = findLost(path, bootId);
+  if (lost !== undefined) {
+    options.logger.error('store.events_lost', { ...lost, file: 'journal.db-wal' });
+    closeLost(dirname(path), lost, options.clock);
+  }
   const writer = startWriter(files.writer);
   try {
     const report = fromReply(
       await writer.run('open', {
         path,
-        bootId: options.bootId ?? readBootId(),
+        bootId,
         faults: options.faults ?? {},
       }),
     );

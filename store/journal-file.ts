@@ -82,16 +82,22 @@ function startEpoch(db: Database, bootId: string): Omit<JournalFile, 'db'> {
 
 function readEpoch(db: Database): Omit<JournalFile, 'db'> {
   const epoch = db.get<{ epoch: number | null }>('SELECT max(epoch) AS epoch FROM epochs')?.epoch;
-  const newest = db.get<{ id: number; epoch: number }>(
-    'SELECT id, epoch FROM events ORDER BY id DESC LIMIT 1',
-  );
-  const lastId = Math.max(newest?.id ?? 0, Number(readMeta(db, 'last_id') ?? 0));
+  const newest = findNewest(db);
   // The table of epochs may be what was damaged.
   return {
     epoch: Math.max(epoch ?? 0, newest?.epoch ?? 0),
     wasClean: readMeta(db, 'clean') !== '0',
-    lastId,
+    lastId: readLastId(db),
   };
+}
+
+function findNewest(db: Database): { readonly id: number; readonly epoch: number } | undefined {
+  return db.get('SELECT id, epoch FROM events ORDER BY id DESC LIMIT 1');
+}
+
+/** Highest id ever given to an event, also to one that was removed. */
+export function readLastId(db: Database): number {
+  return Math.max(findNewest(db)?.id ?? 0, Number(readMeta(db, 'last_id') ?? 0));
 }
 
 /** Begins a new epoch behind `lastId`. @param by  more than 1 where others may have counted on. */

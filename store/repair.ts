@@ -4,15 +4,17 @@
  *  waiting inputs stands in events that are gone, so the turn is closed and the inputs are set
  *  aside, as are outcomes in its spool. The epoch rises when a number may be given twice. A file
  *  whose pages cannot be read is copied first: see salvage.ts. */
-import { existsSync, mkdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { toTimestamp } from '../base/clock.ts';
+import { type Clock, toTimestamp } from '../base/clock.ts';
 import { isPrxError } from '../base/errors.ts';
+import { readBootId } from '../base/process.ts';
 import { syncPath } from './backup-file.ts';
 import type { SessionRecord } from './contract.ts';
 import { foldRow, SYSTEM } from './fold-row.ts';
 import { insertRecord, updateRecord } from './heads.ts';
+import { findLost, forgetHighMark, type Lost } from './high-mark.ts';
 import { toProblem } from './integrity.ts';
 import { type JournalFile, openJournalFile, raiseEpoch } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
@@ -55,16 +57,53 @@ export function repairOffline(options: OfflineOptions): RepairReport {
   const lock = acquireLock(stateDir, options.clock);
   try {
     const movedAt = toTimestamp(options.clock.wallMs());
+    const lost = findLost(path, readBootId());
+    if (lost !== undefined) closeLost(stateDir, lost, options.clock);
     const salvaged = salvageIfUnreadable(path, movedAt);
     const file = openJournalFile(path, { mode: 'keep' });
     try {
       const salvage = salvaged ?? findSalvage(file.db);
-      return repairFile(file, options, { stateDir, movedAt, salvage });
+      const report = repairFile(file, options, { stateDir, movedAt, salvage });
+      forgetHighMark(path);
+      return report;
     } finally {
       file.db.close();
     }
   } finally {
     lock.release();
+  }
+}
+
+/** At a start, under its lock, when the newest events are gone with the log that held them: which
+ *  sessions had some, nobody knows. What is left is whole; but what was under way in it may have
+ *  gone on, and its spools may answer what has a number for the second time. */
+export function closeLost(stateDir: string, lost: Lost, clock: Clock): void {
+  const timeMs = clock.wallMs();
+  const file = openJournalFile(journalPath(stateDir), { mode: 'keep' });
+  try {
+    const { db } = file;
+    const spools = join(stateDir, 'spool');
+    moveSpools(stateDir, existsSync(spools) ? readdirSync(spools) : [], toTimestamp(timeMs));
+    db.transaction('write', () => {
+      const by = Math.max(1, lost.epoch + 1 - file.epoch);
+      const writer = new Writer({ ...file, epoch: raiseEpoch(db, file.lastId, { by }) });
+      const sessions = listJournals(db).filter((session) => session !== SYSTEM);
+      for (const session of sessions) closeUndamaged(writer, session, timeMs);
+      const why = 'journal.db-wal was removed or cut while no supervisor ran';
+      const reason = `the newest ${lost.events} events are gone: ${why}; what was open is closed`;
+      append(writer, timeMs, { session: SYSTEM, type: 'store.repaired', data: { reason } });
+    });
+  } finally {
+    file.db.close();
+  }
+}
+
+/** A damaged one takes no input anyway, and is for `journal repair`. */
+function closeUndamaged(writer: Writer, session: string, timeMs: number): void {
+  try {
+    closeOpenWork(writer, session, timeMs);
+  } catch (error) {
+    if (!isPrxError(error, 'STORE_CORRUPT')) throw error;
   }
 }
 

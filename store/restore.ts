@@ -24,6 +24,7 @@ import {
   syncPath,
   toJournal,
 } from './backup-file.ts';
+import { forgetHighMark } from './high-mark.ts';
 import { openJournalFile, raiseEpoch } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
 import { writeMeta } from './meta.ts';
@@ -222,6 +223,7 @@ function replace(stateDir: string, draft: string, aside: string | undefined): vo
     syncPath(aside);
     syncPath(stateDir);
   }
+  forgetHighMark(path);
   renameSync(join(draft, 'journal.db'), path);
   syncPath(stateDir);
   putAside('artifacts');

@@ -5,6 +5,7 @@ import { closeSync, fsyncSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { assert, unreachable } from '../base/assert.ts';
 import { collectGarbage } from '../base/collect.ts';
+import { type HighMark, openHighMark } from './high-mark.ts';
 import { watchPlaces } from './in-place.ts';
 import { openJournalFile } from './journal-file.ts';
 import { deleteStep, forkStep, removeUnlisted } from './maintenance.ts';
@@ -29,6 +30,7 @@ import { Writer } from './writer.ts';
 interface OpenJournal {
   readonly writer: Writer;
   readonly sync: WalSync;
+  readonly mark: HighMark;
   /** Throws when nothing may be written. */
   readonly assertUsable: () => void;
 }
@@ -68,7 +70,9 @@ async function open(options: WriterOptions): Promise<OpenReport> {
     sync.assertUsable();
     assertInPlace();
   };
-  thread.journal = { writer, sync, assertUsable };
+  const mark = openHighMark(options.path, file.epoch, bootId);
+  mark.note(writer.lastId);
+  thread.journal = { writer, sync, mark, assertUsable };
   return { epoch: file.epoch, safeId, wasClean: file.wasClean };
 }
 
@@ -95,20 +99,18 @@ function createFailure(plan: WriterFaults['failOperation']): (() => void) | unde
   };
 }
 
-function answer(
-  { writer, sync, assertUsable }: OpenJournal,
-  task: Exclude<Task<WriterTasks>, { kind: 'open' }>,
-): unknown {
+function answer(journal: OpenJournal, task: Exclude<Task<WriterTasks>, { kind: 'open' }>): unknown {
+  const { writer, sync, assertUsable } = journal;
   switch (task.kind) {
     case 'tails':
       return checkTails(writer);
     case 'commit':
       assertUsable();
       sync.writeBackSoon();
-      return writer.commit(task.input, sync.syncedId);
+      return commit(journal, task.input);
     case 'commitSynced':
       assertUsable();
-      return commitSynced(writer, sync, task.input);
+      return commitSynced(journal, task.input);
     case 'sync':
       return sync.run();
     case 'probe':
@@ -136,18 +138,27 @@ function answer(
     case 'shrink':
       return shrink(writer);
     case 'close':
-      return close(writer, sync);
+      return close(journal);
     default:
       return unreachable(task);
   }
 }
 
+function commit(
+  { writer, sync, mark }: OpenJournal,
+  requests: readonly WireRequest[],
+): CommitReport {
+  const report = writer.commit(requests, sync.syncedId);
+  mark.note(writer.lastId);
+  return report;
+}
+
 async function commitSynced(
-  writer: Writer,
-  sync: WalSync,
+  journal: OpenJournal,
   requests: readonly WireRequest[],
 ): Promise<CommitReport> {
-  const report = writer.commit(requests, sync.syncedId);
+  const { writer, sync } = journal;
+  const report = commit(journal, requests);
   return { ...report, safeId: writer.safeId(await sync.run()) };
 }
 
@@ -166,7 +177,7 @@ function shrink({ db }: Writer): null {
 }
 
 /** A journal that could not be synced is not marked as cleanly stopped. */
-async function close(writer: Writer, sync: WalSync): Promise<null> {
+async function close({ writer, sync, mark }: OpenJournal): Promise<null> {
   thread.journal = undefined;
   try {
     sync.assertUsable();
@@ -175,6 +186,7 @@ async function close(writer: Writer, sync: WalSync): Promise<null> {
   } finally {
     await sync.close();
     writer.db.close();
+    mark.close();
   }
   return null;
 }
