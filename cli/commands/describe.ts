@@ -79,6 +79,10 @@ export function describeSession(view: SessionView, nowMs: number): string[] {
     ...(view.pending_approvals > 0
       ? [`Calls that wait for approval: ${view.pending_approvals}.`]
       : []),
+    ...(view.background_processes ?? []).map((each) => {
+      const since = formatAge(nowMs - Date.parse(each.started_at));
+      return `Background process ${each.call_id}, since ${since}: ${sanitizeLine(each.command)}`;
+    }),
     ...(view.restarts > 0 ? [`Its worker was restarted ${toTimes(view.restarts)}.`] : []),
     `Journal: ${view.last_seq} events, epoch ${view.epoch}.`,
   ];
@@ -100,9 +104,10 @@ function describeResidency(view: SessionView): string {
     case 'backoff':
       return `its worker starts again at ${formatClock(view.backoff?.next_at ?? 'soon')}`;
     case 'hibernated':
-      if (isClosed(view)) return 'no process';
-      if (view.state === 'suspended') return 'no process: one starts when it is resumed';
-      return 'no process: one starts with the next input';
+      if (isClosed(view)) return 'no worker';
+      if (view.state === 'suspended') return 'no worker: one starts when it is resumed';
+      if (view.activity === 'waiting') return 'no worker: one starts when it is answered';
+      return 'no worker: one starts with the next input';
     case 'queued':
       return 'it waits for a free worker slot';
   }

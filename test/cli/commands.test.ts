@@ -90,7 +90,7 @@ describe('looking', () => {
     api.addSession(SESSION, { state: 'suspended', state_reason: 'asked for' });
     for (const fact of [input(), turnStarted(), turnCompleted()]) api.emit(SESSION, ...fact);
     const { out } = await runCli(api, ['describe', '0123']);
-    expect(out).toContain('It is suspended (asked for) and idle; no process');
+    expect(out).toContain('It is suspended (asked for) and idle; no worker');
     expect(out).toContain('turn: turn 1 completed');
   });
 

@@ -29,15 +29,26 @@ describe('a command tells', () => {
   test('[command:describe] a closed session is not said to start with an input', async () => {
     api.addSession(SESSION, { state: 'stopped', state_reason: 'closed by socket' });
     const { out } = await runCli(api, ['describe', '0123']);
-    expect(out).toContain('It is stopped (closed by socket) and idle; no process.\n');
+    expect(out).toContain('It is stopped (closed by socket) and idle; no worker.\n');
   });
 
   test('[command:describe] a turn of a suspended session is held (regression)', async () => {
     const held = { state: 'suspended', state_reason: 'asked for', activity: 'turn', turn: 2 };
     api.addSession(SESSION, held);
     const { out } = await runCli(api, ['describe', '0123']);
-    const sentence = 'and holds turn 2; no process: one starts when it is resumed.\n';
+    const sentence = 'and holds turn 2; no worker: one starts when it is resumed.\n';
     expect(out).toContain(`It is suspended (asked for) ${sentence}`);
+  });
+
+  test('[command:describe] what a session without a worker runs and waits for (regression)', async () => {
+    const process = { call_id: '1.1.1', command: 'npm run dev', level: 'bubblewrap' };
+    const [started_at, deadline_at] = ['2026-01-02T03:04:05.000Z', '2026-01-02T04:04:05.000Z'];
+    const background_processes = [{ ...process, started_at, deadline_at }];
+    const waiting = { state: 'awaiting', state_reason: 'asked', activity: 'waiting', turn: 2 };
+    api.addSession(SESSION, { ...waiting, background_processes });
+    const { out } = await runCli(api, ['describe', '0123']);
+    expect(out).toContain('waits in turn 2; no worker: one starts when it is answered.\n');
+    expect(out).toMatch(/^Background process 1\.1\.1, since \S+: npm run dev$/m);
   });
 
   test.each([
