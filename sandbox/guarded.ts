@@ -91,6 +91,24 @@ export function holdsCommand(steps: string): boolean {
   return /^[ \t]*(exec|x)([ \t]|$)/m.test(steps);
 }
 
+/** Git's own. Any other is a program, and may be written as a path to one. */
+const STRATEGY = /^(ort|recursive|resolve|octopus|ours|subtree)?$/;
+
+/** Whether the strategy that a rebase has noted is none of git's. Pure. */
+export function isForeignStrategy(text: string): boolean {
+  return !STRATEGY.test(text.trim());
+}
+
+/** Whether the options that a cherry-pick or revert has noted, a git configuration, name such a
+ *  strategy. What is not written as git writes it counts. Pure. */
+export function holdsForeignStrategy(options: string): boolean {
+  return options.split('\n').some((line) => {
+    if (line === '' || line === '[options]') return false;
+    const [, key = '', value = ''] = /^\t([a-z-]+) = (.*[^\\])$/.exec(line) ?? [];
+    return key === '' || (key === 'strategy' && isForeignStrategy(value));
+  });
+}
+
 /** What else a repository's configuration leads git to: folders of hooks, and files with more
  *  keys; as they are written there. Pure. */
 export function findLeads(text: string): { readonly hooks: string[]; readonly includes: string[] } {

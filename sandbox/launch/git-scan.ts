@@ -1,8 +1,9 @@
 /** Looks through a workspace for repositories that would make git run something: a nested one, or a
- *  folder that looks like one, with such keys in its configuration, with hooks, with commands among
- *  the steps of a rebase, or pointing to another configuration; and for folders that nobody can
- *  look into. Only finds; what of it is new is decided, and renamed, elsewhere (the paths are the
- *  tool's to play with). All paths are raw: a folder whose name is no text can be entered, too. */
+ *  folder that looks like one, with such keys in its configuration, with hooks, with what an
+ *  unfinished rebase or cherry-pick would run, or pointing to another configuration; and for
+ *  folders that nobody can look into. Only finds; what of it is new is decided, and renamed,
+ *  elsewhere (the paths are the tool's to play with). All paths are raw: a folder whose name is no
+ *  text can be entered, too. */
 import {
   closeSync,
   constants,
@@ -17,7 +18,12 @@ import {
 import { isAbsolute, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
 import { RAW, toPathBytes, toRawPath } from '../../base/raw-path.ts';
-import { findActiveKey, holdsCommand } from '../guarded.ts';
+import {
+  findActiveKey,
+  holdsCommand,
+  holdsForeignStrategy,
+  isForeignStrategy,
+} from '../guarded.ts';
 
 export interface GitFinding {
   /** Relative to the workspace; raw. */
@@ -83,7 +89,7 @@ function judge(workspace: string, folder: string, names: Names): GitFinding[] {
     ...configs,
     ...(isMoved ? [toFinding(workspace, pointer, reason)] : []),
     ...judgeHooks(workspace, join(folder, 'hooks'), names.get('hooks')?.isSymbolicLink() === true),
-    ...(names.has('rebase-merge') ? judgeRebase(workspace, folder) : []),
+    ...judgeUnfinished(workspace, folder, names),
   ];
 }
 
@@ -111,14 +117,40 @@ function isOrdinary(workspace: string, pointer: string): boolean {
   return readRaw(join(workspace, pointer)).trim() === '../..';
 }
 
-/** `git rebase --continue` runs what stands there. */
-function judgeRebase(workspace: string, folder: string): GitFinding[] {
-  const entries = listEntries(join(workspace, folder, 'rebase-merge')) ?? [];
-  if (!entries.some(({ name }) => name === 'git-rebase-todo')) return [];
-  const path = join(folder, 'rebase-merge', 'git-rebase-todo');
-  const steps = readRaw(join(workspace, path));
-  if (!holdsCommand(steps) && steps !== TOO_LONG && steps !== UNREADABLE) return [];
-  return [toFinding(workspace, path, 'the rebase would run a command')];
+const STRATEGY_REASON = 'it names a merge strategy that is not of git';
+const unfinished: readonly {
+  readonly folder: string;
+  readonly name: string;
+  readonly isActive: (text: string) => boolean;
+  readonly reason: string;
+}[] = [
+  {
+    ...{ folder: 'rebase-merge', name: 'git-rebase-todo', isActive: holdsCommand },
+    reason: 'the rebase would run a command',
+  },
+  {
+    ...{ folder: 'rebase-merge', name: 'strategy', isActive: isForeignStrategy },
+    reason: STRATEGY_REASON,
+  },
+  {
+    ...{ folder: 'sequencer', name: 'opts', isActive: holdsForeignStrategy },
+    reason: STRATEGY_REASON,
+  },
+];
+
+/** `git rebase --continue` runs what stands there, and a strategy is a program. */
+function judgeUnfinished(workspace: string, gitFolder: string, names: Names): GitFinding[] {
+  return unfinished.flatMap(({ folder, name, isActive, reason }) => {
+    if (!names.has(folder)) return [];
+    const entries = listEntries(join(workspace, gitFolder, folder)) ?? [];
+    if (!entries.some((entry) => entry.name === name)) return [];
+    const path = join(gitFolder, folder, name);
+    const text = readRaw(join(workspace, path));
+    if (!isActive(text) && text !== TOO_LONG && text !== UNREADABLE) return [];
+    // Behind a link nothing is renamed: then it is the link.
+    const isLink = names.get(folder)?.isSymbolicLink() === true;
+    return [toFinding(workspace, isLink ? join(gitFolder, folder) : path, reason)];
+  });
 }
 
 /** Behind a link nothing is renamed: then it is the link. */

@@ -93,3 +93,43 @@ describe('of a rebase that is not over', () => {
     expect(await scan(await surveyKnown(workspace))).toEqual([]);
   });
 });
+
+describe('a merge strategy that an unfinished step has noted (regression)', () => {
+  const put = (path: string, text: string): void => {
+    const [folder = '', name = ''] = path.split('/');
+    mkdirSync(at(makeRepository('.git'), folder));
+    writeFileSync(at(workspace, '.git', folder, name), text);
+  };
+  const options = '[options]\n\tmainline = 1\n\tstrategy = ';
+
+  test.each([
+    ['rebase-merge/strategy', '../../x\n'],
+    ['rebase-merge/strategy', 'mine\n'],
+    ['sequencer/opts', `${options}../../x\n`],
+    ['sequencer/opts', `${options}"ort"\n`],
+    ['sequencer/opts', '[options] strategy = ../../x\n'],
+    ['sequencer/opts', `${options}or\\\nt\n`],
+  ])('%s is put aside: %j', async (path, text) => {
+    put(path, text);
+    const reason = 'it names a merge strategy that is not of git';
+    expect(await scan()).toEqual([expect.objectContaining({ path: `.git/${path}`, reason })]);
+  });
+
+  test.each([
+    ['rebase-merge/strategy', 'ort\n'],
+    ['rebase-merge/strategy', ''],
+    ['sequencer/opts', `${options}recursive\n\tstrategy-option = ours\n\tgpg-sign = ABC\n`],
+  ])('%s of git itself stays: %j', async (path, text) => {
+    put(path, text);
+    expect(await scan()).toEqual([]);
+  });
+
+  test('is put aside behind a link to its folder', async () => {
+    const folder = makeRepository('.git');
+    mkdirSync(at(workspace, 'steps'));
+    writeFileSync(at(workspace, 'steps', 'strategy'), '../../x\n');
+    symlinkSync('../steps', at(folder, 'rebase-merge'));
+    expect(await scan()).toEqual([expect.objectContaining({ path: '.git/rebase-merge' })]);
+    expect(readdirSync(folder)).not.toContain('rebase-merge');
+  });
+});
