@@ -105,3 +105,17 @@ on.each(users)('a call that has the kernel keep too much for it (uid %s)', (uid)
     });
   });
 });
+
+on('what the machine has a fixed number of', () => {
+  test("is not a call's to use up: queues for asynchronous reads (regression)", async () => {
+    host = await startTestHost({});
+    await host.initialize();
+    const ask =
+      'print(libc.syscall(number, 1, ctypes.byref(ctypes.c_ulong(0))), ctypes.get_errno())';
+    const number = `number = ${process.arch === 'x64' ? 206 : 0}`;
+    const lines = ['import ctypes', 'libc = ctypes.CDLL(None, use_errno=True)', number, ask];
+    writeFileSync(join(host.workspace, 'ask.py'), lines.join('\n'));
+    const ENOSYS = 38;
+    expect(await host.shell('python3 ask.py')).toMatchObject({ output: `-1 ${ENOSYS}\n` });
+  });
+});
