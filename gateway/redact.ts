@@ -12,7 +12,8 @@ export function redact(text: string, secrets: readonly string[]): string {
   return clean.replace(KEY_FORMS, '[redacted]');
 }
 
-/** Other people's words in a message of ours: one line, at most 500 characters. */
+/** Other people's words in a message of ours: one line, at most 500 characters. Redacted before: of
+ *  a secret that the end cuts, the rest would not be known for one. */
 export function toQuote(text: string, charsMax = 500): string {
   const line = text.replace(/\s+/g, ' ').trim();
   return line.length <= charsMax ? line : `${line.slice(0, charsMax)} …`;

@@ -31,7 +31,7 @@ export function toOpenAiFailure(error: unknown, context: RequestContext): Error 
   const api = toApiError(error);
   if (api?.status !== undefined) return toStatusFailure(api, api.status, tried, endpoint);
   if (context.begun) return toStreamFailure(error, api, tried, endpoint);
-  const reason = endpoint.redact(toQuote(toCauseText(error)));
+  const reason = toQuote(endpoint.redact(toCauseText(error)));
   const late = /HEADERS_TIMEOUT|CONNECT_TIMEOUT/.test(reason);
   const message = `${tried} could not be reached: ${reason}; check the network and \
 provider.base_url`;
@@ -49,7 +49,7 @@ function toStatusFailure(
   endpoint: OpenAiEndpoint,
 ): Error {
   const kind = toStatusKind(status, api.code);
-  const words = endpoint.redact(toQuote(api.message.replace(/^\d{3} /, '')));
+  const words = toQuote(endpoint.redact(api.message.replace(/^\d{3} /, '')));
   const message = `${tried} answered ${status}: ${words}; ${toAdvice(status, kind, endpoint)}`;
   const retryAfterMs =
     api.headers === undefined ? undefined : parseRetryAfter(api.headers, endpoint.clock.wallMs());
@@ -79,7 +79,7 @@ function toStreamFailure(
   tried: string,
   endpoint: OpenAiEndpoint,
 ): Error {
-  const words = endpoint.redact(toQuote(api === undefined ? toCauseText(error) : api.message));
+  const words = toQuote(endpoint.redact(api === undefined ? toCauseText(error) : api.message));
   if (error instanceof SyntaxError) {
     return createFailure('garbled', `${tried} sent a damaged event in its stream: ${words}`);
   }

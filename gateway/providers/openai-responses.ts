@@ -223,6 +223,6 @@ function toReported(
   redact: (text: string) => string,
 ): Error {
   const code = String(problem.code ?? 'unknown');
-  const words = redact(toQuote(`${code}: ${problem.message ?? 'no message'}`));
+  const words = toQuote(redact(`${code}: ${problem.message ?? 'no message'}`));
   return createFailure('stream_broken', `the provider broke off its answer: ${words}`);
 }

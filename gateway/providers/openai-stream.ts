@@ -54,7 +54,7 @@ async function refuseDocument(response: Response, context: RequestContext): Prom
   const start = Buffer.from(value ?? []).toString('utf8', 0, 1000);
   const { endpoint, path, model = '' } = context;
   const message = `${endpoint.target}${path} (model ${model}) answered ${response.status} with \
-${toQuote(type, 60)} in place of a stream: ${endpoint.redact(toQuote(start, 200))}; check \
+${toQuote(type, 60)} in place of a stream: ${toQuote(endpoint.redact(start), 200)}; check \
 provider.base_url (most end in /v1)`;
   throw createFailure('not_a_stream', message);
 }

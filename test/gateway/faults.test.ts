@@ -200,6 +200,17 @@ describe('keys', () => {
     expect(outcome).toHaveProperty('message', expect.stringContaining('wrong key: [redacted]!'));
   });
 
+  test.each([401, 200])('nor its beginning, where a long message is cut (%i)', async (status) => {
+    const json = JSON.stringify({ error: { message: `${'.'.repeat(490)}${KEY}` } });
+    const text = status === 200 ? `data: ${json}\n\n` : json;
+    const { generate } = await serve((response) => {
+      response.writeHead(status, { 'content-type': 'text/event-stream' }).end(text);
+    });
+    const outcome = await generate();
+    expect(outcome).toHaveProperty('message', expect.stringContaining('...'));
+    expect(JSON.stringify(outcome)).not.toContain(KEY.slice(0, 6));
+  });
+
   test('a base URL that is none is a configuration error', async () => {
     const wrong = linkGateway({ settings: { baseUrl: 'localhost:8080' } });
     await expect(wrong).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
