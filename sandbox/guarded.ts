@@ -7,7 +7,7 @@ const STARTERS: ReadonlySet<string> = new Set([
   // Editors: tasks and settings that run when the folder is opened.
   ...['.vscode', '.vscode-server', '.idea', '.cursor', '.zed', '.fleet', '.windsurf', '.vs'],
   ...['.devcontainer', '.devcontainer.json', '.exrc', '.nvimrc', '.nvim.lua', '.vimrc', '.lvimrc'],
-  ...['.vim', '.lazy.lua', '.theia', '.trae', '.externalToolBuilders'],
+  ...['.vim', '.lazy.lua', '.theia', '.trae', '.externalToolBuilders', '.bsp'],
   ...['.dir-locals.el', '.dir-locals-2.el', '.emacs', '.projectile', '.helix', '.lite_project.lua'],
   // Shells, and what hooks into them when the folder is entered.
   ...['.envrc', '.mise.toml', 'mise.toml', '.mise', '.rtx.toml', '.autoenv', '.autoenv.zsh'],
@@ -17,9 +17,19 @@ const STARTERS: ReadonlySet<string> = new Set([
   // Agents, whose own settings start servers and hooks.
   ...['.mcp.json', '.claude', '.codex', '.gemini', '.agents', '.aider.conf.yml', '.continue'],
   ...['.kiro', '.roo', '.opencode', 'opencode.json'],
-  ...['.junie', '.qwen', '.amazonq', '.crush.json'],
+  ...['.junie', '.qwen', '.amazonq', '.crush.json', '.kilocode', '.factory'],
   // Interpreters and debuggers, when they are started in the folder.
   ...['.gdbinit', '.lldbinit', '.Rprofile', '.Renviron', '.ghci', '.irbrc', '.pryrc', '.octaverc'],
+  ...[
+    '.pdbrc',
+    '.perldb',
+    '.byebugrc',
+    '.rdbgrc',
+    '.iex.exs',
+    '.erlang',
+    '.ocamlinit',
+    '.psysh.php',
+  ],
   // Hooks that a package script points git at.
   ...['.husky', '.githooks'],
 ]);

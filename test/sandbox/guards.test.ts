@@ -344,6 +344,8 @@ test.each([
   ['.helix/languages.toml', true],
   ['opencode.json', true],
   ['mise.local.toml', true],
+  // Read by a debugger, a shell of a language or a build server's client that starts in the folder.
+  ...['.pdbrc', '.iex.exs', '.ocamlinit', '.bsp/sbt.json'].map((path) => [path, true] as const),
   ['.git/config', true],
   ['.git/hooks/pre-push', true],
   ['.git', true],
