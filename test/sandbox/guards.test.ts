@@ -153,10 +153,9 @@ on.each(users)('a command of uid %s', (uid) => {
         'echo ref: refs/heads/main > x/worktrees/y/HEAD; ' +
         'echo "gitdir: ../x/worktrees/y" > sub/.git; ' +
         'echo ../../../evil > x/worktrees/y/commondir; echo "[core] pager = x" > evil/config; ' +
-        'git init -q --bare d.x; cp -r d.x d.x/objects/ab; ' +
+        'git init -q --bare d.x; cp -r d.x d; mv d d.x/objects/ab; ' +
         'echo "[core] pager = x" > d.x/objects/ab/config',
     );
-    // cp says that it does not copy a folder into itself; the last command is an echo.
     expect(outcome).toMatchObject({ status: 'ok' });
     ready.connection.close();
     await ready.exited;
