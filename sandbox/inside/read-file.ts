@@ -10,6 +10,10 @@ import type { FileContext, FileResult } from './result.ts';
 
 const LINES_DEFAULT = 2000;
 const LINE_CHARS_MAX = 4000;
+/** Its number, and what is said where it is cut. */
+const LINE_EXTRA_CHARS = 48;
+/** Of one UTF-16 unit, in UTF-8. */
+const CHAR_BYTES_MAX = 3;
 const CHUNK_BYTES = 64 * 1024;
 /** Beyond it lines are not counted any more; reading goes on only to the asked page. */
 const SCAN_BYTES_MAX = 256 * 1024 * 1024;
@@ -63,6 +67,9 @@ interface Page {
 
 function createPage(limits: { first: number; count: number; bytesMax: number }): Page {
   const { first, count, bytesMax } = limits;
+  // A page has at least one line, or nobody would get on.
+  const fitting = Math.floor(bytesMax / CHAR_BYTES_MAX) - LINE_EXTRA_CHARS;
+  const lineCharsMax = Math.max(1, Math.min(LINE_CHARS_MAX, fitting));
   const lines: string[] = [];
   let number = 1;
   let rest = '';
@@ -79,7 +86,7 @@ function createPage(limits: { first: number; count: number; bytesMax: number }):
     restChars = 0;
   }
   function addLine(): void {
-    const cut = restChars > LINE_CHARS_MAX ? ` [line cut: ${restChars} characters]` : '';
+    const cut = restChars > lineCharsMax ? ` [line cut: ${restChars} characters]` : '';
     const line = `${String(number).padStart(6)}\t${rest.replace(/\r$/, '')}${cut}`;
     bytes += Buffer.byteLength(line) + 1;
     full = bytes > bytesMax;
@@ -87,7 +94,7 @@ function createPage(limits: { first: number; count: number; bytesMax: number }):
   }
   function extend(part: string): void {
     restChars += part.length;
-    if (rest.length < LINE_CHARS_MAX) rest = (rest + part).slice(0, LINE_CHARS_MAX);
+    if (rest.length < lineCharsMax) rest = (rest + part).slice(0, lineCharsMax);
   }
 
   return {

@@ -52,6 +52,13 @@ describe('read_file', () => {
     expect([truncated, output]).toEqual([true, expect.stringMatching(/continue with offset \d+/)]);
   });
 
+  test('a line that is longer than the cap is shown as far as it fits (regression)', () => {
+    writeFileSync(at('a'), `${'\u20ac'.repeat(5000)}\nlast\n`);
+    const { output } = run('read_file', { path: 'a' }, 1024);
+    expect(output).toMatch(/^ {5}1\t\u20ac+ \[line cut: 5000 characters\]\n {5}2\tlast$/);
+    expect(Buffer.byteLength(output)).toBeLessThanOrEqual(1024);
+  });
+
   test('cuts a line that is too long', () => {
     writeFileSync(at('a'), 'y'.repeat(9000));
     expect(run('read_file', { path: 'a' }).output).toMatch(/y \[line cut: 9000 characters\]$/);
