@@ -10,7 +10,7 @@ import { ToolFailure, toToolFailure } from './failure.ts';
 import { fitDiff } from './fit-diff.ts';
 import { fitHunks } from './fit-hunks.ts';
 import { decodeExact, readWhole } from './open-file.ts';
-import { exists, refuseGuarded, resolvePath, toShownPath } from './paths.ts';
+import { exists, findReal, refuseGuarded, resolvePath, toShownPath } from './paths.ts';
 import { replaceFile, type StagedFile, stageFile } from './replace-file.ts';
 import { type FileContext, type FileResult, toOk } from './result.ts';
 
@@ -45,6 +45,7 @@ export function applyPatch(
       throw new ToolFailure(`nothing was changed: ${where}: ${error.message}`);
     }
   });
+  refuseTwins([...plans.values()]);
   carryOut([...plans.values()], context.random);
   return toOk(['Done:', ...lines].join('\n'));
 }
@@ -107,6 +108,21 @@ function openPlan(path: string, plans: Map<string, Plan>, context: Context): Pla
   const plan = { absolute, shown, before, after };
   plans.set(absolute, plan);
   return plan;
+}
+
+/** Each was computed from the file as it is: of two names of one, the last would win. */
+function refuseTwins(plans: readonly Plan[]): void {
+  const names = new Map<string, string>();
+  for (const { absolute, shown, after } of plans) {
+    if (after === undefined) continue;
+    const real = findReal(absolute);
+    const other = names.get(real);
+    if (other !== undefined) {
+      const message = `${shown} and ${other} are the same file; name it by one of them`;
+      throw new ToolFailure(`nothing was changed: ${message}`);
+    }
+    names.set(real, shown);
+  }
 }
 
 function carryOut(plans: readonly Plan[], random: Random): void {

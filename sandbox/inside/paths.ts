@@ -27,8 +27,8 @@ export function refuseGuarded(workspace: string, absolute: string): void {
   throw new ToolFailure(`${shown} is protected: ${guard}. Ask the user to make this change.`);
 }
 
-/** Of what exists of it. */
-function findReal(path: string): string {
+/** Behind its links, as far as it exists. */
+export function findReal(path: string): string {
   try {
     return realpathSync(path);
   } catch {

@@ -137,6 +137,15 @@ describe('apply_patch', () => {
     expect([apply(patch).output, read('f')]).toEqual(['Done:\nM f', text]);
   });
 
+  test('one file under two names is refused: one change would be lost (regression)', () => {
+    write({ f: 'a\n' });
+    symlinkSync('f', at('link'));
+    const update = (path: string, to: string) => [`*** Update File: ${path}`, '@@', '-a', `+${to}`];
+    const patch = envelope(...update('f', 'one'), ...update('link', 'two'));
+    expect(apply(patch).output).toContain('link and f are the same file');
+    expect(read('f')).toBe('a\n');
+  });
+
   test('a diff fits behind the mark of a file, which stays (regression)', () => {
     write({ f: '\ufeffa\nb\n' });
     const patch = '--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n-a\n+A\n b\n';
