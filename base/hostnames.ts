@@ -23,7 +23,8 @@ const REFUSED = /[\u0000-\u0020\u007f%@/\\?#<>^|\u00ad\u200b-\u200f\u2028-\u202e
 const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 
 /** The canonical form, or undefined for what is no host. Decimal, octal, hexadecimal and short
- *  forms of IPv4 become the address that they mean; IPv6 loses its brackets and its zeros. */
+ *  forms of IPv4 become the address that they mean, also in the clothes of IPv6
+ *  (`::ffff:a.b.c.d`); IPv6 loses its brackets and its zeros. */
 export function parseHost(text: string): CanonicalHost | undefined {
   if (text === '' || text.length > 1000 || REFUSED.test(text)) return undefined;
   const bare = text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
@@ -32,6 +33,8 @@ export function parseHost(text: string): CanonicalHost | undefined {
   const host = toUrlHost(isV6 ? `[${bare}]` : bare);
   if (host === undefined) return undefined;
   const plain = host.startsWith('[') ? host.slice(1, -1) : host.replace(/\.$/, '');
+  const inner = findMapped(plain);
+  if (inner !== undefined) return { kind: 'address', host: inner, family: 4 };
   const family = isIP(plain);
   if (family === 4 || family === 6) return { kind: 'address', host: plain, family };
   const isName = plain.length <= NAME_CHARS_MAX && plain.split('.').every((l) => LABEL.test(l));
@@ -42,6 +45,13 @@ export function parseHost(text: string): CanonicalHost | undefined {
 function toUrlHost(host: string): string | undefined {
   const url = URL.parse(`http://${host}/`);
   return url === null || url.port !== '' || url.username !== '' ? undefined : url.hostname;
+}
+
+function findMapped(plain: string): string | undefined {
+  const match = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(plain);
+  if (match === null) return undefined;
+  const words = [match[1], match[2]].map((word) => Number.parseInt(word ?? '0', 16));
+  return words.flatMap((word) => [word >> 8, word & 0xff]).join('.');
 }
 
 /** `HOST:PORT` with an explicit port, as CONNECT has it; undefined for anything else. */

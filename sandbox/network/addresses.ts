@@ -2,6 +2,7 @@
  *  metadata services of clouds, what was never assigned) is reached only where it is listed as an
  *  address. Source: the special-purpose registries of IANA (RFC 6890 and its updates). */
 import { BlockList, isIP } from 'node:net';
+import { parseHost } from '../../base/hostnames.ts';
 
 type Range = readonly [network: string, prefix: number, what: string];
 
@@ -60,18 +61,9 @@ export function findPrivateKind(address: string): string | undefined {
   const family = isIP(address);
   if (family === 4) return lists4.find(({ list }) => list.check(address, 'ipv4'))?.what;
   if (family !== 6) return 'not an address';
-  const plain = toPlainAddress(address);
-  if (plain !== address) return findPrivateKind(plain);
+  const plain = parseHost(address.replace(/%.*$/, ''));
+  if (plain?.kind === 'address' && plain.family === 4) return findPrivateKind(plain.host);
   const found = lists6.find(({ list }) => list.check(address, 'ipv6'));
   if (found !== undefined) return found.what;
   return public6.list.check(address, 'ipv6') ? undefined : 'reserved';
-}
-
-/** The IPv4 address in `::ffff:a.b.c.d`, however it is written; any other address as it is. */
-export function toPlainAddress(address: string): string {
-  const url = URL.parse(`http://[${address.replace(/%.*$/, '')}]/`);
-  const match = /^\[::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})\]$/.exec(url?.hostname ?? '');
-  if (match === null) return address;
-  const words = [match[1], match[2]].map((word) => Number.parseInt(word ?? '0', 16));
-  return words.flatMap((word) => [word >> 8, word & 0xff]).join('.');
 }

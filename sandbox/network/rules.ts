@@ -10,7 +10,7 @@ import {
   toHostText,
 } from '../../base/hostnames.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
-import { findPrivateKind, toPlainAddress } from './addresses.ts';
+import { findPrivateKind } from './addresses.ts';
 
 export interface NetworkQuestion {
   readonly host: CanonicalHost;
@@ -77,10 +77,10 @@ export function createNetworkRules(
   }
 
   function decideAddress(address: string, port: number): NetworkVerdict {
-    const own = isOwnAddress(toPlainAddress(address)) ? 'of this machine' : undefined;
+    const host = parseHost(address);
+    const own = isOwnAddress(host?.host ?? address) ? 'of this machine' : undefined;
     const kind = findPrivateKind(address) ?? own;
     if (kind === undefined) return { decision: 'allow', rule: 'public address' };
-    const host = parseHost(address);
     const isListed = entries.some(
       ({ pattern }) => host !== undefined && matchesHost(pattern, host) && isPortOf(pattern, port),
     );
