@@ -242,6 +242,15 @@ export interface ForkOptions {
   readonly workspace?: string;
 }
 
+export interface Spending extends Pick<Usage, 'input_tokens' | 'output_tokens'> {
+  readonly cost_usd: number;
+}
+
+export interface Census {
+  readonly sessions: readonly SessionRecord[];
+  readonly removed: Spending;
+}
+
 export interface Store {
   readonly epoch: number;
   append(request: AppendRequest): Promise<AppendResult>;
@@ -267,6 +276,8 @@ export interface Store {
   getSession(id: SessionId): Promise<SessionRecord | undefined>;
   /** Newest first. */
   listSessions(filter?: SessionFilter): Promise<readonly SessionRecord[]>;
+  /** All sessions, and what removed ones have cost, as of one instant. */
+  readCensus(): Promise<Census>;
   /** How many there are in each state that any is in: costs nothing of their records. */
   countSessions(): Promise<Readonly<Record<string, number>>>;
   /** Resolves an id, an unambiguous part of one, a name, or @last. Throws SESSION_NOT_FOUND or

@@ -10,6 +10,7 @@ import { checkRow, corruptError, type EventRow } from './integrity.ts';
 import { writeMeta } from './meta.ts';
 import { findLink, goneError } from './reader.ts';
 import { findRemoved, findSnapshot, putSnapshot, toSnapshotRow } from './snapshot.ts';
+import { keepSpending } from './spending.ts';
 import type { Database } from './sqlite.ts';
 import type { ForkStep, StepReport } from './thread-protocol.ts';
 import type { Writer } from './writer.ts';
@@ -23,6 +24,7 @@ export function deleteStep(writer: Writer, session: string): StepReport<null> {
   return writer.write(() => {
     writer.heads.forget(session);
     db.run('INSERT OR IGNORE INTO unlisted (session) VALUES (?)', session);
+    keepSpending(db, session);
     db.run('DELETE FROM sessions WHERE id = ?', session);
     db.run('DELETE FROM uniques WHERE session = ?', session);
     db.run('DELETE FROM snapshots WHERE session = ?', session);

@@ -27,6 +27,7 @@ import {
 } from './reader-effects.ts';
 import { findTrimPoint, listExpired, listTrimTargets, trimStep } from './reader-trim.ts';
 import { listJournals, verifyStep } from './reader-verify.ts';
+import { readRemoved } from './spending.ts';
 import { Database } from './sqlite.ts';
 import {
   type ReaderTasks,
@@ -37,6 +38,7 @@ import {
 } from './thread-protocol.ts';
 
 const BUSY_TIMEOUT_MS = 5000;
+const ALL = { states: null, labels: {}, workspace: null, name: null };
 
 /** The connections of this thread, opened at first use and closed with the thread. */
 const thread: { reader: Database | undefined; checkpointer: Database | undefined } = {
@@ -104,6 +106,8 @@ function answer(
       return of(readInput(db, task.input.session, task.input.input), task.input.session);
     case 'session':
       return of(findSession(db, task.input), task.input);
+    case 'census':
+      return of({ sessions: listSessions(db, ALL), removed: readRemoved(db) });
     case 'sessions':
       return of(listSessions(db, task.input));
     case 'counts':

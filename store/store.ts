@@ -13,6 +13,7 @@ import type {
   AppendRequest,
   AppendResult,
   BackupSummary,
+  Census,
   ExportOptions,
   ForkOptions,
   GlobalPage,
@@ -154,6 +155,10 @@ export class JournalStore implements Store {
   listSessions(filter: SessionFilter = {}): Promise<readonly SessionRecord[]> {
     const { states = null, labels = {}, workspace = null, name = null } = filter;
     return this.#read('sessions', { states, labels, workspace, name });
+  }
+
+  readCensus(): Promise<Census> {
+    return this.#read('census', null);
   }
 
   countSessions(): Promise<Readonly<Record<string, number>>> {

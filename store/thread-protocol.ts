@@ -213,6 +213,7 @@ export interface ReaderTasks {
   readonly claim: { readonly scope: string; readonly key: string };
   readonly input: { readonly session: string; readonly input: string };
   readonly session: string;
+  readonly census: null;
   readonly sessions: {
     readonly states: readonly string[] | null;
     readonly workspace: string | null;

@@ -2,7 +2,7 @@
  *  holds a worker: as many series at once as there are slots. */
 import type { ProcessView, StatusView } from '../protocol/resources.ts';
 import { sessionStateSchema } from '../protocol/states.ts';
-import type { SessionRecord } from '../store/contract.ts';
+import type { Census, SessionRecord } from '../store/contract.ts';
 import type { MemoryWatch } from './children/memory.ts';
 import type { Histogram, Measured } from './measures.ts';
 import type { Session } from './sessions/session.ts';
@@ -43,7 +43,7 @@ export function toHostMemory(processes: readonly ProcessView[]): LiveFacts['host
 
 export function toMetrics(
   status: StatusView,
-  records: readonly SessionRecord[],
+  { sessions: records, removed }: Census,
   live?: LiveFacts,
 ): string {
   const sum = (pick: (record: SessionRecord) => number): number =>
@@ -82,11 +82,11 @@ export function toMetrics(
     ['', sum((r) => r.approvals.length)],
   ]);
   metric('prx_tokens_total', 'counter', 'Tokens by direction.', [
-    ['{type="input"}', sum((r) => r.usage.input_tokens)],
-    ['{type="output"}', sum((r) => r.usage.output_tokens)],
+    ['{type="input"}', removed.input_tokens + sum((r) => r.usage.input_tokens)],
+    ['{type="output"}', removed.output_tokens + sum((r) => r.usage.output_tokens)],
   ]);
   metric('prx_cost_usd_total', 'counter', 'Model cost, US dollars.', [
-    ['', sum((r) => r.cost_usd)],
+    ['', removed.cost_usd + sum((r) => r.cost_usd)],
   ]);
   if (live !== undefined) {
     writeMemory(metric, live);

@@ -53,7 +53,7 @@ export function createObservation(deps: ObservationDeps): Observation {
             telemetry.observe(event);
           },
     async metrics({ status, sessions, processes, memory }) {
-      return toMetrics(status, await deps.store.listSessions(), {
+      return toMetrics(status, await deps.store.readCensus(), {
         rssBytes: process.memoryUsage.rss(),
         workers: toWorkerMemory(sessions, memory),
         hosts: toHostMemory(processes),

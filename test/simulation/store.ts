@@ -250,6 +250,14 @@ export function openSimulatedStore(deps: StoreDeps): SimulatedStore {
         () => rowsOf(id),
       ),
     listSessions: () => read(records, () => disk.rows),
+    readCensus: () =>
+      read(
+        () => {
+          const removed = { input_tokens: 0, output_tokens: 0, cost_usd: 0 };
+          return { sessions: records(), removed };
+        },
+        () => disk.rows,
+      ),
     countSessions: () =>
       read(
         () => {

@@ -256,6 +256,35 @@ describe('a removed session', () => {
     }));
 });
 
+describe('what sessions have cost', () => {
+  it('stays when they are removed, once, and is not that of a copy (regression)', async () => {
+    const folder = makeFolder();
+    const usage = { input_tokens: 5, output_tokens: 7 };
+    const data = { turn: 1, input_id: inputId('a'), outcome: 'completed', steps: 1 } as const;
+    const store = await open(folder.path);
+    const spend = (n: number) => {
+      const at = { session: sessionId(n), turn: 1 };
+      const end = event('turn.completed', { ...data, usage, cost_usd: 0.5 }, at);
+      return store.append({ events: [created(n), end] });
+    };
+    await spend(1);
+    await spend(2);
+    await store.forkSession(one, 2, sessionId(3));
+    await store.append({ events: Array.from({ length: 1000 }, () => delta('x')) });
+    await store.deleteSession(one);
+    await store.deleteSession(one);
+    await store.deleteSession(sessionId(3));
+    const { sessions, removed } = await store.readCensus();
+    expect(sessions.map(({ cost_usd: cost }) => cost)).toEqual([0.5]);
+    expect(removed).toEqual({ ...usage, cost_usd: 0.5 });
+    await store.close();
+    const next = await open(folder.path);
+    expect((await next.readCensus()).removed).toEqual(removed);
+    await next.close();
+    folder.remove();
+  });
+});
+
 describe('a removal or a copy that a death cut short', () => {
   it('is brought to its end at the next start', async () => {
     const folder = makeFolder();

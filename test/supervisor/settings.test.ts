@@ -248,8 +248,10 @@ describe('metrics', () => {
     return values;
   };
 
+  const removed = { input_tokens: 10, output_tokens: 20, cost_usd: 30 };
+
   test('are Prometheus text: each with help and type, each value a number', () => {
-    const text = toMetrics(status, [record, { ...record, restarts: 2 }]);
+    const text = toMetrics(status, { sessions: [record, { ...record, restarts: 2 }], removed });
     const values = parse(text);
     expect(Object.fromEntries(values)).toMatchObject({
       prx_up: 1,
@@ -260,9 +262,9 @@ describe('metrics', () => {
       prx_sessions_queued: 1,
       'prx_sessions{state="awaiting"}': 0,
       prx_inputs_queued: 0,
-      'prx_tokens_total{type="input"}': 2,
-      'prx_tokens_total{type="output"}': 4,
-      prx_cost_usd_total: 1,
+      'prx_tokens_total{type="input"}': 12,
+      'prx_tokens_total{type="output"}': 24,
+      prx_cost_usd_total: 31,
     });
     const names = new Set([...values.keys()].map((key) => key.replace(/\{.*/, '')));
     for (const name of names) {
@@ -272,7 +274,7 @@ describe('metrics', () => {
   });
 
   test('say when the supervisor does not accept work; no session is ever a label', () => {
-    const text = toMetrics({ ...status, status: 'degraded' }, [record]);
+    const text = toMetrics({ ...status, status: 'degraded' }, { sessions: [record], removed });
     expect(parse(text).get('prx_up')).toBe(0);
     expect(text).not.toContain(record.id);
   });
