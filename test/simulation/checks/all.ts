@@ -39,7 +39,9 @@ export function createChecks(settings: CheckSettings, nowMs: () => number): Chec
   const readers = createReaderCheck(journal, report);
   const processes = createProcessCheck(settings.maxSessions, nowMs, report);
 
+  const lastId = (): number => journal.rows.at(-1)?.id ?? 0;
   const forgiven = new Map<string, number>();
+  const ended = new Map<number, number>();
   const ignore = (): void => undefined;
   const hearers: { readonly [K in Fact['kind']]: (fact: Extract<Fact, { kind: K }>) => void } = {
     written({ row }) {
@@ -47,7 +49,7 @@ export function createChecks(settings: CheckSettings, nowMs: () => number): Chec
       checkEffectRow(row, journal, report);
       const forgivenId = forgiven.get(row.event.session) ?? 0;
       const failedStarts = processes.failedStarts();
-      const rules = { attempts: settings.restartAttempts, forgivenId, failedStarts };
+      const rules = { attempts: settings.restartAttempts, forgivenId, failedStarts, ended };
       checkRestarts(row, journal, rules, report);
       world.onRow(row);
       journal.add(row);
@@ -71,13 +73,16 @@ export function createChecks(settings: CheckSettings, nowMs: () => number): Chec
     superseded: ({ follower, lastGoodSeq }) => readers.onSuperseded(follower, lastGoodSeq),
     accepted: readers.onAccepted,
     refused: ({ session, key }) => readers.onRefused(session, key),
-    forgiven: ({ session }) => void forgiven.set(session, journal.rows.at(-1)?.id ?? 0),
+    forgiven: ({ session }) => void forgiven.set(session, lastId()),
     ordered: world.onOrdered,
     requested: world.onRequested,
     'attempt.ended': world.onEnded,
     executed: world.onExecuted,
     'process.bound': processes.onBound,
-    'process.ended': processes.onEnded,
+    'process.ended'(fact) {
+      ended.set(fact.pid, lastId());
+      processes.onEnded(fact);
+    },
     'start.failed': processes.onStartFailed,
     survived: ({ pids }) => processes.onSurvived(pids),
     projected: ({ record }) => checkProjection(record, journal, report),

@@ -10,6 +10,8 @@ export interface RestartRules {
   readonly forgivenId: number;
   /** Starts that failed, of all sessions: these count as deaths and are in no journal. */
   readonly failedStarts: number;
+  /** The last row before the end of each process: on a full disk a death is written late. */
+  readonly ended: ReadonlyMap<number, number>;
 }
 
 const PERIOD_MS = 60_000;
@@ -27,7 +29,7 @@ const clearing: readonly string[] = [
 export function checkRestarts(
   row: Row,
   journal: Journal,
-  { attempts, forgivenId, failedStarts }: RestartRules,
+  { attempts, forgivenId, failedStarts, ended }: RestartRules,
   report: Report,
 ): void {
   const { type: kind } = row.event;
@@ -38,15 +40,17 @@ export function checkRestarts(
     .slice(-1);
   const since = Math.max(Date.parse(time) - PERIOD_MS, born);
   const blame = ofType(journal.session(session), 'worker.exited').at(-1)?.event.turn;
+  const isClear = ({ id, event }: Row): boolean =>
+    clearing.includes(event.type) || id <= forgivenId || Date.parse(event.time) <= since;
+  const rows = journal.session(session);
+  const clearId = rows.findLast(isClear)?.id ?? 0;
   let deaths = 0;
-  for (const each of journal.session(session).toReversed()) {
-    const { type } = each.event;
-    if (clearing.includes(type) || each.id <= forgivenId || Date.parse(each.event.time) <= since)
-      break;
-    if (type !== 'worker.exited') continue;
-    const { cause, progress } = dataOf(each, 'worker.exited');
+  for (const each of rows.filter(({ id }) => id > clearId).toReversed()) {
+    if (each.event.type !== 'worker.exited') continue;
+    const { pid, cause, progress } = dataOf(each, 'worker.exited');
     if (cause === 'stopped') break;
-    if (each.event.turn === blame && progress !== true) deaths += 1;
+    const isBehind = (ended.get(pid) ?? each.id) >= clearId;
+    if (isBehind && each.event.turn === blame && progress !== true) deaths += 1;
   }
   const known = ofType(journal.session(session), 'worker.exited').length + failedStarts;
   const attempt = kind === 'worker.started' ? 0 : dataOf(row, 'worker.restarting').attempt;
