@@ -6,6 +6,7 @@ import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { execa } from 'execa';
+import { assert } from './assert.ts';
 import { PrxError, systemCode } from './errors.ts';
 
 export interface ProcessSpec {
@@ -175,6 +176,8 @@ function spawnFailure(command: string, cause: unknown): PrxError {
 }
 
 function signalPid(pid: number, signal: NodeJS.Signals): boolean {
+  // 0 is our own process group, -1 everybody.
+  assert(pid !== 0 && pid !== -1, 'a signal is for one process or one group');
   try {
     return process.kill(pid, signal);
   } catch (error) {

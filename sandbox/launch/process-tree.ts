@@ -1,6 +1,7 @@
 /** Finds and kills what a process started, through /proc. The killing that matters is one signal:
  *  SIGKILL of a sandbox's first process ends its whole pid namespace at once. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { assert } from '../../base/assert.ts';
 import { systemCode } from '../../base/errors.ts';
 import { findIdentity, signalIdentity } from '../../base/process.ts';
 
@@ -81,6 +82,8 @@ export function killProcess(pid: number): void {
 /** Ends a process with all of its group in one step of the kernel: nobody escapes it by a fork, or
  *  by having no command line for the moment in which it becomes another program. */
 export function killGroup(pid: number): void {
+  // 0 is our own process group, 1 everybody.
+  assert(pid > 1, 'a group has the number of its first process');
   try {
     process.kill(-pid, 'SIGKILL');
   } catch (error) {

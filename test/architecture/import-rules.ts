@@ -107,14 +107,14 @@ function checkDeadFiles(sources: readonly Source[]): Violation[] {
   return sources.filter(({ path }) => !reached.has(path)).map(({ path }) => path);
 }
 
-/** Fixture programs are started by the tests, by a path that is often computed; the second try is
- *  named in jest's configuration. */
+/** Fixture programs are started by the tests, by a path that is often computed; what each test
+ *  file begins with is named in jest's configuration. */
 function isEntry({ path, folder }: Source): boolean {
   return (
     isMain(path) ||
     path.endsWith('.test.ts') ||
     path.startsWith('test/fixtures/') ||
-    path === 'test/second-try.ts' ||
+    ['test/second-try.ts', 'test/addressed-signals.ts'].includes(path) ||
     ['', 'bench', 'examples'].includes(folder)
   );
 }

@@ -138,3 +138,10 @@ describe('identity', () => {
     await child.exited;
   });
 });
+
+test.each([0, -1])(
+  'a test that has nobody to signal fails, and does not end its run: %i',
+  (pid) => {
+    expect(() => process.kill(pid, 'SIGKILL')).toThrow('nobody was found to signal');
+  },
+);
