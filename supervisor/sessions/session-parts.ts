@@ -78,7 +78,7 @@ export function assembleSession(deps: SessionDeps, initial: SessionRecord): Sess
       turnMs: toTimeoutMs(limits, agent().sessionTimeoutMs),
       progressMs: agent().progressTimeoutMs,
     }),
-    earlier: toEarlier(initial),
+    earlier: toEarlier(initial, toTimeoutMs(limits, agent().sessionTimeoutMs)),
   });
   const resident = createResident({
     session: id,
@@ -298,10 +298,16 @@ function toAsks(gate: Gate, onAnswered: () => void): AskHandlers {
   };
 }
 
-/** What executed it last was seen by the newest event. */
-function toEarlier({ open_turn: open, updated_at: at }: SessionRecord) {
+/** From the end of a turn's time to its tombstone in the journal, at most. */
+const STOP_MS_MAX = 60_000;
+
+/** What executed it last was seen by the newest event. A turn that had been executing for much
+ *  longer than it may would have been ended: a clock was set ahead, and that does not count. */
+function toEarlier({ open_turn: open, updated_at: at }: SessionRecord, limitMs: number) {
   if (open?.time === undefined) return undefined;
-  return { turn: open.turn, spentMs: toSpentMs(open.time, at) };
+  const maxMs = limitMs === 0 ? Number.POSITIVE_INFINITY : limitMs + STOP_MS_MAX;
+  const known = [toSpentMs(open.time, at), open.time.ms];
+  return { turn: open.turn, spentMs: known.find((spentMs) => spentMs <= maxMs) ?? 0 };
 }
 
 function toTimeoutMs(limits: Readonly<Record<string, number>>, configuredMs: number): number {

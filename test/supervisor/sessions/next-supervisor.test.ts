@@ -57,6 +57,25 @@ describe('[config:agent.session_timeout_secs] the time of a turn', () => {
   });
 });
 
+test('a clock that was set ahead takes no time from a turn (FAULTS 21)', async () => {
+  const clock = createSteppedClock();
+  let aheadMs = 0;
+  const wall = { ...clock, wallMs: () => clock.wallMs() + aheadMs };
+  const spec = { clock: wall, storeClock: wall, toml: toml('session_timeout_secs = 100') };
+  let house = await createHouse({ ...spec, script: { gateway: answers({ '1.1': never }) } });
+  const id = await send(house);
+  await house.until(id, 'model.started');
+  clock.advance(30_000);
+  house.machine.live('worker')[0]?.die();
+  await house.until(id, 'worker.started', 2);
+  aheadMs = 86_400_000;
+  await house.supervisor.renameSession(id, 'seen');
+  house = await house.again();
+  const spent = ({ data }: { data: unknown }) => (data as { spent_ms?: number }).spent_ms;
+  await house.until(id, (event) => event.type === 'worker.started' && spent(event) === 30_000, 2);
+  expect(house.session(id).record().open_turn?.interrupted).toBe(false);
+});
+
 describe('a turn whose time has passed', () => {
   test.each([
     ['the limit of the turn', 'session_timeout_secs = 100', 'the turn ran longer than 100 s'],
