@@ -93,8 +93,8 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     const discard = (): void => {
       if (isPrivate) removeTree(workspace);
     };
-    const { idempotency_key: key, ...meaning } = params;
-    const digest = createHash('sha256').update(JSON.stringify(meaning)).digest('hex');
+    const { idempotency_key: key } = params;
+    const digest = toDigest(params);
     const events = creationEvents(id, { ...params, agent, workspace }, isPrivate, by);
     const unique = key === undefined ? {} : { unique: { scope: 'session', key, digest } };
     const result = await store.append({ events, ...unique }).catch((error: unknown) => {
@@ -293,6 +293,16 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     sweep: () => runtime.sweep(),
     metrics: () => runtime.metrics(),
   };
+}
+
+/** Of what is asked for: labels have no order. */
+function toDigest({ idempotency_key: _key, ...meaning }: CreateSession): string {
+  const { labels = {} } = meaning;
+  const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+  const ordered = meaning.labels && { labels: Object.fromEntries(sorted) };
+  return createHash('sha256')
+    .update(JSON.stringify({ ...meaning, ...ordered }))
+    .digest('hex');
 }
 
 /** @param workspace  its own; undefined: it works in the original's folder. */

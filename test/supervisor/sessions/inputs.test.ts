@@ -242,6 +242,18 @@ describe('[promise:input-exactly-once] an idempotency key', () => {
     expect(second.view.id).toBe(first.view.id);
     await expect(create('two')).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
   });
+
+  test('of a session gives the same one in any order of its labels (regression)', async () => {
+    const house = await createHouse();
+    const create = (labels: Record<string, string>) =>
+      house.supervisor.createSession({ labels, idempotency_key: 'k' }, 'test');
+    const { view } = await create({ team: 'web', stage: 'test' });
+    expect(await create({ stage: 'test', team: 'web' })).toMatchObject({
+      created: false,
+      view: { id: view.id },
+    });
+    await expect(create({ team: 'web' })).rejects.toMatchObject({ code: 'IDEMPOTENCY_CONFLICT' });
+  });
 });
 
 test('[config:agent.limits.max_queued_inputs] one more than fits is refused by name', async () => {
