@@ -95,7 +95,21 @@ export function redactBytes(bytes: Buffer, fingerprints: Fingerprints): Buffer {
 /** A text whose rest was cut away: what may be the beginning of a value goes as well. */
 export function redactBeginning(text: string, fingerprints: Fingerprints): string {
   if (fingerprints.prints.length === 0) return text;
+  return readBeginning(createRedactor(fingerprints), text);
+}
+
+/** A text in which a mark stands wherever something was cut away.
+ *  @param mark  with one group, which is all of it. */
+export function redactAround(mark: RegExp, text: string, fingerprints: Fingerprints): string {
+  const parts = text.split(mark);
+  const last = parts.pop() ?? '';
+  if (fingerprints.prints.length === 0 || parts.length === 0) return redactText(text, fingerprints);
   const redactor = createRedactor(fingerprints);
+  const clean = parts.map((part, i) => (i % 2 === 0 ? readBeginning(redactor, part) : part));
+  return clean.join('') + redactText(last, fingerprints);
+}
+
+function readBeginning(redactor: Redactor, text: string): string {
   const shown = redactor.push(Buffer.from(text));
   const rest = redactor.end();
   // What is shorter than a window waits in any case.

@@ -12,7 +12,7 @@ import type { EffectId, SessionId } from '../protocol/ids.ts';
 import type { NetworkRequest } from '../protocol/network.ts';
 import type { RunningSpan } from '../protocol/orphan-door.ts';
 import type { ProcessEnd, ProcessEndReason, ProcessStart } from '../protocol/processes.ts';
-import { redactText } from '../protocol/redactor.ts';
+import { redactAround } from '../protocol/redactor.ts';
 import type { SandboxPolicy, ToolOutput } from '../protocol/sandbox-methods.ts';
 import { isToolName, type ToolName, toolTable } from '../protocol/tools.ts';
 import type { Backend } from './launch/backend.ts';
@@ -178,6 +178,10 @@ function toSpan({ session, clock, policy }: CallsSpec, params: CallParams): Runn
   return { session, effect, attempt, startedMs, deadlineMs };
 }
 
+/** What read_file and ripgrep write behind a line that they do not show to its end. */
+const LINE_CUT =
+  /( \[(?:line cut: \d+ characters|\.\.\. omitted end of long line|\.\.\. \d+ more match(?:es)?)\]$)/m;
+
 async function runCall(
   spec: CallsSpec,
   params: CallParams,
@@ -201,7 +205,7 @@ async function runCall(
   const notices = [backend.notice ?? '', takeNotice()].filter((text) => text !== '');
   // What a background process asks for is asked for by the call that started it.
   const refused = tool === 'process_start' ? '' : spec.network.endCall(effect);
-  const output = redactText(result.output, spec.fingerprints());
+  const output = redactAround(LINE_CUT, result.output, spec.fingerprints());
   const outcome: ToolOutcome = {
     ...result,
     output: refused === '' ? output : joinSentence(output, refused),

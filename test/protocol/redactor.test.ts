@@ -9,7 +9,12 @@ import {
   toFingerprints,
   WINDOW_BYTES,
 } from '../../protocol/fingerprints.ts';
-import { createRedactor, redactBeginning, redactText } from '../../protocol/redactor.ts';
+import {
+  createRedactor,
+  redactAround,
+  redactBeginning,
+  redactText,
+} from '../../protocol/redactor.ts';
 
 const value = 'sw0rd/fish+"é% 42';
 const prints = toFingerprints([{ name: 'KEY', value: Buffer.from(value) }], 'seed');
@@ -79,6 +84,14 @@ describe('[promise:no-secret-leaves] a value is made unreadable', () => {
     expect(redactBeginning(`x ${value}${words}`, prints)).toBe(`x [secret KEY]${words}`);
     expect(redactBeginning('x sw0rd', prints)).toBe('x sw0rd');
     expect(redactBeginning('x sw', noFingerprints)).toBe('x sw');
+  });
+
+  test('of which each line that is cut has only the beginning (regression)', () => {
+    const mark = /( \[cut\]$)/m;
+    const text = `a ${value.slice(0, 12)} [cut]\nb sw0rd [cut]\nc ${value} d [cut] ${value}`;
+    const expected = 'a  [cut]\nb sw0rd [cut]\nc [secret KEY] d [cut] [secret KEY]';
+    expect(redactAround(mark, text, prints)).toBe(expected);
+    expect(redactAround(mark, text, noFingerprints)).toBe(text);
   });
 
   test('in base64, wherever it begins', () => {

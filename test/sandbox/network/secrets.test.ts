@@ -52,6 +52,17 @@ withBubblewrap.each(users)('[promise:no-secret-leaves] a secret as $name', ({ op
     server.close();
   });
 
+  test('is not shown as far as a line that is cut shows it (regression)', async () => {
+    const put = (name: string, chars: number): void =>
+      writeFileSync(join(host.workspace, name), `${'x'.repeat(chars)}${CANARY}${'y'.repeat(5000)}`);
+    put('read', 624);
+    put('searched', 990);
+    const read = await host.run('read_file', { path: 'read' }, '1.7.1');
+    const searched = await host.run('search', { pattern: 'x', path: 'searched' }, '1.7.2');
+    expect(read.output).toMatch(/xxx \[line cut: 5645 characters\]$/);
+    expect(searched.output).toMatch(/xxx \[\.\.\. [^\]]*\]$/);
+  });
+
   const shell = (command: string, effect: string) =>
     host.run('shell', { command, secrets: ['KEY'] }, effect);
   const curl = (args: string) => `env -u NO_PROXY -u no_proxy curl -sS -m 8 ${args}`;
