@@ -23,8 +23,7 @@ const REFUSED = /[\u0000-\u0020\u007f%@/\\?#<>^|\u00ad\u200b-\u200f\u2028-\u202e
 const LABEL = /^(?!-)[a-z0-9_-]{1,63}(?<!-)$/;
 
 /** The canonical form, or undefined for what is no host. Decimal, octal, hexadecimal and short
- *  forms of IPv4 become the address that they mean, also in the clothes of IPv6
- *  (`::ffff:a.b.c.d`); IPv6 loses its brackets and its zeros. */
+ *  forms of IPv4 become the address that they mean; IPv6 loses its brackets and its zeros. */
 export function parseHost(text: string): CanonicalHost | undefined {
   if (text === '' || text.length > 1000 || REFUSED.test(text)) return undefined;
   const bare = text.startsWith('[') && text.endsWith(']') ? text.slice(1, -1) : text;
@@ -33,8 +32,6 @@ export function parseHost(text: string): CanonicalHost | undefined {
   const host = toUrlHost(isV6 ? `[${bare}]` : bare);
   if (host === undefined) return undefined;
   const plain = host.startsWith('[') ? host.slice(1, -1) : host.replace(/\.$/, '');
-  const inner = findMapped(plain);
-  if (inner !== undefined) return { kind: 'address', host: inner, family: 4 };
   const family = isIP(plain);
   if (family === 4 || family === 6) return { kind: 'address', host: plain, family };
   const isName = plain.length <= NAME_CHARS_MAX && plain.split('.').every((l) => LABEL.test(l));
@@ -47,11 +44,14 @@ function toUrlHost(host: string): string | undefined {
   return url === null || url.port !== '' || url.username !== '' ? undefined : url.hostname;
 }
 
-function findMapped(plain: string): string | undefined {
-  const match = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(plain);
-  if (match === null) return undefined;
+/** What is behind IPv6 clothes (`::ffff:a.b.c.d`): for whoever refuses, since it is the same
+ *  machine. Not for whoever allows: what is listed is listed as it is written. */
+export function toBareHost(host: CanonicalHost): CanonicalHost {
+  const match = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(host.host);
+  if (match === null) return host;
   const words = [match[1], match[2]].map((word) => Number.parseInt(word ?? '0', 16));
-  return words.flatMap((word) => [word >> 8, word & 0xff]).join('.');
+  const bare = words.flatMap((word) => [word >> 8, word & 0xff]).join('.');
+  return { kind: 'address', host: bare, family: 4 };
 }
 
 /** `HOST:PORT` with an explicit port, as CONNECT has it; undefined for anything else. */

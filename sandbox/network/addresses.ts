@@ -2,7 +2,7 @@
  *  metadata services of clouds, what was never assigned) is reached only where it is listed as an
  *  address. Source: the special-purpose registries of IANA (RFC 6890 and its updates). */
 import { BlockList, isIP } from 'node:net';
-import { parseHost } from '../../base/hostnames.ts';
+import { parseHost, toBareHost } from '../../base/hostnames.ts';
 
 type Range = readonly [network: string, prefix: number, what: string];
 
@@ -61,8 +61,9 @@ export function findPrivateKind(address: string): string | undefined {
   const family = isIP(address);
   if (family === 4) return lists4.find(({ list }) => list.check(address, 'ipv4'))?.what;
   if (family !== 6) return 'not an address';
-  const plain = parseHost(address.replace(/%.*$/, ''));
-  if (plain?.kind === 'address' && plain.family === 4) return findPrivateKind(plain.host);
+  const host = parseHost(address.replace(/%.*$/, ''));
+  const bare = host === undefined ? undefined : toBareHost(host);
+  if (bare?.kind === 'address' && bare.family === 4) return findPrivateKind(bare.host);
   const found = lists6.find(({ list }) => list.check(address, 'ipv6'));
   if (found !== undefined) return found.what;
   return public6.list.check(address, 'ipv6') ? undefined : 'reserved';

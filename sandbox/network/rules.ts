@@ -7,6 +7,7 @@ import {
   matchesHost,
   parseHost,
   parseHostPattern,
+  toBareHost,
   toHostText,
 } from '../../base/hostnames.ts';
 import type { NetworkPolicy } from '../../protocol/network.ts';
@@ -78,7 +79,8 @@ export function createNetworkRules(
 
   function decideAddress(address: string, port: number): NetworkVerdict {
     const host = parseHost(address);
-    const own = isOwnAddress(host?.host ?? address) ? 'of this machine' : undefined;
+    const bare = host === undefined ? address : toBareHost(host).host;
+    const own = isOwnAddress(bare) ? 'of this machine' : undefined;
     const kind = findPrivateKind(address) ?? own;
     if (kind === undefined) return { decision: 'allow', rule: 'public address' };
     const isListed = entries.some(

@@ -23,9 +23,7 @@ describe('a host', () => {
     ['2130706433', '127.0.0.1'],
     ['1.2.3.4.', '1.2.3.4'],
     ['[0:0:0:0:0:0:0:1]', '::1'],
-    ['::FFFF:10.0.0.1', '10.0.0.1'],
-    ['[::ffff:a00:1]', '10.0.0.1'],
-    ['::fffe:a00:1', '::fffe:a00:1'],
+    ['::FFFF:10.0.0.1', '::ffff:a00:1'],
   ])('%s is %s', (text, host) => {
     expect(parseHost(text)?.host).toBe(host);
   });
@@ -99,7 +97,7 @@ describe('a pattern', () => {
     ['*.example.org', 'example.org.evil.example', false],
     ['10.0.0.5', '10.0.0.5', true],
     ['10.0.0.5', '167772165', true],
-    ['10.0.0.5', '::ffff:10.0.0.5', true],
+    ['10.0.0.5', '::ffff:10.0.0.5', false],
     ['[::1]', '0:0::1', true],
   ])('%s on %s: %s', (pattern, host, expected) => {
     expect(matches(pattern, host)).toBe(expected);

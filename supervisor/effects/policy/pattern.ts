@@ -1,6 +1,6 @@
 /** What the patterns of `[[security.rules]]` say about the words of a command, a path, a tree or a
  *  domain. Three answers: `maybe` depends on what is known only when the call runs. Pure. */
-import { matchesHost, parseHostPattern } from '../../../base/hostnames.ts';
+import { matchesHost, parseHostPattern, toBareHost } from '../../../base/hostnames.ts';
 import { type CommandPart, isRunner, type ShellPart, toProgramName } from './command-parts.ts';
 import { expandBraces, matchesName, matchesPath } from './glob.ts';
 import type { DomainPart } from './subject.ts';
@@ -134,8 +134,9 @@ export function matchDomain(pattern: string, { host, port }: DomainPart): Match 
   if (host === undefined) return 'maybe';
   if (pattern === ANY_DOMAIN) return 'yes';
   const wanted = parseHostPattern(pattern);
-  if (wanted === undefined || !matchesHost(wanted, host)) return 'no';
-  return wanted.port === undefined || wanted.port === port ? 'yes' : 'no';
+  if (wanted === undefined || (wanted.port !== undefined && wanted.port !== port)) return 'no';
+  if (matchesHost(wanted, host)) return 'yes';
+  return matchesHost(wanted, toBareHost(host)) ? 'maybe' : 'no';
 }
 
 /** Patterns that begin with / are for paths outside the workspace, others for paths inside.

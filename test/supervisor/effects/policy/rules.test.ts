@@ -191,6 +191,7 @@ describe('[config:security.rules[].tool] [config:security.rules[].action] [confi
     expect(verdict('127.0.0.1', 'http://0x7f.1/', 'deny')).toBe('deny');
     // Regression: in the clothes of IPv6 it was another host.
     expect(verdict('127.0.0.1', 'http://[::ffff:127.0.0.1]/', 'deny')).toBe('deny');
+    expect(verdict('127.0.0.1', 'http://[::ffff:127.0.0.1]/', 'allow')).toBe('ask');
     expect(verdict('example.org:8443', 'https://example.org:8443/', 'allow')).toBe('allow');
     expect(verdict('example.org:8443', 'https://example.org/', 'allow')).toBe('ask');
     expect(verdict('example.org:80', 'http://example.org/', 'allow')).toBe('allow');
