@@ -97,7 +97,7 @@ const BOMBS: readonly Bomb[] = [
   },
   {
     ...{ name: 'tool: memory in a grandchild', in: 'tool', limitMb: TOOL_MB },
-    ...{ text: run(`(setsid ${EAT} &); sleep 300`), ends: ['timeout'] },
+    ...{ text: run(`(setsid ${EAT} &); sleep 300`), ends: ['timeout', 'memory'] },
   },
   {
     ...{ name: 'tool: spins', in: 'tool', text: run('while :; do :; done'), ends: ['timeout'] },
