@@ -1,8 +1,10 @@
 /** Finds where the changes of a "*** Update File" belong, and makes them. Models copy context with
  *  small losses, so blanks at line ends, then all blanks around a line, may differ; lines that stay
  *  are always the file's own. Pure. */
+
 import type { PatchHunk, PatchLine } from '../../protocol/patch.ts';
 import { ToolFailure } from './failure.ts';
+import { BYTE_ORDER_MARK } from './fit-diff.ts';
 
 /** From strict to loose; the first that fits anywhere is used. */
 const views: readonly ((line: string) => string)[] = [
@@ -18,11 +20,8 @@ interface Line {
   readonly end: string;
 }
 
-const BYTE_ORDER_MARK = '\ufeff';
-
 /** The changed text. Throws ToolFailure naming the change that does not fit. */
 export function fitHunks(old: string, hunks: readonly PatchHunk[], shown: string): string {
-  // It is the file's, not its first line's: nobody who reads it sees it.
   const mark = old.startsWith(BYTE_ORDER_MARK) ? BYTE_ORDER_MARK : '';
   const kept = splitLines(old.slice(mark.length));
   const lines = kept.map(({ text }) => text);

@@ -64,6 +64,15 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     return result;
   }
 
+  /** A command that depends on the state, behind every change of it that is on its way: the driver
+   *  makes some as well. It begins at once, so that none comes between. */
+  function serializeSettled(command: (state: SessionState) => Promise<void>): Promise<void> {
+    return serialize(async () => {
+      while (journal.state() !== journal.record().state) await journal.nextLanding();
+      await command(journal.record().state);
+    });
+  }
+
   /** A session with a command under way is not forgotten. */
   async function track<T>(work: () => Promise<T>): Promise<T> {
     commandsRunning += 1;
@@ -170,14 +179,8 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     }
   }
 
-  /** Behind what is on its way: the driver changes the state as well. What follows the wait must
-   *  follow at once. */
-  const isUnsettled = (): boolean => journal.state() !== journal.record().state;
-
   /** The tombstone, and the wait for the driver, which ends the turn and lets everything go. */
-  async function closeNow(by: string): Promise<void> {
-    while (isUnsettled()) await journal.nextLanding();
-    const { state } = journal.record();
+  async function closeNow(by: string, state: SessionState): Promise<void> {
     if (state === 'stopped') return;
     if (state === 'created') {
       await journal.append(transition('stopped', `closed by ${by}`));
@@ -204,29 +207,25 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
     acceptInput: (params, by) => serialize(() => accept(params, by)),
     interrupt: (by) => serialize(() => interruptNow(by)),
     suspend: (by) =>
-      serialize(async () => {
-        while (isUnsettled()) await journal.nextLanding();
-        if (journal.record().state === 'suspended') return;
+      serializeSettled(async (state) => {
+        if (state === 'suspended') return;
         await journal.append(transition('suspended', `suspended by ${by}`));
         driver.stepBack();
       }),
     resume: (by) =>
-      serialize(async () => {
-        while (isUnsettled()) await journal.nextLanding();
-        if (journal.record().state === 'running') return;
+      serializeSettled(async (state) => {
+        if (state === 'running') return;
         await journal.append(transition('running', `resumed by ${by}`));
       }),
     restart: (by) =>
-      serialize(async () => {
+      serializeSettled(async (state) => {
         resident.forgive();
-        while (isUnsettled()) await journal.nextLanding();
-        const { state } = journal.record();
         const isOpen = state === 'running' || state === 'awaiting';
         const opened = isOpen ? [] : [transition('starting', `restarted by ${by}`)];
         await journal.append(draft('session.restarted', { by }), ...opened);
         if (isOpen) resident.recycle();
       }),
-    close: (by) => serialize(() => closeNow(by)),
+    close: (by) => serializeSettled((state) => closeNow(by, state)),
     rename: (name) =>
       serialize(async () => {
         await journal.append(draft('session.renamed', { name }));

@@ -2,6 +2,7 @@
  *  and the driver cross. */
 import { afterEach, describe, expect, test } from '@jest/globals';
 import type { EventEnvelope } from '../../../protocol/events.ts';
+import type { SessionId } from '../../../protocol/ids.ts';
 import { allowedTransitions, type SessionState } from '../../../protocol/states.ts';
 import type { Store } from '../../../store/contract.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
@@ -38,6 +39,18 @@ function checkTransitions(events: readonly EventEnvelope[]): void {
 
 const stateOf = async (house: House, id: string): Promise<SessionState> =>
   (await house.supervisor.getSession(id)).state;
+
+/** In mid-turn, and its close is in the journal and no further. */
+async function createHalfClosed(): Promise<{ readonly first: House; readonly id: SessionId }> {
+  const gateway = answers({ '1.1': () => new Promise(() => undefined) });
+  const first = await createHouse({ script: { gateway } });
+  const id = await first.create();
+  await first.send(id, 'hello');
+  await first.until(id, 'model.started');
+  void first.supervisor.close(id, 'test').catch(() => undefined);
+  await first.until(id, 'interrupt.accepted');
+  return { first, id };
+}
 
 describe('suspend', () => {
   test('in mid-turn: what ran goes on, and resume goes on with the same turn', async () => {
@@ -234,13 +247,7 @@ describe('close', () => {
   });
 
   test('that a crash cut short is finished by the next supervisor (regression)', async () => {
-    const gateway = answers({ '1.1': () => new Promise(() => undefined) });
-    const first = await createHouse({ script: { gateway } });
-    const id = await first.create();
-    await first.send(id, 'hello');
-    await first.until(id, 'model.started');
-    void first.supervisor.close(id, 'test').catch(() => undefined);
-    await first.until(id, 'interrupt.accepted');
+    const { first, id } = await createHalfClosed();
     const house = await first.again({ script: { gateway: answers({}) } });
     await house.until(id, ({ data }) => (data as { to?: string }).to === 'stopped');
     const events = await house.events(id);
@@ -317,13 +324,7 @@ describe('a command that comes while the driver writes the state (regression)', 
   };
 
   test('close: what a crash cut short is just ending', async () => {
-    const gateway = answers({ '1.1': () => new Promise(() => undefined) });
-    const first = await createHouse({ script: { gateway } });
-    const id = await first.create();
-    await first.send(id, 'hello');
-    await first.until(id, 'model.started');
-    void first.supervisor.close(id, 'test').catch(() => undefined);
-    await first.until(id, 'interrupt.accepted');
+    const { first, id } = await createHalfClosed();
     const { reached, released, wrapStore } = holding('stopped');
     const house = await first.again({ script: { gateway: answers({}) }, wrapStore });
     await reached.opened;
