@@ -4,6 +4,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import { type SessionId, sessionIdSchema } from '../../protocol/ids.ts';
 import type { SessionRecord, Store } from '../../store/contract.ts';
 import type { Bus } from './bus.ts';
+import { CONTENDED } from './idleness.ts';
 import { openSession, type Session } from './session.ts';
 import type { SessionDeps } from './session-deps.ts';
 
@@ -81,7 +82,7 @@ export function createDirectory(
         return sinceMs === undefined ? [] : [{ driver, sinceMs }];
       });
       idle.sort((a, b) => a.sinceMs - b.sinceMs);
-      idle[0]?.driver.hibernate('another session waits for the slot');
+      idle[0]?.driver.hibernate(CONTENDED);
       return idle.length > 0;
     },
     drop(id) {

@@ -12,7 +12,7 @@ import type { OpenTurn } from '../../store/contract.ts';
 import type { Host } from '../children/hosts.ts';
 import type { TurnResult, Worker } from '../children/workers.ts';
 import type { Gate } from '../effects/gate.ts';
-import { createIdleness } from './idleness.ts';
+import { CONTENDED, createIdleness } from './idleness.ts';
 import type { InputReader } from './input-reader.ts';
 import { type Draft, draft, type SessionJournal } from './journal.ts';
 import { createParking } from './parking.ts';
@@ -137,8 +137,8 @@ export function startDriver(deps: DriverDeps): Driver {
     else await rest();
   }
 
-  /** Also a turn that opened while the session was being closed. */
   function mustEnd(open: OpenTurn): boolean {
+    // Also a turn that opened while the session was being closed.
     return open.interrupted || closing?.turn === open.turn || journal.state() === 'stopping';
   }
 
@@ -173,6 +173,10 @@ export function startDriver(deps: DriverDeps): Driver {
     const { open_turn: open, queued } = journal.record();
     const hasWork = isOpen() && (open !== undefined || queued.length > 0);
     if (reason === undefined || hasWork || isHalted()) return;
+    await giveBack(reason);
+  }
+
+  async function giveBack(reason: string): Promise<void> {
     // On a slow disk it may sleep before its last death is journaled; then nobody would know.
     const exhausted = resident.exhausted();
     await (exhausted === undefined ? letGo(reason) : fail(exhausted));
@@ -270,10 +274,14 @@ export function startDriver(deps: DriverDeps): Driver {
     await journal.append(...toTurnEnd(ending, record ?? open, quarantines), ...parked);
     time.close();
     closing = undefined;
-    if (ending.outcome === 'completed') return resident.relieve();
-    // What a worker remembers of a turn that did not simply complete may differ from the journal.
-    resident.recycle();
-    await resident.settled();
+    if (ending.outcome === 'completed') await resident.relieve();
+    else {
+      // What a worker remembers of a turn that did not simply complete may differ from the journal.
+      resident.recycle();
+      await resident.settled();
+    }
+    // Also where inputs wait: whoever is fed faster than it works would keep its slot for ever.
+    if (deps.isContended()) await giveBack(CONTENDED);
   }
 
   /** Tells all that runs of this turn to stop; a worker that does not answer is not waited for. */

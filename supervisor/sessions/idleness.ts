@@ -4,6 +4,9 @@ import type { Clock } from '../../base/clock.ts';
 import type { SessionState } from '../../protocol/states.ts';
 import type { Resident } from './resident.ts';
 
+/** Why a slot is given back that another session waits for. */
+export const CONTENDED = 'another session waits for the slot';
+
 export interface IdlenessDeps {
   readonly clock: Clock;
   readonly resident: Pick<Resident, 'isHolding' | 'worker' | 'settled'>;
@@ -53,7 +56,7 @@ export function createIdleness(deps: IdlenessDeps): Idleness {
     });
     const isHolding = resident.isHolding();
     if (isHolding && !deps.isOpen()) reason = `the session is ${deps.state()}`;
-    else if (isHolding && deps.isContended()) reason = 'another session waits for the slot';
+    else if (isHolding && deps.isContended()) reason = CONTENDED;
     if (reason === undefined && isHolding && resident.worker() === undefined) {
       await deps.replace();
       return undefined;

@@ -3,6 +3,7 @@
  *  slot, otherwise when that has lasted as long as idleness may. The calls stay in the journal and
  *  in the gate; a later worker asks for them again and joins them. */
 import type { Clock, Timer } from '../../base/clock.ts';
+import { CONTENDED } from './idleness.ts';
 
 export interface ParkingDeps {
   readonly clock: Clock;
@@ -53,7 +54,7 @@ export function createParking(deps: ParkingDeps): Parking {
       if (isParking) return;
       if (!deps.isWaiting()) return stop();
       if (deps.isContended()) {
-        park('another session waits for the slot');
+        park(CONTENDED);
         return;
       }
       if (waiting !== undefined) return;

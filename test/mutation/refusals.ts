@@ -269,6 +269,17 @@ export const refusalMutations: readonly Mutation[] = [
     ),
   },
   {
+    id: '12.turn-by-turn',
+    line: 'a slot that others wait for is given back between two turns',
+    file: 'supervisor/sessions/driver.ts',
+    original: '    if (deps.isContended()) await giveBack(CONTENDED);\n',
+    replacement: '',
+    finder: byTest(
+      'supervisor/sessions/capacity',
+      'one with further inputs gives it between two turns, and goes on behind who waited (regression)',
+    ),
+  },
+  {
     id: '12.sessions-wait',
     line: 'what sessions do waits for supervisor and gateway',
     file: 'supervisor/children/cgroup.ts',

@@ -109,6 +109,26 @@ describe('[config:agent.limits.max_concurrent_sessions] at capacity', () => {
     await house.until(a, isTo('hibernated'));
   });
 
+  test('one with further inputs gives it between two turns, and goes on behind who waited (regression)', async () => {
+    const held = createLatch();
+    const gateway = answers({
+      '1.1': async () => {
+        await held.opened;
+        return say('done');
+      },
+    });
+    const house = await createHouse({ toml: small(1), script: { gateway } });
+    const [a, b] = (await createMany(house, 2)) as [SessionId, SessionId];
+    for (const text of ['first', 'second', 'third']) await house.send(a, text);
+    await house.until(a, 'model.started');
+    await house.send(b, 'hello');
+    await house.until(b, isTo('queued'));
+    held.open();
+    await house.turnDone(a, 3);
+    await house.turnDone(b);
+    expect(gateway.seen.map(({ session }) => session)).toEqual([a, b, a, a]);
+  });
+
   test('a queued session that is closed waits no longer', async () => {
     const held = createLatch();
     const gateway = answers({
