@@ -5,7 +5,13 @@ import { z } from 'zod';
 import type { FinishReason, ProviderMessage, Usage } from '../../protocol/content.ts';
 import { createFailure } from '../failures.ts';
 import type { OpenAiEndpoint } from './openai-endpoint.ts';
-import { listOpenAiModels, streamEvents, toFunction, toWireCall } from './openai-stream.ts';
+import {
+  listOpenAiModels,
+  streamEvents,
+  toFunction,
+  tokenCount,
+  toWireCall,
+} from './openai-stream.ts';
 import type { Chunk, GenerateRequest, Part, Provider } from './provider.ts';
 
 type ChatRequest = OpenAI.Chat.ChatCompletionCreateParamsStreaming;
@@ -31,16 +37,16 @@ const deltaSchema = z.object({
 });
 
 const usageSchema = z.object({
-  prompt_tokens: count,
-  completion_tokens: count,
-  prompt_tokens_details: z.object({ cached_tokens: count }).nullish(),
-  completion_tokens_details: z.object({ reasoning_tokens: count }).nullish(),
+  prompt_tokens: tokenCount,
+  completion_tokens: tokenCount,
+  prompt_tokens_details: z.object({ cached_tokens: tokenCount }).nullish().catch(undefined),
+  completion_tokens_details: z.object({ reasoning_tokens: tokenCount }).nullish().catch(undefined),
 });
 
 const chunkSchema = z.object({
   model: text,
   choices: z.array(z.object({ delta: deltaSchema.nullish(), finish_reason: text })).nullish(),
-  usage: usageSchema.nullish(),
+  usage: usageSchema.nullish().catch(undefined),
 });
 
 export function createChatProvider(endpoint: OpenAiEndpoint): Provider {

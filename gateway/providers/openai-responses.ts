@@ -6,7 +6,13 @@ import type { FinishReason, ProviderMessage, Usage } from '../../protocol/conten
 import { createFailure } from '../failures.ts';
 import { toQuote } from '../redact.ts';
 import type { OpenAiEndpoint } from './openai-endpoint.ts';
-import { listOpenAiModels, streamEvents, toFunction, toWireCall } from './openai-stream.ts';
+import {
+  listOpenAiModels,
+  streamEvents,
+  toFunction,
+  tokenCount,
+  toWireCall,
+} from './openai-stream.ts';
 import type { Chunk, GenerateRequest, Part, Provider } from './provider.ts';
 
 type ResponsesRequest = OpenAI.Responses.ResponseCreateParamsStreaming;
@@ -87,13 +93,12 @@ function toInputContent(
 }
 
 const delta = z.string();
-const count = z.number().nullish();
 
 const usageSchema = z.object({
-  input_tokens: count,
-  output_tokens: count,
-  input_tokens_details: z.object({ cached_tokens: count }).nullish(),
-  output_tokens_details: z.object({ reasoning_tokens: count }).nullish(),
+  input_tokens: tokenCount,
+  output_tokens: tokenCount,
+  input_tokens_details: z.object({ cached_tokens: tokenCount }).nullish().catch(undefined),
+  output_tokens_details: z.object({ reasoning_tokens: tokenCount }).nullish().catch(undefined),
 });
 
 const problemSchema = z.object({ code: z.unknown(), message: z.string().nullish() });
@@ -101,7 +106,7 @@ const problemSchema = z.object({ code: z.unknown(), message: z.string().nullish(
 const responseSchema = z.object({
   status: z.string().nullish(),
   model: z.string().nullish(),
-  usage: usageSchema.nullish(),
+  usage: usageSchema.nullish().catch(undefined),
   incomplete_details: z.object({ reason: z.string().nullish() }).nullish(),
   error: problemSchema.nullish(),
 });

@@ -1,12 +1,20 @@
 /** What both APIs share: one request, a stream of events, and every way it can go wrong as a
  *  failure of ours. */
 import type { OpenAI } from 'openai';
+import { z } from 'zod';
 import type { ModelToolCall } from '../../protocol/content.ts';
 import type { ToolSpec } from '../../protocol/tools.ts';
 import { createFailure } from '../failures.ts';
 import { toQuote } from '../redact.ts';
 import type { OpenAiEndpoint } from './openai-endpoint.ts';
 import { type RequestContext, toOpenAiFailure } from './openai-failures.ts';
+
+/** Far beyond any context window. */
+const TOKENS_MAX = 1e9;
+
+/** Tokens of one request. What is no such number is taken as not told: it must not cost an answer
+ *  that was paid for, take something from the bill, or be more than anybody can spend. */
+export const tokenCount = z.number().min(0).max(TOKENS_MAX).nullish().catch(undefined);
 
 export interface StreamSpec {
   readonly endpoint: OpenAiEndpoint;

@@ -267,6 +267,42 @@ describe('Responses events', () => {
   });
 });
 
+describe('a count of tokens that is none', () => {
+  const none = { input_tokens: 0, output_tokens: 0 };
+
+  test.each([
+    ['below zero', -100],
+    ['not of this world', 1e300],
+    ['beyond all numbers', Number.POSITIVE_INFINITY],
+    ['a text', '10'],
+  ])('%s: is not told, and costs no answer (regression)', (_name, count) => {
+    const details = { cached_tokens: count };
+    const chat = { prompt_tokens: count, completion_tokens: 5, prompt_tokens_details: details };
+    expect(toChatParts({ choices: [], usage: chat })).toEqual([
+      { kind: 'usage', usage: { ...none, output_tokens: 5 } },
+    ]);
+    const usage = { input_tokens: 5, output_tokens: count, input_tokens_details: details };
+    const event = { type: 'response.completed', response: { usage } };
+    expect(toResponsesParts(event, (text) => text)).toEqual([
+      { kind: 'usage', usage: { ...none, input_tokens: 5 } },
+      { kind: 'finish', reason: 'stop' },
+    ]);
+  });
+
+  test.each([['a text'], [[]], [7]])('in place of all of them: %j (regression)', (usage) => {
+    const finish = { delta: {}, finish_reason: 'stop' };
+    expect(toChatParts({ choices: [finish], usage })).toContainEqual({
+      kind: 'finish',
+      reason: 'stop',
+    });
+    const event = { type: 'response.completed', response: { usage } };
+    expect(toResponsesParts(event, (text) => text)).toContainEqual({
+      kind: 'finish',
+      reason: 'stop',
+    });
+  });
+});
+
 test.each([
   ['localhost', true],
   ['a.localhost', true],
