@@ -14,8 +14,9 @@ import {
 } from '../../protocol/gateway-methods.ts';
 import { type EffectId, toModelEffectId } from '../../protocol/ids.ts';
 import type { askRequests } from '../../protocol/worker-methods.ts';
+import type { SessionRecord } from '../../store/contract.ts';
 import { draft } from '../sessions/journal.ts';
-import { findOverrun } from './budget.ts';
+import { findOverrun, type Overrun } from './budget.ts';
 import { createLiveFeed, type LiveFeed } from './live-feed.ts';
 import type { GateDeps } from './ports.ts';
 import { isOver, mayGoOn, reserve } from './reserve.ts';
@@ -156,9 +157,15 @@ async function refuseOverBudget(call: Call): Promise<ModelOutcome | undefined> {
   });
   if (overrun === undefined) return undefined;
   await journal.append(draft('limit.exceeded', overrun, at(call)));
-  const { limit, value, max } = overrun;
-  const message = `budget.${limit} is used up: ${value} of ${max}; raise it in [budget] or start a new session`;
-  return { kind: 'budget', message };
+  return { kind: 'budget', message: toBudgetMessage(overrun, record.limits) };
+}
+
+/** A limit that the session was created with is not that of the configuration. */
+function toBudgetMessage({ limit, value, max }: Overrun, own: SessionRecord['limits']): string {
+  const isOwn = own[limit] !== undefined;
+  const name = isOwn ? `limits.${limit} of this session` : `budget.${limit}`;
+  const mend = isOwn ? 'start a new session' : 'raise it in [budget] or start a new session';
+  return `${name} is used up: ${value} of ${max}; ${mend}`;
 }
 
 /** One provider request; what it says is journaled as it comes. Where some of that could not be

@@ -247,6 +247,15 @@ describe('the budget', () => {
       expect(dataOf(await house.events(id), 'limit.exceeded')).toMatchObject([{ limit, value }]);
     },
   );
+
+  test('of the session itself: is not looked for in the configuration (regression)', async () => {
+    const gateway = answers({ '1.1': say('look', [call('a', 'ls')]) });
+    const house = await createHouse({ script: { gateway } });
+    const id = await house.create({ limits: { max_tokens: 15 } });
+    await house.send(id, 'hello');
+    const reason = 'limits.max_tokens of this session is used up: 15 of 15; start a new session';
+    expect((await house.turnDone(id)).data).toMatchObject({ outcome: 'budget', reason });
+  });
 });
 
 describe('[config:agent.session_timeout_secs] a turn that runs too long', () => {
