@@ -76,6 +76,11 @@ export function findLost(journal: string, bootId: string): Lost | undefined {
   }
 }
 
+export function describeLost({ events }: Lost): string {
+  const why = 'journal.db-wal was removed or cut while no supervisor ran';
+  return `the newest ${events} events are gone: ${why}`;
+}
+
 function readMark(journal: string, bootId: string) {
   try {
     const text = readFileSync(toMarkPath(journal), 'utf8');

@@ -4,9 +4,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { PrxError } from '../base/errors.ts';
+import { readBootId } from '../base/process.ts';
 import type { VerifyReport } from './contract.ts';
 import { exportLines } from './export.ts';
 import { SYSTEM } from './fold-row.ts';
+import { describeLost, findLost } from './high-mark.ts';
 import { toProblem } from './integrity.ts';
 import { openJournalFile } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
@@ -33,12 +35,13 @@ export function journalPath(stateDir: string): string {
   return join(stateDir, 'journal.db');
 }
 
-/** Structure, every event, every chain, every record.
+/** The log, structure, every event, every chain, every record.
  *  Throws NOT_FOUND when there is no journal, SESSION_NOT_FOUND. */
 export function verifyOffline(options: OfflineOptions): VerifyReport {
+  const lost = checkLog(options.stateDir);
   return withJournal(options, (db) => {
     const journals = options.session === undefined ? listAll(db) : [findName(db, options.session)];
-    const problems: Problem[] = [...checkStructure(db)];
+    const problems: Problem[] = [...lost, ...checkStructure(db)];
     let events = 0;
     for (const session of journals) {
       const found = verifyWhole(db, session);
@@ -80,6 +83,15 @@ export function checkStructure(db: Database): readonly Problem[] {
   } catch (error) {
     return [toProblem(FILE, error)];
   }
+}
+
+/** What the file cannot show: that the log beside it was taken away. The start, and a repair, write
+ *  it down. */
+function checkLog(stateDir: string): readonly Problem[] {
+  const path = journalPath(prepareStateDir(stateDir));
+  assertJournal(path);
+  const lost = findLost(path, readBootId());
+  return lost === undefined ? [] : [{ session: FILE, seq: 0, problem: describeLost(lost) }];
 }
 
 function findName(db: Database, ref: string): string {

@@ -14,7 +14,7 @@ import { syncPath } from './backup-file.ts';
 import type { SessionRecord } from './contract.ts';
 import { foldRow, SYSTEM } from './fold-row.ts';
 import { insertRecord, updateRecord } from './heads.ts';
-import { findLost, forgetHighMark, type Lost } from './high-mark.ts';
+import { describeLost, findLost, forgetHighMark, type Lost } from './high-mark.ts';
 import { toProblem } from './integrity.ts';
 import { type JournalFile, openJournalFile, raiseEpoch } from './journal-file.ts';
 import { acquireLock } from './lock.ts';
@@ -89,8 +89,7 @@ export function closeLost(stateDir: string, lost: Lost, clock: Clock): void {
       const writer = new Writer({ ...file, epoch: raiseEpoch(db, file.lastId, { by }) });
       const sessions = listJournals(db).filter((session) => session !== SYSTEM);
       for (const session of sessions) closeUndamaged(writer, session, timeMs);
-      const why = 'journal.db-wal was removed or cut while no supervisor ran';
-      const reason = `the newest ${lost.events} events are gone: ${why}; what was open is closed`;
+      const reason = `${describeLost(lost)}; what was open is closed`;
       append(writer, timeMs, { session: SYSTEM, type: 'store.repaired', data: { reason } });
     });
   } finally {

@@ -54,6 +54,7 @@ async function withDeath(
 describe('a log that was whole', () => {
   it('is no alarm, nor after a restart of the machine or a clean stop', () =>
     withDeath(async (stateDir, wal) => {
+      expect(verifyOffline({ stateDir, clock: realClock }).problems).toEqual([]);
       const store = await open(stateDir);
       expect([store.epoch, (await all(store)).length]).toEqual([1, 4]);
       await store.close();
@@ -73,15 +74,13 @@ describe('a log that is gone or was cut while no supervisor ran (regression)', (
     withDeath(async (stateDir, wal) => {
       if (share === 0) rmSync(wal);
       else truncateSync(wal, Math.floor(statSync(wal).size * share));
+      const gone = share === 0 ? 4 : 1;
+      const problem = expect.stringMatching(`^the newest ${gone} events are gone: journal.db-wal`);
+      const found = { session: 'journal.db', seq: 0, problem };
+      expect(verifyOffline({ stateDir, clock: realClock }).problems).toEqual([found]);
       const store = await open(stateDir);
       expect(store.epoch).toBe(2);
-      const gone = share === 0 ? 4 : 1;
-      expect(await systemOf(store)).toEqual([
-        [
-          'store.repaired',
-          expect.stringMatching(`^the newest ${gone} events are gone: journal.db-wal`),
-        ],
-      ]);
+      expect(await systemOf(store)).toEqual([['store.repaired', problem]]);
       expect(existsSync(join(stateDir, 'spool', sessionId(1)))).toBe(false);
       if (share > 0) {
         // Whether it ran in what is gone, nobody knows.
