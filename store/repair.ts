@@ -33,6 +33,8 @@ export interface RepairReport {
   readonly mended: readonly Mended[];
   /** Set when the file had pages that cannot be read: where it is kept. */
   readonly salvage: Salvage | undefined;
+  /** Set when the newest events were gone with the log: what was said of it. */
+  readonly lost: string | undefined;
 }
 
 export interface Mended {
@@ -65,7 +67,7 @@ export function repairOffline(options: OfflineOptions): RepairReport {
       const salvage = salvaged ?? findSalvage(file.db);
       const report = repairFile(file, options, { stateDir, movedAt, salvage });
       forgetHighMark(path);
-      return report;
+      return { ...report, lost: lost === undefined ? undefined : describeClosed(lost) };
     } finally {
       file.db.close();
     }
@@ -89,12 +91,16 @@ export function closeLost(stateDir: string, lost: Lost, clock: Clock): void {
       const writer = new Writer({ ...file, epoch: raiseEpoch(db, file.lastId, { by }) });
       const sessions = listJournals(db).filter((session) => session !== SYSTEM);
       for (const session of sessions) closeUndamaged(writer, session, timeMs);
-      const reason = `${describeLost(lost)}; what was open is closed`;
-      append(writer, timeMs, { session: SYSTEM, type: 'store.repaired', data: { reason } });
+      const data = { reason: describeClosed(lost) };
+      append(writer, timeMs, { session: SYSTEM, type: 'store.repaired', data });
     });
   } finally {
     file.db.close();
   }
+}
+
+function describeClosed(lost: Lost): string {
+  return `${describeLost(lost)}; what was open is closed`;
 }
 
 /** A damaged one takes no input anyway, and is for `journal repair`. */
@@ -116,7 +122,7 @@ function repairFile(
   file: JournalFile,
   { session: ref, clock }: OfflineOptions,
   { stateDir, movedAt, salvage }: Given,
-): RepairReport {
+): Omit<RepairReport, 'lost'> {
   const { db } = file;
   // What a bad page held is nobody's to know: behind a salvage each session is looked at.
   const isOne = ref !== undefined && salvage === undefined;

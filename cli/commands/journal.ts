@@ -25,6 +25,7 @@ interface RepairAnswer {
     readonly moved: number;
   }[];
   readonly salvage?: { readonly events: number; readonly kept: string } | undefined;
+  readonly lost?: string | undefined;
 }
 
 export const command = defineCommand({
@@ -85,9 +86,13 @@ async function orOffline<T>(
 
 async function repair(context: Context, { id }: JournalArgs): Promise<number> {
   const report = await runOffline<RepairAnswer>(context, { action: 'repair', session: id });
-  const { sessions, mended, salvage } = report;
+  const { sessions, mended, salvage, lost } = report;
   if (context.json) {
-    context.printJson({ sessions, mended, ...(salvage === undefined ? {} : { salvage }) });
+    const rare = {
+      ...(salvage === undefined ? {} : { salvage }),
+      ...(lost === undefined ? {} : { lost }),
+    };
+    context.printJson({ sessions, mended, ...rare });
     return EXIT.done;
   }
   const rows = mended.map((each) => [
@@ -102,6 +107,7 @@ async function repair(context: Context, { id }: JournalArgs): Promise<number> {
       `${salvage.events} events read from a damaged file, which is kept: ${salvage.kept}`,
     );
   }
+  if (lost !== undefined) context.say(lost);
   if (!context.quiet) context.print(`${sessions} sessions checked, ${mended.length} mended`);
   if (mended.some(({ moved }) => moved > 0)) {
     context.say(`what was taken out: ${context.self} journal export --aside`);

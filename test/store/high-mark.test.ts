@@ -116,7 +116,9 @@ describe('a log that is gone or was cut while no supervisor ran (regression)', (
   it('a repair that comes first says it, once', () =>
     withDeath(async (stateDir, wal) => {
       rmSync(wal);
-      repairOffline({ stateDir, clock: realClock });
+      const { lost } = repairOffline({ stateDir, clock: realClock });
+      expect(lost).toMatch(/^the newest 4 events are gone: .*; what was open is closed$/);
+      expect(repairOffline({ stateDir, clock: realClock }).lost).toBeUndefined();
       const store = await open(stateDir);
       expect([store.epoch, (await systemOf(store)).length]).toEqual([2, 1]);
       await store.close();
