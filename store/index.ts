@@ -12,6 +12,7 @@ import { DamageList } from './damage-list.ts';
 import { findLost } from './high-mark.ts';
 import { acquireLock, type Lock } from './lock.ts';
 import { closeLost } from './repair.ts';
+import { finishRestore } from './restore.ts';
 import { SafeMark } from './safe-mark.ts';
 import { prepareJournal, prepareStateDir } from './state-dir.ts';
 import { JournalStore } from './store.ts';
@@ -67,6 +68,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   const stateDir = prepareStateDir(options.stateDir);
   const lock = acquireLock(stateDir, options.clock);
   try {
+    finishRestore(stateDir, options.clock);
     return await openLocked(options, prepareJournal(stateDir), lock);
   } catch (error) {
     lock.release();

@@ -1,5 +1,6 @@
 /** Puts a backup in the place of a journal, without a supervisor. All of it is written and verified
- *  beside the old one, which is then put aside, never removed; the last step is one rename. The
+ *  beside the old one, which is then put aside, never removed; what decides is one rename. Who is
+ *  killed before it leaves what was there; what is left to do behind it, the next start does. The
  *  epoch jumps far ahead: whatever clients saw of the time that is taken back, under this epoch
  *  or a few later ones, no cursor of it is good any more. */
 import {
@@ -54,7 +55,8 @@ const LOGS = ['journal.db-wal', 'journal.db-shm'] as const;
 /** What belongs to the time that is taken back, also where the journal itself was taken away: an
  *  outcome in a spool must not answer an effect of the restored one that has the same number.
  *  Private workspaces stay where they are. */
-const OLD = ['journal.db', ...LOGS, 'artifacts', 'spool'] as const;
+const FILES = ['spool', 'artifacts'] as const;
+const OLD = ['journal.db', ...LOGS, ...FILES] as const;
 
 /** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false
  *  or it cannot be written, INVALID_REQUEST and STORE_CORRUPT as checkBackup does; then nothing has
@@ -67,17 +69,44 @@ export function restoreOffline(options: RestoreOptions): RestoreReport {
     const path = journalPath(stateDir);
     const hasOld = existsSync(path);
     if (hasOld && !options.force) throw occupied(stateDir);
-    const draft = join(stateDir, 'restore.partial');
+    const draft = toDraft(stateDir);
     const epoch = writeDraft(options.file, draft, stateDir);
-    const stamp = toTimestamp(options.clock.wallMs()).replaceAll(':', '');
-    const aside = OLD.some((name) => existsSync(join(stateDir, name)))
-      ? join(stateDir, `replaced-${stamp}`)
-      : undefined;
+    const hasAny = OLD.some((name) => existsSync(join(stateDir, name)));
+    const aside = hasAny ? makeAside(stateDir, options.clock) : undefined;
     replace(stateDir, draft, aside);
     return { ...manifest, aside, new_epoch: epoch };
   } finally {
     lock.release();
   }
+}
+
+/** At a start, under its lock: ends what a restore that was killed had begun.
+ *  Throws STATE_DIR_UNUSABLE. */
+export function finishRestore(stateDir: string, clock: Clock): void {
+  const draft = toDraft(stateDir);
+  if (!existsSync(draft)) return;
+  // Its artifacts were written behind its journal, and that is in its place by now.
+  const isDecided = existsSync(join(draft, 'artifacts')) && !existsSync(journalPath(draft));
+  try {
+    if (isDecided) putFiles(stateDir, draft, makeAside(stateDir, clock));
+    else removeDraft(draft);
+  } catch (error) {
+    throw unusable(stateDir, error);
+  }
+}
+
+const toDraft = (stateDir: string): string => join(stateDir, 'restore.partial');
+
+/** The artifacts before the journal: alone they would say that it is in its place. */
+function removeDraft(draft: string): void {
+  for (const each of [join(draft, 'artifacts'), draft])
+    rmSync(each, { recursive: true, force: true });
+}
+
+function makeAside(stateDir: string, clock: Clock): string {
+  const aside = join(stateDir, `replaced-${toTimestamp(clock.wallMs()).replaceAll(':', '')}`);
+  mkdirSync(aside, { mode: 0o700 });
+  return aside;
 }
 
 function occupied(stateDir: string): PrxError {
@@ -91,17 +120,17 @@ function occupied(stateDir: string): PrxError {
 
 /** All that will be put in place. What cannot be finished is not left to fill the disk. */
 function writeDraft(file: string, draft: string, stateDir: string): number {
-  rmSync(draft, { recursive: true, force: true });
+  removeDraft(draft);
   try {
     mkdirSync(draft, { mode: 0o700 });
-    writeArtifacts(file, join(draft, 'artifacts'));
-    const journal = join(draft, 'journal.db');
+    const journal = journalPath(draft);
     const epoch = writeJournal(file, journal, journalPath(stateDir));
+    writeArtifacts(file, join(draft, 'artifacts'));
     syncPath(draft);
     makeWorkspaces(stateDir, journal);
     return epoch;
   } catch (error) {
-    rmSync(draft, { recursive: true, force: true });
+    removeDraft(draft);
     throw isPrxError(error) ? error : unusable(stateDir, error);
   }
 }
@@ -206,30 +235,34 @@ function readOld<T>(path: string, read: (db: Database) => T): T | undefined {
   }
 }
 
-/** The journal last: until then the old one stands, from then on the new one. The old spool goes
- *  before it: a death in between costs the old journal outcomes, and never gives them to the new
- *  one. */
+/** Until the journal is renamed the old one stands, from then on the new one. A log that is there
+ *  would be taken for the new one's, so it goes before; all else goes behind. */
 function replace(stateDir: string, draft: string, aside: string | undefined): void {
   const path = journalPath(stateDir);
-  const putAside = (name: (typeof OLD)[number]): void => {
-    const old = join(stateDir, name);
-    if (aside !== undefined && existsSync(old)) renameSync(old, join(aside, name));
-  };
   if (aside !== undefined) {
-    mkdirSync(aside, { mode: 0o700 });
     if (existsSync(path)) foldLog(path);
-    for (const name of [...LOGS, 'spool'] as const) putAside(name);
+    for (const name of LOGS) putAside(stateDir, name, aside);
     if (existsSync(path)) linkOrCopy(path, join(aside, 'journal.db'));
     syncPath(aside);
     syncPath(stateDir);
   }
   forgetHighMark(path);
-  renameSync(join(draft, 'journal.db'), path);
+  renameSync(journalPath(draft), path);
   syncPath(stateDir);
-  putAside('artifacts');
+  putFiles(stateDir, draft, aside);
+}
+
+/** What is beside the journal. That the draft has artifacts says that this is not done yet. */
+function putFiles(stateDir: string, draft: string, aside: string | undefined): void {
+  if (aside !== undefined) for (const name of FILES) putAside(stateDir, name, aside);
   renameSync(join(draft, 'artifacts'), join(stateDir, 'artifacts'));
   rmSync(draft, { recursive: true, force: true });
   syncPath(stateDir);
+}
+
+function putAside(stateDir: string, name: (typeof OLD)[number], aside: string): void {
+  const old = join(stateDir, name);
+  if (existsSync(old)) renameSync(old, join(aside, name));
 }
 
 /** Brings what stands in the log into the file, so that the file alone is the old journal. */

@@ -1,6 +1,7 @@
 /** Backups are made while events are appended, verified from the file, and restored where no
  *  supervisor runs; nothing is replaced by what does not verify. */
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -271,5 +272,57 @@ describe('a restore', () => {
       const restored = await open(stateDir);
       expect([restored.epoch, (await restored.listSessions()).length]).toEqual([epoch, 2]);
       await restored.close();
+    }));
+});
+
+describe('a restore that was killed (regression)', () => {
+  const PARTIAL = 'restore.partial';
+
+  /** An old journal with an artifact and a spool, and the backup of a time before these. */
+  const withOld = (test: (stateDir: string, file: string, artifact: string) => Promise<void>) =>
+    withPlaces(async ({ store, stateDir, file }) => {
+      const artifact = join(stateDir, 'artifacts', 's', 'a');
+      mkdirSync(dirname(artifact), { recursive: true });
+      writeFileSync(artifact, 'of the backup');
+      await store.backup(file);
+      await store.close();
+      writeFileSync(artifact, 'of a later time');
+      mkdirSync(join(stateDir, 'spool'));
+      await test(stateDir, file, artifact);
+    });
+
+  it.each([
+    ['the journal is in its place', ['artifacts', 'spool']],
+    ['the old spool is put aside', ['artifacts']],
+    ['the old artifacts are put aside', []],
+  ])('when %s: the next start does the rest', (_, old) =>
+    withOld(async (stateDir, file, artifact) => {
+      const { aside = '', new_epoch: epoch } = put(stateDir, file, true);
+      mkdirSync(join(stateDir, PARTIAL));
+      renameSync(join(stateDir, 'artifacts'), join(stateDir, PARTIAL, 'artifacts'));
+      for (const name of old) renameSync(join(aside, name), join(stateDir, name));
+      const store = await open(stateDir);
+      expect(store.epoch).toBe(epoch);
+      await store.close();
+      expect(readFileSync(artifact, 'utf8')).toBe('of the backup');
+      const names = readdirSync(stateDir);
+      expect(names).not.toContain('spool');
+      expect(names).not.toContain(PARTIAL);
+      const kept = names.filter((name) => name.startsWith('replaced-'));
+      const found = kept.flatMap((name) => readdirSync(join(stateDir, name)));
+      expect(found.sort()).toEqual(['artifacts', 'journal.db', 'spool']);
+    }),
+  );
+
+  it('before that: what was there is as it was, and nothing is left of it', () =>
+    withOld(async (stateDir, file, artifact) => {
+      mkdirSync(join(stateDir, PARTIAL, 'artifacts'), { recursive: true });
+      copyFileSync(file, join(stateDir, PARTIAL, 'journal.db'));
+      const store = await open(stateDir);
+      expect(store.epoch).toBe(1);
+      await store.close();
+      expect(readFileSync(artifact, 'utf8')).toBe('of a later time');
+      expect(readdirSync(stateDir)).toContain('spool');
+      expect(readdirSync(stateDir)).not.toContain(PARTIAL);
     }));
 });
