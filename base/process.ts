@@ -224,8 +224,15 @@ export function signalIdentity(
   return signalPid(target === 'group' ? -identity.pid : identity.pid, signal);
 }
 
-/** The kernel's id of this boot; '' where /proc does not tell. */
+let bootId: string | undefined;
+
+/** The kernel's id of this boot; '' where /proc does not tell. It outlives us: read once. */
 export function readBootId(): string {
+  bootId ??= findBootId();
+  return bootId;
+}
+
+function findBootId(): string {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   } catch {

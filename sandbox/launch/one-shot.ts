@@ -14,6 +14,7 @@ import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { assert } from '../../base/assert.ts';
+import { findIdentity, isAlive, type ProcessIdentity } from '../../base/process.ts';
 import { toProxyEnvironment } from '../network/door.ts';
 import { listMemoryFolders, SCRIPT_FOLDER, toSandboxArguments, type View } from './arguments.ts';
 import type { CommandEnd, RunningCommand } from './backend.ts';
@@ -83,6 +84,7 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   let group: CallGroup | undefined;
   let killsBefore = 0;
   let wasKilled = false;
+  let found: ProcessIdentity | undefined;
   const placed = groups === undefined ? Promise.resolve() : status.born.then(place);
   // What was killed before it opened its pipes left none that would end.
   void Promise.race([cell.ended, birth.overdue]).then(pipes.endUnwritten);
@@ -105,9 +107,12 @@ export async function parkSandbox(spec: OneShotSpec): Promise<ParkedSandbox> {
   });
 
   function findHostPid(): number | undefined {
+    // By its start as well: a pid that was kept may be somebody else's by now.
+    if (found !== undefined && isAlive(found)) return found.pid;
     const innerPid = status.findInnerPid();
-    // Looked up anew each time: a pid that was kept may be somebody else's by now.
-    return innerPid === undefined ? undefined : cell.findHostPid(innerPid);
+    const pid = innerPid === undefined ? undefined : cell.findHostPid(innerPid);
+    found = pid === undefined ? undefined : findIdentity(pid);
+    return pid;
   }
 
   /** Before its command is there: what it will start is counted from the first byte. */

@@ -1,20 +1,22 @@
 /** Finds and kills what a process started, through /proc. The killing that matters is one signal:
  *  SIGKILL of a sandbox's first process ends its whole pid namespace at once. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { assert } from '../../base/assert.ts';
 import { systemCode } from '../../base/errors.ts';
 import { findIdentity, signalIdentity } from '../../base/process.ts';
 
-/** Children of a live process, by the kernel's own list; by a scan where it has none. */
+/** Children of a live process, by the kernel's own list; by a scan where it keeps none. */
 export function listChildren(pid: number): number[] {
   try {
-    const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    const text = readFileSync(toListPath(pid), 'utf8').trim();
     return text === '' ? [] : text.split(' ').map(Number);
   } catch {
-    // Gone, or a kernel without CONFIG_PROC_CHILDREN: the scan answers both.
-    return scanChildren(pid);
+    // Gone, or a kernel without CONFIG_PROC_CHILDREN: only there all of /proc is worth a scan.
+    return existsSync(toListPath(process.pid)) ? [] : scanChildren(pid);
   }
 }
+
+const toListPath = (pid: number): string => `/proc/${pid}/task/${pid}/children`;
 
 function scanChildren(pid: number): number[] {
   return listProcesses().filter((candidate) => readParent(candidate) === pid);
