@@ -96,7 +96,8 @@ export function toSandboxArguments(view: View, options: { readonly isHeld: boole
 function baseMounts(view: View): string[] {
   return [
     ...mountSystem(view.system),
-    ...['--proc', '/proc', '--dev', '/dev'],
+    // The devices of the cell as one mount: each of them alone is a walk of the table of mounts.
+    ...['--proc', '/proc', '--dev-bind', '/dev', '/dev'],
     ...['--perms', '1777', '--size', String(SHM_BYTES), '--tmpfs', '/dev/shm'],
     ...['--perms', '1777', '--size', String(view.tmpBytes), '--tmpfs', '/tmp'],
     ...['--size', String(HOME_BYTES), '--tmpfs', SANDBOX_HOME],

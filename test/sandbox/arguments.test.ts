@@ -70,7 +70,12 @@ describe('sandbox arguments', () => {
     expect(linesOf({})).toEqual([
       ...['--unshare-user', '--unshare-ipc', '--unshare-pid'],
       ...['--unshare-uts', '--unshare-cgroup', '--hostname sandbox'],
-      ...['--ro-bind-try /usr /usr', '--symlink usr/bin /bin', '--proc /proc', '--dev /dev'],
+      ...[
+        '--ro-bind-try /usr /usr',
+        '--symlink usr/bin /bin',
+        '--proc /proc',
+        '--dev-bind /dev /dev',
+      ],
       ...['--perms 1777', '--size 67108864', '--tmpfs /dev/shm'],
       ...['--perms 1777', '--size 1000', '--tmpfs /tmp'],
       ...['--size 67108864', '--tmpfs /home/agent'],

@@ -1,10 +1,11 @@
 /** What is mounted: inside a sandbox exactly this list, in the cell around it the system and the
  *  stage, of which a sandbox sees nothing; and what one call leaves for the next. */
-import { chownSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { listDescendants } from '../../base/process.ts';
 import { type NetworkPolicy, noNetwork } from '../../protocol/network.ts';
+import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { planEtc } from '../../sandbox/launch/etc.ts';
 import { STAGE } from '../../sandbox/launch/prelude.ts';
 import { readCommandLine, readInnerPid } from '../../sandbox/launch/process-tree.ts';
@@ -28,8 +29,9 @@ afterEach(async () => {
 async function start(
   [level, uid]: (typeof rows)[number],
   mode: NetworkPolicy['mode'] = 'none',
+  more: Partial<SandboxPolicy> = {},
 ): Promise<TestHost> {
-  const policy = { backend: level, network: { ...noNetwork, mode } };
+  const policy = { backend: level, network: { ...noNetwork, mode }, ...more };
   host = await startTestHost({ policy, ...(uid === undefined ? {} : { uid }) });
   const hooks = join(host.workspace, '.git', 'hooks');
   mkdirSync(hooks, { recursive: true });
@@ -76,6 +78,17 @@ describeEach.each(rows)('level %s, user %s', (...row) => {
     const points = readCellMounts(await start(row));
     const own = ['/', ...systemFolders, '/proc', ...deviceMounts, STAGE];
     expect(points.filter((point) => !point.startsWith(`${STAGE}/`))).toEqual(own.sort());
+  });
+
+  test('a terminal is seen by the session’s other calls, and a listed path of /dev has its place', async () => {
+    const listed = ['/dev/kmsg', '/dev/mqueue'].find((path) => existsSync(path)) ?? '/dev/null';
+    const { shell, run } = await start(row, 'none', { readOnlyPaths: [listed] });
+    await run('process_start', { command: "script -qec 'tty; sleep 60' /dev/null" }, '1.1.90');
+    const said = await run('process_poll', { process: '1.1.90', wait_secs: 10, offset: 0 });
+    expect(said.output).toContain('/dev/pts/0');
+    expect((await shell('ls -A /dev/pts')).output).toBe('0\nptmx\n');
+    const { output } = await shell(`ls -d ${listed}; touch /dev/x`);
+    expect(output).toMatch(/^\/dev\/\w+\n.*Read-only file system/);
   });
 
   test('who is on the machine’s network asks its name servers', async () => {
