@@ -10,8 +10,9 @@ import type { RunningSpan } from '../../protocol/orphan-door.ts';
 import { redactText } from '../../protocol/redactor.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
 import { openSpool } from '../spool.ts';
+import type { CallEnd } from './call-end.ts';
 import { toToolResult } from './result.ts';
-import type { CallEnd, McpServer } from './server.ts';
+import type { McpServer } from './server.ts';
 
 export interface McpCall {
   readonly session: SessionId;
@@ -154,9 +155,14 @@ function toEndResult(end: Exclude<CallEnd, { kind: 'result' }>, timeoutMs: numbe
       const message = 'The call was cancelled. Whether it had its effect is not known.';
       return toFailure(message, 'cancelled');
     }
-    case 'lost': {
-      const message = `The MCP server went away during the call (${end.detail}): whether it had its effect is not known. Look at the present state before you repeat it.`;
-      return toFailure(message, 'indeterminate');
-    }
+    case 'unclear':
+      return toUnknown(`The MCP server gave no usable answer (${end.detail})`);
+    case 'lost':
+      return toUnknown(`The MCP server went away during the call (${end.detail})`);
   }
+}
+
+function toUnknown(what: string): ToolResult {
+  const message = `${what}: whether it had its effect is not known. Look at the present state before you repeat it.`;
+  return toFailure(message, 'indeterminate');
 }

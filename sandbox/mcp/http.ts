@@ -9,6 +9,7 @@ import { type Fingerprints, noFingerprints, toFingerprints } from '../../protoco
 import type { McpReach, McpSecrets } from '../../protocol/mcp-methods.ts';
 import { isBelow } from '../../protocol/mcp-urls.ts';
 import { createRedactor, redactText } from '../../protocol/redactor.ts';
+import { tellOfCutStreams } from './no-answer.ts';
 import { createReopening, PAUSE_MS_MAX } from './reopening.ts';
 
 /** Of one answer: as of one message over a pipe. */
@@ -29,7 +30,7 @@ export interface HttpSpec {
 }
 
 export function createHttpTransport(spec: HttpSpec): Transport {
-  return new StreamableHTTPClientTransport(new URL(spec.reach.url), {
+  const http = new StreamableHTTPClientTransport(new URL(spec.reach.url), {
     fetch: (url, init) => fetchBounded(spec, url, init),
     reconnectionScheduler: createReopening(spec.clock),
     reconnectionOptions: {
@@ -39,9 +40,11 @@ export function createHttpTransport(spec: HttpSpec): Transport {
       maxRetries: RECONNECTS_MAX,
     },
   });
+  return tellOfCutStreams(http);
 }
 
-/** One hop; asked again for each redirect. Throws POLICY_DENIED before anything is sent. */
+/** One hop; asked again for each redirect. Throws POLICY_DENIED before anything is sent, and
+ *  MCP_UNAVAILABLE where not even the head of an answer came. */
 async function fetchBounded(
   spec: HttpSpec,
   url: string | URL,
@@ -59,7 +62,8 @@ async function fetchBounded(
   const signal = AbortSignal.any(signals);
   const response = await fetch(url, { ...init, headers, signal }).catch((error: unknown) => {
     timer.cancel();
-    throw error;
+    if (signal.aborted) throw error;
+    throw new PrxError('MCP_UNAVAILABLE', 'no answer came', { cause: error });
   });
   // The stream lives as long as the server does.
   if (isStream || response.body === null) timer.cancel();

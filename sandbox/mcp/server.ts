@@ -1,24 +1,18 @@
 /** One MCP server, connected: its tools, its answers, its end. Nothing it says is believed: its
  *  schemas are only interpreted (never compiled to code), its hints about effects are not read. */
-import {
-  Client,
-  ProtocolError,
-  SdkError,
-  SdkErrorCode,
-  SdkHttpError,
-  type Transport,
-} from '@modelcontextprotocol/client';
+import { Client, SdkHttpError, type Transport } from '@modelcontextprotocol/client';
 import { CfWorkerJsonSchemaValidator } from '@modelcontextprotocol/client/validators/cf-worker';
 import { z } from 'zod';
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
-import { isPrxError, PrxError, toPrxError } from '../../base/errors.ts';
+import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { McpListing } from '../../protocol/mcp-methods.ts';
+import { type CallEnd, describe, toCallEnd } from './call-end.ts';
 import { cleanText, TOOLS_MAX, toListing } from './listing.ts';
 import { toParamHeaders } from './param-headers.ts';
 import { createRelisting } from './relisting.ts';
-import { type CallResult, callResultSchema } from './result.ts';
+import { callResultSchema } from './result.ts';
 import { createUnaskedCount } from './unasked.ts';
 
 export interface ServerSpec {
@@ -32,15 +26,6 @@ export interface ServerSpec {
   readonly logger: Logger;
   readonly onChanged: (listing: McpListing) => void;
 }
-
-export type CallEnd =
-  | { readonly kind: 'result'; readonly result: CallResult }
-  /** It answered, or nobody was there to ask: the call did not run, or failed by its own words. */
-  | { readonly kind: 'failed'; readonly message: string }
-  | { readonly kind: 'timeout' }
-  | { readonly kind: 'cancelled' }
-  /** It went away under the call. */
-  | { readonly kind: 'lost'; readonly detail: string };
 
 export interface CallSpec {
   readonly tool: string;
@@ -65,8 +50,6 @@ const PAGES_MAX = 32;
 /** Kept of the pages before anything is judged. */
 const LISTED_MAX = 4 * TOOLS_MAX;
 const PROBLEM_CHARS_MAX = 500;
-const MESSAGE_CHARS_MAX = 4000;
-const CAUSES_MAX = 4;
 
 const pageSchema = z.object({
   tools: z.array(z.unknown()),
@@ -91,7 +74,9 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     lost.resolve(reason);
     background(client.close(), 'mcp.close', logger);
   });
-  transport.onmessage = (message) => {
+  const { onmessage: heard } = transport;
+  transport.onmessage = (message, extra) => {
+    heard?.(message, extra);
     if ('method' in message) unasked.add();
   };
   client.onerror = (error) => {
@@ -226,53 +211,4 @@ function findProblem(
 
 function toUnknown(server: string, tool: string): string {
   return `the MCP server ${server} has no tool ${tool} (any more)`;
-}
-
-/** It answered, with questions. */
-const WANTS_INPUT: readonly SdkErrorCode[] = [
-  SdkErrorCode.CapabilityNotSupported,
-  SdkErrorCode.InputRequiredRoundsExceeded,
-  SdkErrorCode.UnsupportedResultType,
-];
-
-function toCallEnd(error: unknown, signal: AbortSignal): CallEnd {
-  if (signal.aborted) return { kind: 'cancelled' };
-  // Ours, before anything was sent.
-  if (isPrxError(error, 'POLICY_DENIED')) return { kind: 'failed', message: error.message };
-  if (error instanceof ProtocolError) return { kind: 'failed', message: describe(error) };
-  if (error instanceof SdkHttpError) return toHttpEnd(error);
-  if (error instanceof SdkError) {
-    if (error.code === SdkErrorCode.RequestTimeout) return { kind: 'timeout' };
-    const isUnsent = error.code === SdkErrorCode.NotConnected;
-    if (isUnsent) return { kind: 'failed', message: 'the server is gone; nothing ran' };
-    if (WANTS_INPUT.includes(error.code)) {
-      return {
-        kind: 'failed',
-        message: `it asked for input, which nobody gives: ${describe(error)}`,
-      };
-    }
-    if (error.code === SdkErrorCode.InvalidResult) {
-      return { kind: 'failed', message: `it answered with no tool result: ${describe(error)}` };
-    }
-  }
-  return { kind: 'lost', detail: describe(error) };
-}
-
-/** Refused before anything ran, or broken at a moment that nobody knows. */
-function toHttpEnd(error: SdkHttpError): CallEnd {
-  const status = error.status ?? 0;
-  if (status >= 400 && status < 500) return { kind: 'failed', message: describe(error) };
-  return { kind: 'lost', detail: describe(error) };
-}
-
-/** With what caused it, which of a refused connection is all that there is to know. */
-function describe(error: unknown): string {
-  const messages: string[] = [];
-  let each = error;
-  for (let depth = 0; depth < CAUSES_MAX && each instanceof Error; depth += 1) {
-    messages.push(each.message);
-    each = each.cause;
-  }
-  const text = messages.length === 0 ? String(error) : messages.join(': ');
-  return cleanText(text).slice(0, MESSAGE_CHARS_MAX);
 }

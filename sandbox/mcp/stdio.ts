@@ -1,9 +1,17 @@
 /** MCP over the standard streams of a sandboxed process: a JSON-RPC message a line. The server may
  *  print what it likes, as much as it likes, and read nothing: each has a bound, and behind it the
  *  server is ended with the reason. */
-import { deserializeMessage, serializeMessage, type Transport } from '@modelcontextprotocol/client';
+import {
+  deserializeMessage,
+  type RequestId,
+  serializeMessage,
+  type Transport,
+} from '@modelcontextprotocol/client';
+import { z } from 'zod';
+import { PrxError } from '../../base/errors.ts';
 import type { FileHostProcess } from '../launch/backend.ts';
 import { cleanText } from './listing.ts';
+import { NO_MESSAGE, toNoAnswer } from './no-answer.ts';
 
 export interface StdioTransport extends Transport {
   /** Resolves when it is over, with the reason. */
@@ -20,6 +28,8 @@ const STRAY_LINES_MAX = 1000;
 const UNREAD_BYTES_MAX = 8 * 1024 * 1024;
 const STDERR_CHARS_MAX = 2000;
 const STDERR_CHARS_SHOWN = 300;
+
+const answerSchema = z.object({ id: z.number(), method: z.never().optional() });
 
 export function createStdioTransport(server: FileHostProcess): StdioTransport {
   const over = Promise.withResolvers<string>();
@@ -42,7 +52,7 @@ export function createStdioTransport(server: FileHostProcess): StdioTransport {
       void server.exited.then(() => end(`it ended${toTail(said)}`));
     },
     async send(message) {
-      if (!isOpen) throw new Error('the server is gone');
+      if (!isOpen) throw new PrxError('MCP_UNAVAILABLE', 'the server is gone');
       server.stdin.write(serializeMessage(message));
       if (server.stdin.writableLength > UNREAD_BYTES_MAX) end('it does not read what it is sent');
     },
@@ -61,6 +71,8 @@ export function createStdioTransport(server: FileHostProcess): StdioTransport {
     try {
       transport.onmessage?.(deserializeMessage(line));
     } catch {
+      const id = findAnswered(line);
+      if (id !== undefined) transport.onmessage?.(toNoAnswer(id, NO_MESSAGE));
       // What is no message is not for us; too much of it is no server.
       strays += 1;
       if (strays > STRAY_LINES_MAX) {
@@ -78,6 +90,15 @@ export function createStdioTransport(server: FileHostProcess): StdioTransport {
   }
 
   return transport;
+}
+
+/** Of an answer that is no message: who waits for it. */
+function findAnswered(line: string): RequestId | undefined {
+  try {
+    return answerSchema.parse(JSON.parse(line)).id;
+  } catch {
+    return undefined;
+  }
 }
 
 function tooLarge(): string {

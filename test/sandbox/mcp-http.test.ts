@@ -134,10 +134,17 @@ describe('[config:mcp.servers.<name>.url] a server behind a URL', () => {
     expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
   });
 
-  test.each(['drop', 'endless'])('that answers with a %s is gone', async (tool) => {
+  test('that answers without an end has cost its call, and stays', async () => {
     await start();
     await host.initialize();
-    expect(await host.call(tool)).toMatchObject({ status: 'indeterminate' });
+    expect(await host.call('endless')).toMatchObject({ status: 'indeterminate' });
+    expect(await host.call('echo')).toMatchObject({ status: 'ok' });
+  });
+
+  test('that drops its connection is gone', async () => {
+    await start();
+    await host.initialize();
+    expect(await host.call('drop')).toMatchObject({ status: 'indeterminate' });
     await host.ending;
     expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
   });

@@ -245,6 +245,18 @@ withBubblewrap('a server that does harm', () => {
     await waitUntilGone(findServers(behaviour));
   });
 
+  test('with answers that are none: each costs its call, at once', async () => {
+    const host = await open('odd');
+    for (const tool of ['number', 'unworded']) {
+      const { status, output, duration_ms: took } = await host.call(tool);
+      expect([tool, status]).toEqual([tool, 'indeterminate']);
+      expect(output).toContain('its answer is no JSON-RPC message');
+      // The limit is 60 s.
+      expect(took).toBeLessThan(20_000);
+    }
+    expect(await host.call('echo')).toMatchObject({ status: 'ok', output: 'still here' });
+  });
+
   test('with its death under a call: nobody knows how far it came, and the spool says so', async () => {
     const host = await open('good');
     const outcome = await host.call('die');
