@@ -46,6 +46,7 @@ export interface McpServer {
 
 const START_MS = 30_000;
 const LIST_MS = 15_000;
+const PING_MS = 5000;
 const PAGES_MAX = 32;
 /** Kept of the pages before anything is judged. */
 const LISTED_MAX = 4 * TOOLS_MAX;
@@ -130,7 +131,7 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
         const result = await client.request(request, callResultSchema, options);
         return { kind: 'result', result };
       } catch (error) {
-        if (isForgotten(error, transport)) {
+        if (await isForgotten(error, client)) {
           lost.resolve(FORGOTTEN);
           return { kind: 'failed', message: `${FORGOTTEN}; nothing ran; call again` };
         }
@@ -150,12 +151,19 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
   };
 }
 
-const FORGOTTEN = 'it does not know our connection any more (404) and is asked for a new one';
+const FORGOTTEN = 'it does not know our connection any more and is asked for a new one';
 
-/** What was set up with it is over; without that, 404 is about the one request.
+/** What was set up with it is over; without that, 404 is about the one request. Many servers, some
+ *  of the official ones among them, say 400 instead, and then to a ping as well.
  *  Source: MCP 2025-11-25, Streamable HTTP, session management. */
-function isForgotten(error: unknown, { sessionId }: Transport): boolean {
-  return sessionId !== undefined && error instanceof SdkHttpError && error.status === 404;
+async function isForgotten(error: unknown, client: Client): Promise<boolean> {
+  const hadSession = client.transport?.sessionId !== undefined;
+  if (!hadSession || !(error instanceof SdkHttpError)) return false;
+  if (error.status !== 400) return error.status === 404;
+  return await client.ping({ timeout: PING_MS }).then(
+    () => false,
+    (again: unknown) => again instanceof SdkHttpError && again.status === 400,
+  );
 }
 
 /** Its own end says more than the request that failed by it. */

@@ -9,8 +9,10 @@ const VALUE = 'canary-5e1f-swordfish';
 let web: WebServer;
 let url: string;
 let elsewhere: string[];
-/** It gives its clients sessions, and forgets them. */
-let isForgetful: boolean;
+/** It gives its clients sessions, forgets them, and says so with this status; 0: it gives none. */
+let forgetsWith: number;
+/** It has forgotten what it is asked for, not who asks. */
+let knowsPing: boolean;
 /** What came in the header of each request. */
 let carried: (string | undefined)[];
 let host: McpTestHost;
@@ -66,14 +68,16 @@ beforeEach(async () => {
     description: `called with ${VALUE}`,
     inputSchema: { type: 'object' },
   }));
-  isForgetful = false;
+  forgetsWith = 0;
+  knowsPing = false;
   web = await startWebServer({
     ...{ tools, answers },
     before(asked, method) {
       const { request, response } = asked;
-      if (isForgetful && method === 'initialize') response.setHeader('mcp-session-id', 'one');
-      if (isForgetful && method === 'tools/call') {
-        response.writeHead(404).end('no such session');
+      if (forgetsWith > 0 && method === 'initialize') response.setHeader('mcp-session-id', 'one');
+      const isForgotten = method === 'tools/call' || (method === 'ping' && !knowsPing);
+      if (forgetsWith > 0 && isForgotten) {
+        response.writeHead(forgetsWith).end('no such session');
         return true;
       }
       carried.push(request.headers['x-key']?.toString());
@@ -122,16 +126,29 @@ describe('[config:mcp.servers.<name>.url] a server behind a URL', () => {
     expect(await host.call('echo')).toMatchObject({ status: 'ok' });
   });
 
-  test('that has forgotten us has not run anything, and is asked anew by the next host', async () => {
-    isForgetful = true;
+  test.each([404, 400])(
+    'that has forgotten us (%i) has not run anything, and is asked anew by the next host',
+    async (status) => {
+      forgetsWith = status;
+      await start();
+      await host.initialize();
+      expect(await host.call('echo')).toMatchObject({
+        status: 'error',
+        output: expect.stringContaining('nothing ran; call again'),
+      });
+      expect(await host.ending).toContain('does not know our connection any more');
+      expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
+    },
+  );
+
+  test('that refuses one request with 400, and knows us, stays', async () => {
+    forgetsWith = 400;
+    knowsPing = true;
     await start();
     await host.initialize();
-    expect(await host.call('echo')).toMatchObject({
-      status: 'error',
-      output: expect.stringContaining('nothing ran; call again'),
-    });
-    expect(await host.ending).toContain('does not know our connection any more');
-    expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
+    const again = [await host.call('echo'), await host.call('echo')];
+    expect(again.map(({ status }) => status)).toEqual(['error', 'error']);
+    expect(again[1]?.output).toContain('HTTP 400');
   });
 
   test('that answers without an end has cost its call, and stays', async () => {
