@@ -54,7 +54,7 @@ const PROBLEM_CHARS_MAX = 500;
 
 const pageSchema = z.object({
   tools: z.array(z.unknown()),
-  nextCursor: z.string().max(4096).optional(),
+  nextCursor: z.string().max(4096).nullish(),
 });
 
 /** Throws MCP_UNAVAILABLE. */
@@ -189,7 +189,8 @@ async function listTools(client: Client, server: string): Promise<McpListing> {
     const request = { method: 'tools/list', params };
     const answer = await client.request(request, pageSchema, { timeout: LIST_MS });
     tools.push(...answer.tools.slice(0, LISTED_MAX - tools.length));
-    cursor = answer.nextCursor;
+    // Null and nothing between the quotes are how some languages write that there is none.
+    cursor = answer.nextCursor || undefined;
     if (cursor === undefined) return toListing(server, tools, rules);
     if (tools.length >= LISTED_MAX) break;
   }

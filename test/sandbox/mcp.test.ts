@@ -227,6 +227,14 @@ withBubblewrap('a server that does harm', () => {
     expect(problems).toHaveLength(22);
   });
 
+  test.each(['noneNull', 'noneEmpty'])(
+    'with an end of its list written as %s',
+    async (behaviour) => {
+      const { tools, problems } = await (await start(behaviour)).initialize();
+      expect([tools.map(({ name }) => name), problems]).toEqual([['only'], []]);
+    },
+  );
+
   test('with strange lines: they are passed over', async () => {
     const host = await open('garbage');
     expect(await host.call('echo', { text: 'clear' })).toMatchObject({ output: 'clear' });
