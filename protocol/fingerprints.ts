@@ -42,6 +42,26 @@ export function toFingerprints(values: readonly NamedValue[], seed: string): Fin
   return { seed, alphabet: [...alphabet].sort((a, b) => a - b), prints };
 }
 
+/** What is looked for when values are set, replaced or removed: one that was given away may still
+ *  come back from a file or a process. The same object while nothing is added.
+ *  @param next  of the same seed. @param formerMax  prints of former ones; more: the oldest go. */
+export function addFingerprints(
+  former: Fingerprints,
+  next: Fingerprints,
+  formerMax: number,
+): Fingerprints {
+  const digests = new Set(former.prints.map((print) => toKey(print)));
+  if (next.prints.every((print) => digests.has(toKey(print)))) return former;
+  const own = new Set(next.prints.map(({ digest: of }) => of));
+  const kept = former.prints.filter(({ digest: of }) => !own.has(of)).slice(0, formerMax);
+  const alphabet = [...new Set([...next.alphabet, ...former.alphabet])].sort((a, b) => a - b);
+  return { seed: next.seed, alphabet, prints: [...next.prints, ...kept] };
+}
+
+function toKey({ name, digest: of }: Fingerprints['prints'][number]): string {
+  return `${name} ${of}`;
+}
+
 /** As it is, and as it looks inside URLs, JSON, hex and base64. The start of a base64 text depends
  *  on what stands before the value, so there are three of it, each without the unsure ends. */
 function toForms(value: Buffer): Buffer[] {

@@ -11,13 +11,24 @@ export interface Redactor {
 
 type Print = Fingerprints['prints'][number];
 
-/** @returns one that passes everything at once when there is nothing to look for. */
-export function createRedactor(fingerprints: Fingerprints): Redactor {
-  const { seed, prints } = fingerprints;
-  if (prints.length === 0) return { push: (bytes) => bytes, end: () => Buffer.alloc(0) };
-  const byHead = groupByHead(prints);
-  const alphabet = new Set(fingerprints.alphabet);
+interface Tables {
+  readonly of: Fingerprints;
+  readonly byHead: ReadonlyMap<number, readonly Print[]>;
+  readonly alphabet: ReadonlySet<number>;
+}
+
+/** Passes everything at once while there is nothing to look for.
+ *  @param current  asked at each piece: a value may be set, or replaced, while a stream is open. */
+export function createRedactor(current: () => Fingerprints): Redactor {
+  let tables = toTables(current());
   let waiting: Buffer = Buffer.alloc(0);
+
+  function read(bytes: Buffer, isLast: boolean): Buffer {
+    const now = current();
+    if (now !== tables.of) tables = toTables(now);
+    if (waiting.length > 0) return scan(Buffer.concat([waiting, bytes]), isLast);
+    return now.prints.length === 0 ? bytes : scan(bytes, isLast);
+  }
 
   /** Reads on from the start of `bytes`; gives what is clean, keeps what may go on. */
   function scan(bytes: Buffer, isLast: boolean): Buffer {
@@ -26,7 +37,7 @@ export function createRedactor(fingerprints: Fingerprints): Redactor {
     let at = 0;
     let hash = bytes.length >= WINDOW_BYTES ? hashWindow(bytes, 0) : 0;
     while (at + WINDOW_BYTES <= bytes.length) {
-      const found = byHead.get(hash)?.map((print) => match(print, bytes, at));
+      const found = tables.byHead.get(hash)?.map((print) => match(print, bytes, at));
       // A longer one that may still come is waited for before a shorter one is taken.
       const best = found?.find((one) => one?.kind === 'whole' || (one !== undefined && !isLast));
       if (best?.kind === 'short') break;
@@ -52,20 +63,25 @@ export function createRedactor(fingerprints: Fingerprints): Redactor {
     const isHeld = unseen + WINDOW_BYTES <= bytes.length;
     if (isHeld) return unseen;
     let start = bytes.length;
-    while (start > unseen && alphabet.has(bytes[start - 1] ?? -1)) start -= 1;
+    while (start > unseen && tables.alphabet.has(bytes[start - 1] ?? -1)) start -= 1;
     return start;
   }
 
   function match(print: Print, bytes: Buffer, at: number) {
     if (at + print.length > bytes.length) return { kind: 'short', print } as const;
-    const isIt = digest(bytes.subarray(at, at + print.length), seed) === print.digest;
+    const isIt = digest(bytes.subarray(at, at + print.length), tables.of.seed) === print.digest;
     return isIt ? ({ kind: 'whole', print } as const) : undefined;
   }
 
   return {
-    push: (bytes) => scan(Buffer.concat([waiting, bytes]), false),
-    end: () => scan(waiting, true),
+    push: (bytes) => read(bytes, false),
+    end: () => read(Buffer.alloc(0), true),
   };
+}
+
+function toTables(fingerprints: Fingerprints): Tables {
+  const { prints, alphabet } = fingerprints;
+  return { of: fingerprints, byHead: groupByHead(prints), alphabet: new Set(alphabet) };
 }
 
 /** Longer ones first: one value may begin with another. */
@@ -88,14 +104,17 @@ export function redactText(text: string, fingerprints: Fingerprints): string {
 /** A whole file at once. */
 export function redactBytes(bytes: Buffer, fingerprints: Fingerprints): Buffer {
   if (fingerprints.prints.length === 0 || bytes.length < WINDOW_BYTES) return bytes;
-  const redactor = createRedactor(fingerprints);
+  const redactor = createRedactor(() => fingerprints);
   return Buffer.concat([redactor.push(bytes), redactor.end()]);
 }
 
 /** A text whose rest was cut away: what may be the beginning of a value goes as well. */
 export function redactBeginning(text: string, fingerprints: Fingerprints): string {
   if (fingerprints.prints.length === 0) return text;
-  return readBeginning(createRedactor(fingerprints), text);
+  return readBeginning(
+    createRedactor(() => fingerprints),
+    text,
+  );
 }
 
 /** A text in which a mark stands wherever something was cut away.
@@ -104,7 +123,7 @@ export function redactAround(mark: RegExp, text: string, fingerprints: Fingerpri
   const parts = text.split(mark);
   const last = parts.pop() ?? '';
   if (fingerprints.prints.length === 0 || parts.length === 0) return redactText(text, fingerprints);
-  const redactor = createRedactor(fingerprints);
+  const redactor = createRedactor(() => fingerprints);
   const clean = parts.map((part, i) => (i % 2 === 0 ? readBeginning(redactor, part) : part));
   return clean.join('') + redactText(last, fingerprints);
 }

@@ -262,7 +262,7 @@ function runCustom(performance: Performance): Promise<ToolResult> {
     ...{ effect, tool, arguments: args, streamer, signal },
     limits: toLimits(spec),
     artifact: { id, path: join(spec.artifactDir, id) },
-    fingerprints: spec.fingerprints(),
+    fingerprints: spec.fingerprints,
   });
 }
 
@@ -334,7 +334,7 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
       const { requests } = spec.network;
       return await runFetch({
         ...{ requests, toMarkdown: spec.toMarkdown, clock, limits, artifact, signal },
-        fingerprints: spec.fingerprints(),
+        fingerprints: spec.fingerprints,
         effect: params.effect,
         arguments: args,
       });
@@ -347,5 +347,5 @@ async function dispatch(tool: ToolName, performance: Performance): Promise<ToolR
 /** Whose requests they are, and what goes in and may not come out. */
 function toOutside({ spec, params }: Performance) {
   const { readSecret } = spec.network.requests;
-  return { effect: params.effect, fingerprints: spec.fingerprints(), readSecret };
+  return { effect: params.effect, fingerprints: spec.fingerprints, readSecret };
 }

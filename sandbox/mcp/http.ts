@@ -123,7 +123,7 @@ function redactHead({ status, statusText, headers }: Response, prints: Fingerpri
 }
 
 function redactBytes(prints: Fingerprints): TransformStream<Uint8Array, Uint8Array> {
-  const redactor = createRedactor(prints);
+  const redactor = createRedactor(() => prints);
   return new TransformStream({
     transform: (chunk, controller) => controller.enqueue(redactor.push(Buffer.from(chunk))),
     flush: (controller) => controller.enqueue(redactor.end()),

@@ -96,7 +96,7 @@ export function startLive(spec: LiveSpec): LiveProcess {
   }
 
   async function runToEnd(): Promise<ProcessEnd> {
-    const output = createOutput(spec.fingerprints(), (text) => {
+    const output = createOutput(spec.fingerprints, (text) => {
       record.append(text);
       wake();
     });
@@ -180,7 +180,7 @@ export function startLive(spec: LiveSpec): LiveProcess {
   };
 }
 
-function createOutput(fingerprints: Fingerprints, show: (text: string) => void) {
+function createOutput(fingerprints: () => Fingerprints, show: (text: string) => void) {
   // Before anything else sees it, as the output of a call.
   const streams = {
     stdout: { redactor: createRedactor(fingerprints), decoder: new TextDecoder() },

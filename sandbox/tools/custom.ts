@@ -35,7 +35,7 @@ export interface CustomCall {
   readonly limits: ToolLimits;
   readonly artifact: { readonly id: string; readonly path: string };
   readonly streamer: Streamer;
-  readonly fingerprints: Fingerprints;
+  readonly fingerprints: () => Fingerprints;
   readonly signal: AbortSignal;
 }
 
@@ -155,7 +155,7 @@ async function ask(
   signal.addEventListener('abort', onCancel, { once: true });
   let logged: Promise<void> = Promise.resolve();
   host.onLog = (text) => {
-    const clean = toPrintable(redactText(text, call.fingerprints));
+    const clean = toPrintable(redactText(text, call.fingerprints()));
     logged = logged.then(() => streamer.push('stderr', clean));
   };
   try {
@@ -202,7 +202,7 @@ function finish(end: End, call: CustomCall, heapBytes: number): ToolResult {
     thresholdBytes: limits.maxOutputBytes,
     bytesMax: ARTIFACT_BYTES_MAX,
   });
-  const text = toPrintable(redactText(end.output, call.fingerprints));
+  const text = toPrintable(redactText(end.output, call.fingerprints()));
   collector.add(text);
   spill.add(Buffer.from(text));
   const shown = toShown({ collector, spill: spill.finish(), artifact: artifact.id });

@@ -35,7 +35,7 @@ export interface FetchCall {
   readonly arguments: z.infer<typeof fetchArgumentsSchema>;
   readonly limits: { readonly timeoutMs: number; readonly maxOutputBytes: number };
   readonly artifact: { readonly id: string; readonly path: string };
-  readonly fingerprints: Fingerprints;
+  readonly fingerprints: () => Fingerprints;
   readonly signal: AbortSignal;
 }
 
@@ -219,7 +219,7 @@ async function toPage(
 ): Promise<{ readonly text: string; readonly note: string }> {
   const whole = decodeText(body.bytes, type);
   // Where the model may choose the end, it would choose it one byte before the end of a value.
-  const text = body.isCut ? redactBeginning(whole, call.fingerprints) : whole;
+  const text = body.isCut ? redactBeginning(whole, call.fingerprints()) : whole;
   if (type.kind !== 'html' || call.arguments.raw === true) return { text, note: '' };
   const markdown = await call.toMarkdown({ html: text, url: url.href }, call.signal);
   if (markdown === undefined) return { text, note: ', as it is: it took too long to convert' };
@@ -230,7 +230,7 @@ async function toPage(
 function shorten(call: FetchCall, text: string): ReturnType<typeof toShown> {
   const { limits, artifact, fingerprints } = call;
   // A server may send back what it was sent.
-  const clean = redactText(text, fingerprints);
+  const clean = redactText(text, fingerprints());
   const collector = createCollector(limits.maxOutputBytes);
   const spill = createSpill({
     path: artifact.path,

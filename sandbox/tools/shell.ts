@@ -34,7 +34,7 @@ export interface ShellCall {
   readonly guard: WorkspaceGuard;
   readonly artifact: { readonly id: string; readonly path: string };
   readonly streamer: Streamer;
-  readonly fingerprints: Fingerprints;
+  readonly fingerprints: () => Fingerprints;
   readonly readSecret: ReadSecret;
   readonly signal: AbortSignal;
 }

@@ -106,8 +106,8 @@ interface Call {
 interface Started {
   readonly child: HostChild;
   readonly report: SandboxReport;
-  /** The last that it was told. */
-  fingerprints: Fingerprints;
+  /** Tells it what is not to be shown, where that has changed since it was told. */
+  tellFingerprints(): void;
 }
 
 export function createHost(deps: HostDeps): Host {
@@ -125,11 +125,26 @@ export function createHost(deps: HostDeps): Host {
       markReady = resolve;
     });
     const own = openOwn(deps.book, () => child);
+    let told: Fingerprints | undefined;
+    function tellFingerprints(): void {
+      const fingerprints = deps.fingerprints();
+      if (told === fingerprints) return;
+      told = fingerprints;
+      void child.connection.notify('sandbox/fingerprints', fingerprints);
+    }
     const child: HostChild = await startChild({
       ...deps,
       local,
       remote,
-      requests: { 'secret/read': deps.readSecret, 'process/register': own.register },
+      requests: {
+        async 'secret/read'(use) {
+          const answer = await deps.readSecret(use);
+          // Set anew under a call: the host knows the value by sight before it has it.
+          tellFingerprints();
+          return answer;
+        },
+        'process/register': own.register,
+      },
       notifications: {
         'process/exited': ({ call_id: call, ...end }) => {
           own.forget(call);
@@ -167,14 +182,14 @@ export function createHost(deps: HostDeps): Host {
     });
     try {
       const { session: sessionId, artifactDir } = deps;
-      const fingerprints = deps.fingerprints();
       const policy = deps.policy();
-      const params = { sessionId, policy, artifactDir, fingerprints };
+      told = deps.fingerprints();
+      const params = { sessionId, policy, artifactDir, fingerprints: told };
       const options = { timeoutMs: INITIALIZE_TIMEOUT_MS };
       const said = await child.connection.request('sandbox/initialize', params, options);
       beat(child);
       policyDigest = toPolicyDigest(policy);
-      return { child, report: said, fingerprints };
+      return { child, report: said, tellFingerprints };
     } catch (error) {
       void child.stop();
       throw error;
@@ -282,11 +297,7 @@ export function createHost(deps: HostDeps): Host {
     const started = await ensureTwice();
     const { child } = started;
     if (call.cancelled) return NOT_RUN;
-    const fingerprints = deps.fingerprints();
-    if (started.fingerprints !== fingerprints) {
-      started.fingerprints = fingerprints;
-      void child.connection.notify('sandbox/fingerprints', fingerprints);
-    }
+    started.tellFingerprints();
     try {
       const timeoutMs = askedTimeoutMs(run.arguments, deps.policy().timeoutMs) + CALL_MARGIN_MS;
       return await child.connection.request('tool/run', run, { timeoutMs });

@@ -6,7 +6,12 @@ import type { Clock } from '../../base/clock.ts';
 import { PrxError, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Random } from '../../base/random.ts';
-import { type Fingerprints, noFingerprints, toFingerprints } from '../../protocol/fingerprints.ts';
+import {
+  addFingerprints,
+  type Fingerprints,
+  noFingerprints,
+  toFingerprints,
+} from '../../protocol/fingerprints.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import { redactText } from '../../protocol/redactor.ts';
 import type { SessionRecord } from '../../store/contract.ts';
@@ -61,6 +66,9 @@ export interface Secrets {
   ): Pick<McpPoolDeps, 'readSecrets' | 'fingerprints'>;
 }
 
+/** Of values that were replaced or removed: a value has some thirty forms, a long one thousands. */
+const FORMER_PRINTS_MAX = 4096;
+
 export function createSecrets(deps: SecretsDeps): Secrets {
   const { env, clock, logger } = deps;
   const { stateDir } = deps.config();
@@ -96,7 +104,7 @@ export function createSecrets(deps: SecretsDeps): Secrets {
     return value;
   }
 
-  function readAll(mark: string): typeof known {
+  function readAll(mark: string, former: Fingerprints): typeof known {
     const entries = readVault(path);
     let isWhole = true;
     const values = Object.entries(entries).flatMap(([name, entry]) => {
@@ -110,7 +118,8 @@ export function createSecrets(deps: SecretsDeps): Secrets {
         return [];
       }
     });
-    const prints = values.length === 0 ? noFingerprints : toFingerprints(values, seed);
+    const next = values.length === 0 ? noFingerprints : toFingerprints(values, seed);
+    const prints = addFingerprints(former, next, FORMER_PRINTS_MAX);
     return { mark: isWhole ? mark : undefined, prints };
   }
 
@@ -138,7 +147,8 @@ export function createSecrets(deps: SecretsDeps): Secrets {
       const stat = statSync(path, { throwIfNoEntry: false });
       const mark = stat === undefined ? '' : `${stat.ino} ${stat.mtimeMs} ${stat.size}`;
       if (known?.mark !== mark) {
-        known = mark === '' ? { mark, prints: noFingerprints } : readAll(mark);
+        const former = known?.prints ?? noFingerprints;
+        known = mark === '' ? { mark, prints: former } : readAll(mark, former);
       }
     } catch (error) {
       // A vault that cannot be read gives nothing, so that nothing of it can come out.

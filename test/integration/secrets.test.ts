@@ -1,6 +1,6 @@
 /** A secret from the command line to a header, a file and the provider, through real processes; and
  *  a search for it in everything that is left: state dir, events, environments. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -152,6 +152,38 @@ test('[command:secret] the vault is changed while the supervisor runs, and says 
     .filter(({ name }) => name === 'KEY')
     .map(({ action }) => action);
   expect(uses).toEqual(['refused', 'set', 'read', 'read', 'set', 'rm', 'refused']);
+});
+
+test('[promise:no-secret-leaves] a value that is replaced under a call is unreadable in it, as is the new one', async () => {
+  const { place } = await startPlaces();
+  const next = 'canary-77aa-trombone';
+  await prx(['secret', 'set', 'OPENAI'], PROVIDER_KEY);
+  await prx(['secret', 'set', 'KEY'], CANARY);
+  await bench.start();
+  const { view } = await bench.client.createSession({ workspace: bench.workspace });
+  const ask = `env -u NO_PROXY -u no_proxy curl -sS http://${place}/`;
+  const file = '/run/prx/call/secrets/KEY';
+  const command = `cp ${file} copy; echo begun; until [ -e go ]; do sleep 0.05; done; ${ask}; cat ${file}`;
+  const script = [
+    { tool: 'shell', arguments: { command, secrets: ['KEY'] } },
+    { tool: 'shell', arguments: { command: 'cat copy' } },
+    { say: 'done' },
+  ];
+  await bench.client.sendInput(view.id, { text: JSON.stringify(script) });
+  await bench.follow(view.id, ({ type }) => type === 'tool.output');
+  await prx(['secret', 'set', 'KEY'], next);
+  writeFileSync(join(bench.workspace, 'go'), '');
+  const events = await bench.follow(view.id, ({ type }) => type === 'turn.completed');
+  expect(seen).toEqual([`k ${next}`]);
+  const outputs = events.filter(({ type }) => type === 'tool.completed').map(({ data }) => data);
+  expect(outputs).toMatchObject([
+    { output: 'begun\nyou sent k [secret KEY][secret KEY]' },
+    { output: '[secret KEY]' },
+  ]);
+  for (const path of listFiles(bench.stateDir)) {
+    const text = readFileSync(path, 'latin1');
+    expect([path, text.includes(CANARY), text.includes(next)]).toEqual([path, false, false]);
+  }
 });
 
 test('[config:mcp.servers.<name>.headers.<name>.secret] [promise:no-secret-leaves] an MCP server gets it as a header, and nobody gets it from there', async () => {

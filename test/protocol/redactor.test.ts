@@ -3,6 +3,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import {
+  addFingerprints,
   hashWindow,
   noFingerprints,
   rollHash,
@@ -20,7 +21,7 @@ const value = 'sw0rd/fish+"é% 42';
 const prints = toFingerprints([{ name: 'KEY', value: Buffer.from(value) }], 'seed');
 
 function redactInPieces(pieces: readonly Buffer[], of = prints): string {
-  const redactor = createRedactor(of);
+  const redactor = createRedactor(() => of);
   return Buffer.concat([...pieces.map((piece) => redactor.push(piece)), redactor.end()]).toString();
 }
 
@@ -120,6 +121,38 @@ describe('[promise:no-secret-leaves] a value is made unreadable', () => {
     );
   });
 
+  test('that is set while the stream is open, and of which the beginning waits', () => {
+    let of = prints;
+    const redactor = createRedactor(() => of);
+    const next = value.replace('% 42', '% 43');
+    const first = redactor.push(Buffer.from(`old ${value} new ${next.slice(0, 10)}`));
+    const values = [value, next].map((each) => ({ name: 'KEY', value: Buffer.from(each) }));
+    of = toFingerprints(values, 'seed');
+    const second = [redactor.push(Buffer.from(next.slice(10))), redactor.end()];
+    expect(Buffer.concat([first, ...second]).toString()).toBe('old [secret KEY] new [secret KEY]');
+  });
+
+  test('of which there was nothing to look for when the stream was opened', () => {
+    let of = noFingerprints;
+    const redactor = createRedactor(() => of);
+    const first = redactor.push(Buffer.from('before '));
+    of = prints;
+    const rest = [redactor.push(Buffer.from(value)), redactor.end()];
+    expect(Buffer.concat([first, ...rest]).toString()).toBe('before [secret KEY]');
+  });
+
+  test('as well as the newest of those that were replaced', () => {
+    const former = toFingerprints([{ name: 'OLD', value: Buffer.from('old-value-1') }], 'seed');
+    const both = addFingerprints(former, prints, former.prints.length);
+    expect(redactText(`old-value-1 ${value}`, both)).toBe('[secret OLD] [secret KEY]');
+    expect(addFingerprints(both, prints, 0)).toBe(both);
+    const next = toFingerprints([{ name: 'KEY', value: Buffer.from('new-value-2') }], 'seed');
+    const few = addFingerprints(both, next, prints.prints.length);
+    expect(redactText(`old-value-1 ${value} new-value-2`, few)).toBe(
+      'old-value-1 [secret KEY] [secret KEY]',
+    );
+  });
+
   test('and of two that begin alike the whole longer one', () => {
     const both = toFingerprints(
       [
@@ -140,7 +173,7 @@ test('what holds no secret passes unchanged, in any pieces', () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 40 })), (pieces) => {
       const all = Buffer.concat(pieces);
-      const redactor = createRedactor(prints);
+      const redactor = createRedactor(() => prints);
       const out = Buffer.concat([
         ...pieces.map((piece) => redactor.push(Buffer.from(piece))),
         redactor.end(),
@@ -151,14 +184,16 @@ test('what holds no secret passes unchanged, in any pieces', () => {
 });
 
 test('at most a window waits while nothing looks like the beginning of one', () => {
-  const redactor = createRedactor(prints);
+  const redactor = createRedactor(() => prints);
   expect(redactor.push(Buffer.from('0123456789')).toString()).toBe('012');
   // A byte that is in no form of any value ends the wait.
   expect(redactor.push(Buffer.from('a\n')).toString()).toBe('3456789a\n');
   expect(redactor.push(Buffer.from('\n~ab')).toString()).toBe('\n~');
-  expect(createRedactor(noFingerprints).push(Buffer.from('0123456789')).toString()).toBe(
-    '0123456789',
-  );
+  expect(
+    createRedactor(() => noFingerprints)
+      .push(Buffer.from('0123456789'))
+      .toString(),
+  ).toBe('0123456789');
 });
 
 test('a value below the window is not looked for, and one at it is', () => {

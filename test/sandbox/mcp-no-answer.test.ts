@@ -1,5 +1,5 @@
-/** A real MCP host before a server behind a URL whose answers are none: each costs its call at once, says what
- *  came, and leaves the server to the others. */
+/** A real MCP host before a server behind a URL whose answers are none: each costs its call at
+ *  once, says what came, and leaves the server to the others. */
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { type McpTestHost, startMcpHost } from './mcp-harness.ts';
 import { type Asked, reply, startWebServer, type WebServer } from './mcp-web.ts';

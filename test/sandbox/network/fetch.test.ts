@@ -76,6 +76,7 @@ function run(args: Arguments & { url: string }, options: Options = {}) {
     count: () => 1,
     report: async (request) => void requests.push(request),
   };
+  const prints = toFingerprints([{ name: 'KEY', value: Buffer.from('swordfish') }], 'seed');
   const limits = {
     timeoutMs: options.timeoutMs ?? 8000,
     maxOutputBytes: options.maxOutputBytes ?? 65_536,
@@ -83,7 +84,7 @@ function run(args: Arguments & { url: string }, options: Options = {}) {
   return runFetch({
     ...{ requests: deps, toMarkdown, clock: realClock, limits, artifact, arguments: args },
     effect: effectIdSchema.parse('1.1.1'),
-    fingerprints: toFingerprints([{ name: 'KEY', value: Buffer.from('swordfish') }], 'seed'),
+    fingerprints: () => prints,
     signal: options.signal ?? new AbortController().signal,
   }).then((result) => ({ ...result, path: artifact.path }));
 }
