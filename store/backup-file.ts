@@ -61,6 +61,8 @@ export function writeBackup(source: Database, options: WireBackup): BackupReport
   const { path } = options;
   const draft = `${path}.partial`;
   assertNew(path);
+  // A killed backup leaves a file; whatever else has the name is the user's.
+  if (statSync(draft, { throwIfNoEntry: false })?.isFile() === false) assertNew(draft);
   try {
     rmSync(draft, { force: true });
     // Made by us first, so that it is nobody else's to read.

@@ -148,6 +148,10 @@ describe('a backup', () => {
       writeFileSync(file, 'mine');
       await expect(store.backup(file)).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
       expect(readFileSync(file, 'utf8')).toBe('mine');
+      mkdirSync(join(stateDir, 'y.partial'));
+      await expect(store.backup(join(stateDir, 'y'))).rejects.toMatchObject({
+        code: 'INVALID_REQUEST',
+      });
       await expect(store.backup(join(stateDir, 'no', 'x'))).rejects.toMatchObject({
         code: 'INVALID_REQUEST',
         message: expect.stringMatching(/ENOENT|unable to open/),
