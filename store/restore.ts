@@ -53,9 +53,10 @@ const EPOCH_JUMP = 1000;
 /** Of the journal: a log that is not its own would be read as if it were. */
 const LOGS = ['journal.db-wal', 'journal.db-shm'] as const;
 /** What belongs to the time that is taken back, also where the journal itself was taken away: an
- *  outcome in a spool must not answer an effect of the restored one that has the same number.
- *  Private workspaces stay where they are. */
-const FILES = ['spool', 'artifacts'] as const;
+ *  outcome in a spool must not answer an effect of the restored one that has the same number, and a
+ *  note that a session was being made (`unsettled`) must not remove the folders of one that was,
+ *  and is taken back. Private workspaces stay where they are. */
+const FILES = ['spool', 'unsettled', 'artifacts'] as const;
 const OLD = ['journal.db', ...LOGS, ...FILES] as const;
 
 /** Throws ALREADY_RUNNING, STATE_DIR_UNUSABLE when a journal is there and `force` is false

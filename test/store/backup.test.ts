@@ -257,10 +257,16 @@ describe('a restore', () => {
       await store.close();
       writeFileSync(artifact, 'of a later time');
       mkdirSync(join(stateDir, 'spool'));
+      mkdirSync(join(stateDir, 'unsettled'));
       renameSync(join(stateDir, 'journal.db'), join(stateDir, 'mine.db'));
       writeFileSync(join(stateDir, 'journal.db-wal'), 'of another journal');
       const { aside = '' } = put(stateDir, file);
-      expect(readdirSync(aside).sort()).toEqual(['artifacts', 'journal.db-wal', 'spool']);
+      expect(readdirSync(aside).sort()).toEqual([
+        'artifacts',
+        'journal.db-wal',
+        'spool',
+        'unsettled',
+      ]);
       expect(readFileSync(artifact, 'utf8')).toBe('of the backup');
       expect(existsSync(join(stateDir, 'spool'))).toBe(false);
       expect(verifyOffline({ stateDir, clock: realClock })).toMatchObject({ problems: [] });
