@@ -139,7 +139,8 @@ function checkCursor(
   { session, since, epoch }: WireReadOptions,
   last: LastRow,
 ): void {
-  if (since > last.seq) throw superseded(db, session, last.seq);
+  const isBeyond = since > last.seq;
+  if (epoch === null && isBeyond) throw superseded(db, session, last.seq);
   if (epoch === null || since === 0) return;
   // This journal is an older copy: how much of what was seen is in it, nobody knows.
   if (epoch > readEpoch(db)) throw superseded(db, session, 0);
@@ -149,7 +150,7 @@ function checkCursor(
     session,
     since,
   );
-  if (at === undefined || at.epoch <= epoch) return;
+  if (!isBeyond && (at === undefined || at.epoch <= epoch)) return;
   const good = db.get<{ seq: number | null }>(
     'SELECT max(seq) AS seq FROM events WHERE session = ? AND epoch <= ?',
     session,

@@ -126,6 +126,20 @@ describe('after the machine died', () => {
       expect((await read(4, 2)).events).toHaveLength(1);
     }));
 
+  it('one beyond the newest event goes on from what was kept of its epoch, not from what came since (regression)', () =>
+    afterLoss(async (store) => {
+      for (const [epoch, good] of [
+        [1, 2],
+        [2, 5],
+        [3, 0],
+      ] as const) {
+        await expect(store.readEvents(one, { since: 9, epoch, limit: 10 })).rejects.toMatchObject({
+          code: 'CURSOR_SUPERSEDED',
+          data: { epoch: 2, last_good_seq: good },
+        });
+      }
+    }));
+
   it('and one of an epoch that this journal has not had: it is an older copy', () =>
     afterLoss(async (store) => {
       await expect(store.readEvents(one, { since: 4, epoch: 3, limit: 10 })).rejects.toMatchObject({
