@@ -150,13 +150,17 @@ function checkCursor(
     session,
     since,
   );
-  if (!isBeyond && (at === undefined || at.epoch <= epoch)) return;
+  const stands = at ?? (removed?.seq === since ? removed : undefined);
+  if (!isBeyond && (stands === undefined || stands.epoch <= epoch)) return;
   const good = db.get<{ seq: number | null }>(
     'SELECT max(seq) AS seq FROM events WHERE session = ? AND epoch <= ?',
     session,
     epoch,
-  );
-  throw superseded(db, session, good?.seq ?? removed?.seq ?? 0);
+  )?.seq;
+  const isGone = !good && removed !== undefined && removed.epoch > epoch;
+  throw isGone
+    ? goneError(session, removed.seq + 1)
+    : superseded(db, session, good ?? removed?.seq ?? 0);
 }
 
 function superseded(db: Database, session: string, lastGoodSeq: number): PrxError {

@@ -167,8 +167,8 @@ export const journalMutations: readonly Mutation[] = [
     id: '2.cursor-of-lost-epoch',
     line: 'a cursor that stands on an event of a later epoch is refused',
     file: 'store/reader.ts',
-    original: '(at === undefined || at.epoch <= epoch)',
-    replacement: '(at === undefined || at.epoch <= epoch + 1)',
+    original: '(stands === undefined || stands.epoch <= epoch)',
+    replacement: '(stands === undefined || stands.epoch <= epoch + 1)',
     finder: byTest(
       'store/cursor',
       'a cursor that stands on a lost event is refused, whoever has its number now',

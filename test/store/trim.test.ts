@@ -136,6 +136,28 @@ describe('removing the first events of a session', () => {
       expect(count).toBe(1 + 1052 - startOfTurn7 + 1);
     }));
 
+  it('and those of an earlier epoch of which nothing is left, whoever has the number now (regression)', async () => {
+    const folder = makeFolder();
+    const before = await open(folder.path);
+    await before.append({ events: [created(1)] });
+    await before.close();
+    const db = new DatabaseSync(join(folder.path, 'journal.db'));
+    db.exec(`UPDATE meta SET value = 0 WHERE key = 'clean'`);
+    db.close();
+    const store = await open(folder.path, { bootId: 'another' });
+    await store.append({ events: turnEvents(1, 100) });
+    await store.append({ events: [...turnEvents(2, 100, 2), ...turnEvents(3, 0)] });
+    const { events: removed } = await store.trim(1);
+    for (const since of [removed, removed + 1, 9999]) {
+      await expect(
+        store.readEvents(sessionId(1), { since, epoch: 1, limit: 1 }),
+      ).rejects.toMatchObject({ code: 'CURSOR_GONE', data: { first_seq: removed + 1 } });
+    }
+    await store.readEvents(sessionId(1), { since: removed, epoch: 2, limit: 1 });
+    await store.close();
+    folder.remove();
+  });
+
   it('keeps an idempotency key for as long as the session lives', () =>
     withStore(async (store) => {
       await fill(store);
