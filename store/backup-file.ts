@@ -5,6 +5,7 @@
 import {
   closeSync,
   copyFileSync,
+  existsSync,
   fsyncSync,
   linkSync,
   openSync,
@@ -64,7 +65,7 @@ export function writeBackup(source: Database, options: WireBackup): BackupReport
   // A killed backup leaves a file; whatever else has the name is the user's.
   if (statSync(draft, { throwIfNoEntry: false })?.isFile() === false) assertNew(draft);
   try {
-    rmSync(draft, { force: true });
+    removeDraft(draft);
     // Made by us first, so that it is nobody else's to read.
     closeSync(openSync(draft, 'wx', 0o600));
     source.exec(`VACUUM INTO '${draft.replaceAll("'", "''")}'`);
@@ -76,10 +77,17 @@ export function writeBackup(source: Database, options: WireBackup): BackupReport
     syncPath(dirname(path));
     return { ...manifest, path, bytes: statSync(path).size };
   } catch (error) {
-    rmSync(draft, { force: true });
+    removeDraft(draft);
     throw toBackupError(path, error);
   }
 }
+
+/** With what SQLite needed to take back a transaction in it. */
+function removeDraft(draft: string): void {
+  for (const each of [draft, toLog(draft)]) rmSync(each, { force: true });
+}
+
+const toLog = (path: string): string => `${path}-journal`;
 
 /** Nothing of the user's is overwritten. */
 function assertNew(path: string): void {
@@ -215,6 +223,8 @@ export function checkBackup(path: string): { readonly manifest: BackupManifest }
   if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) {
     throw new PrxError('INVALID_REQUEST', `there is no file ${path}`);
   }
+  // SQLite would first have to take back what was half written.
+  if (existsSync(toLog(path))) throw differs(path, 'it was never finished');
   let db: Database | undefined;
   try {
     db = new Database(path, { readOnly: true, busyTimeoutMs: 0 });

@@ -159,6 +159,13 @@ describe('a backup', () => {
       expect(readdirSync(join(file, '..')).sort()).toEqual(['backup.db', 'state']);
     }));
 
+  it('leaves nothing of one that was killed under its name either (regression)', () =>
+    withPlaces(async ({ store, file }) => {
+      for (const name of [`${file}.partial`, `${file}.partial-journal`]) writeFileSync(name, 'cut');
+      await store.backup(file);
+      expect(readdirSync(dirname(file)).sort()).toEqual(['backup.db', 'state']);
+    }));
+
   it('is made one at a time: a second one is refused by name (regression)', () =>
     withPlaces(async ({ store, file }) => {
       const [first, ...others] = await Promise.allSettled([
@@ -215,6 +222,9 @@ describe('a restore', () => {
       truncateSync(file, whole.length - 4096);
       expect(codeOf(() => put(fresh, file))).toBe('STORE_CORRUPT');
       writeFileSync(file, 'garbage');
+      expect(codeOf(() => put(fresh, file))).toBe('STORE_CORRUPT');
+      writeFileSync(file, whole);
+      writeFileSync(`${file}-journal`, 'of a backup that was killed');
       expect(codeOf(() => put(fresh, file))).toBe('STORE_CORRUPT');
       expect(codeOf(() => put(fresh, `${file}-none`))).toBe('INVALID_REQUEST');
       expect(codeOf(() => put(fresh, join(stateDir, 'journal.db')))).toBe('INVALID_REQUEST');
