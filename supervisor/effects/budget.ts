@@ -14,13 +14,17 @@ export interface Overrun {
   readonly max: number;
 }
 
+/** Sums of prices are off by less than this: eight times 0.1 is not 0.8. */
+const PARTS_PER_USD = 1e9;
+
 /** The first limit that is used up, or undefined. */
 export function findOverrun(
   limits: BudgetLimits,
   spent: { readonly usage: Usage; readonly costUsd: number },
 ): Overrun | undefined {
-  if (limits.maxCostUsd > 0 && spent.costUsd >= limits.maxCostUsd) {
-    return { limit: 'max_cost_usd', value: spent.costUsd, max: limits.maxCostUsd };
+  const costUsd = Math.round(spent.costUsd * PARTS_PER_USD) / PARTS_PER_USD;
+  if (limits.maxCostUsd > 0 && costUsd >= limits.maxCostUsd) {
+    return { limit: 'max_cost_usd', value: costUsd, max: limits.maxCostUsd };
   }
   const tokens = spent.usage.input_tokens + spent.usage.output_tokens;
   if (limits.maxTokens > 0 && tokens >= limits.maxTokens) {

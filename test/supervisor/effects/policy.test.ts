@@ -159,6 +159,15 @@ describe('the budget', () => {
   ])('%s', (_, given, spent, limit) => {
     expect(findOverrun(given, spent)?.limit).toBe(limit);
   });
+
+  test('that is reached exactly is reached, however its cost was summed up (regression)', () => {
+    let costUsd = 0;
+    for (let call = 1; call <= 8; call += 1) costUsd += 0.1;
+    expect(costUsd).toBeLessThan(0.8);
+    const spent = { usage: { input_tokens: 0, output_tokens: 0 }, costUsd };
+    const overrun = { limit: 'max_cost_usd', value: 0.8, max: 0.8 };
+    expect(findOverrun({ maxCostUsd: 0.8, maxTokens: 0 }, spent)).toEqual(overrun);
+  });
 });
 
 describe('arguments', () => {
