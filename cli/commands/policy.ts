@@ -40,6 +40,7 @@ export const command = defineCommand({
         requiresArg: true,
         describe: 'In this folder; default: the present one',
       })
+      .epilogue('The running supervisor is asked: its sandbox and kept rules count, too.')
       .example('prx-supervisor policy explain shell \'{"command":"git status; rm x"}\'', '')
       .example('prx-supervisor policy explain @last 3.1.1', 'why a past call was decided so'),
   run: (context, args) =>

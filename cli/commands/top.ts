@@ -1,5 +1,4 @@
 /** The live dashboard of a terminal. Piped, or with --plain, it is one look: labelled lines. */
-import { PrxError } from '../../base/errors.ts';
 import { defineCommand } from '../command.ts';
 import { columnsOf } from '../machine.ts';
 import { EXIT } from '../outcome.ts';
@@ -18,7 +17,7 @@ export const command = defineCommand({
       return EXIT.done;
     }
     const known = await learn(context.connect(), initialState, nothingKnown);
-    if (known.problem !== undefined) throw new PrxError('NOT_RUNNING', known.problem);
+    if (known.problem !== undefined) throw known.problem;
     if (context.json) {
       context.printJson({
         status: known.status,

@@ -1,4 +1,5 @@
 /** What `top` knows, what it shows of it, and what can be done about it. */
+import type { PrxError } from '../../base/errors.ts';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import type {
   ApprovalView,
@@ -29,7 +30,7 @@ export interface Known {
   /** The newest of the selected session, oldest first. */
   readonly events: readonly EventEnvelope[];
   /** Why it is not newer. */
-  readonly problem: string | undefined;
+  readonly problem: PrxError | undefined;
 }
 
 export const nothingKnown: Known = {

@@ -51,7 +51,7 @@ function renderTabs({ tab }: TopState, style: Style): string {
 }
 
 function renderTitle(state: TopState, known: Known, { style, columns }: Frame): string {
-  if (known.problem !== undefined) return style.red(truncate(known.problem, columns));
+  if (known.problem !== undefined) return style.red(truncate(known.problem.message, columns));
   const search = state.isSearching || state.search !== '' ? `/${state.search}` : '';
   const view = findSelected(state, known);
   const isOfSession = state.tab !== 'Overview' && state.tab !== 'Sessions';

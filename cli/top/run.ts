@@ -42,7 +42,7 @@ export async function learn(client: ApiClient, state: TopState, before: Known): 
     const { events } = await client.readEvents(view.id, { since, limit: EVENTS_MAX });
     return { ...known, events };
   } catch (error) {
-    return { ...before, problem: toPrxError(error).message };
+    return { ...before, problem: toPrxError(error) };
   }
 }
 

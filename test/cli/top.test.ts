@@ -1,5 +1,6 @@
 /** `top`: keys and screens are pure; the program is run on a terminal in memory. */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { PrxError } from '../../base/errors.ts';
 import type { Key } from '../../cli/attach/keys.ts';
 import { createStyle } from '../../cli/text/style.ts';
 import { widthOf } from '../../cli/text/width.ts';
@@ -17,7 +18,7 @@ import { press } from '../../cli/top/press.ts';
 import { renderTop } from '../../cli/top/render.ts';
 import { createStatus, createView } from '../api/views.ts';
 import { FakeApi } from './fake-api.ts';
-import { startCli } from './run-cli.ts';
+import { runCli, startCli } from './run-cli.ts';
 
 // As the supervisor lists them: the newest first.
 const sessions = [3, 2, 1].map((n) =>
@@ -121,7 +122,7 @@ describe('a screen', () => {
 
   test('says why it is not newer', () => {
     const frame = { columns: 80, rows: 24, style: createStyle(false), nowMs: 0, plain: false };
-    const away = { ...full, problem: 'no supervisor answers' };
+    const away = { ...full, problem: new PrxError('NOT_RUNNING', 'no supervisor answers') };
     expect(renderTop(initialState, away, frame).join('\n')).toContain('no supervisor answers');
   });
 });
@@ -155,5 +156,13 @@ describe('the program', () => {
     expect(exit).toBe(0);
     expect(out).toContain('name: mine');
     expect(out).not.toContain('\u001b');
+  });
+
+  test('without a supervisor it says once how to start one, as every command', async () => {
+    await api.close();
+    const [top, ps] = [await runCli(api, ['top']), await runCli(api, ['ps'])];
+    expect(top).toEqual(ps);
+    expect(top.exit).toBe(3);
+    expect(top.err.split(' start').length - 1).toBe(1);
   });
 });
