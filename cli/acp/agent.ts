@@ -58,11 +58,25 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
       const hint = `session ${sessionId} is not open here: session/load or session/resume first`;
       throw RequestError.invalidParams(undefined, hint);
     }
-    const since = attachment.lostAt();
-    if (since === undefined) return attachment;
-    const next = attach(await api.getSession(sessionId), client, since);
+    if (!attachment.isLost()) return attachment;
+    const next = attach(await api.getSession(sessionId), client, attachment.seen());
     next.mode = attachment.mode;
     return next;
+  }
+
+  /** Also when the editor has loaded or resumed the session meanwhile. */
+  async function waitForEnd(
+    attachment: Attachment,
+    sessionId: string,
+    inputId: string,
+  ): ReturnType<Attachment['turnEnd']> {
+    try {
+      return await attachment.turnEnd(inputId);
+    } catch (error) {
+      const next = attached.get(sessionId);
+      if (next === undefined || next === attachment) throw error;
+      return waitForEnd(next, sessionId, inputId);
+    }
   }
 
   async function prompt({ sessionId, prompt: blocks }: PromptRequest, client: AgentContext) {
@@ -71,7 +85,7 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
     const key = random.uuid();
     attachment.expectInput(key);
     const input = await api.sendInput(sessionId, { content, idempotency_key: key });
-    const end = await attachment.turnEnd(input.input_id);
+    const end = await waitForEnd(attachment, sessionId, input.input_id);
     const stopReason = toStopReason(end);
     if (stopReason !== undefined) return { stopReason };
     const why = end.error?.message ?? end.reason ?? 'see the events of the session';
@@ -114,7 +128,8 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
     .onRequest(methods.agent.session.resume, ({ params, client }) =>
       told(async () => {
         const view = await reopen(api, params.sessionId);
-        attach(view, client, view.last_seq);
+        // One that is open already goes on where it is, or an end would be passed over.
+        attach(view, client, attached.get(view.id)?.seen() ?? view.last_seq);
         return { modes: toModes('ask') };
       }),
     )

@@ -36,8 +36,10 @@ export interface Attachment {
   cancel(): Promise<void>;
   /** Resolves with the end of the input's turn. Rejects when the session is lost. */
   turnEnd(inputId: string): Promise<EventData<'turn.completed'>>;
-  /** The number of the last event that was passed on, once no more come; undefined until then. */
-  lostAt(): number | undefined;
+  /** The number of the last event that was passed on. */
+  seen(): number;
+  /** No more come. */
+  isLost(): boolean;
   close(): void;
 }
 
@@ -91,7 +93,8 @@ export function openAttachment(
         if (failure !== undefined) return reject(failure.error);
         endWaiters.set(inputId, { resolve, reject });
       }),
-    lostAt: () => (failure === undefined ? undefined : seen),
+    seen: () => seen,
+    isLost: () => failure !== undefined,
     close: () => stop.abort(),
   };
 

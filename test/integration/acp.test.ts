@@ -217,6 +217,18 @@ test('a prompt survives the death of the supervisor', async () => {
   expect(provider.requests).toHaveLength(1);
 });
 
+test('a prompt whose session is loaded and resumed meanwhile is answered at the end of its turn', async () => {
+  const editor = await openEditor();
+  const sessionId = await openSession(editor);
+  const where = { sessionId, cwd: bench.workspace, mcpServers: [] };
+  const prompted = prompt(editor, sessionId, { say: 'a b c d', holdAfter: 2 });
+  await provider.held(1);
+  await editor.agent.request(methods.agent.session.load, where);
+  await editor.agent.request(methods.agent.session.resume, where);
+  provider.release();
+  expect(await prompted).toEqual({ stopReason: 'end_turn' });
+});
+
 test('what is not there, or cannot be, is an error that says so', async () => {
   const editor = await openEditor();
   const { agent } = editor;
