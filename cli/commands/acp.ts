@@ -9,6 +9,7 @@ import { createAcpAgent } from '../acp/agent.ts';
 import { defineCommand } from '../command.ts';
 import type { Output } from '../machine.ts';
 import { EXIT } from '../outcome.ts';
+import { checkOwnEnd } from '../own-end.ts';
 
 export const command = defineCommand({
   build: (yargs) =>
@@ -25,8 +26,10 @@ export const command = defineCommand({
     const { stdin, stdout } = context.machine;
     const logger = createLogger('acp', 'warn');
     const acp = createAcpAgent({ api, logger, random: realRandom, version, agent: args.agent });
+    const checkEnd = checkOwnEnd(stdin);
     const connection = acp.connect(ndJsonStream(toWebOutput(stdout), Readable.toWeb(stdin)));
     await connection.closed;
+    checkEnd();
     return EXIT.done;
   },
 });

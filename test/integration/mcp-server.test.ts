@@ -1,5 +1,6 @@
 /** `prx-supervisor mcp` as an MCP client sees it: the SDK's own client, which starts the real
  *  program before a real supervisor. */
+import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { Client } from '@modelcontextprotocol/client';
@@ -83,6 +84,24 @@ test('a turn that failed is an error with its reason', async () => {
     isError: true,
   });
 });
+
+test.each(['mcp', 'acp'])(
+  '%s ends with a word about it when a message is too long to be read',
+  async (door) => {
+    const program = spawn(process.execPath, [join(bench.dir, 'dist/cli.js'), door], {
+      env: { PRX_STATE_DIR: bench.stateDir, HOME: bench.dir },
+    });
+    let said = '';
+    program.stderr.on('data', (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    // It goes while it is written to.
+    program.stdin.on('error', () => undefined);
+    program.stdin.write('x'.repeat(33 * 2 ** 20));
+    const code = await new Promise((resolve) => program.once('close', resolve));
+    expect([code, said]).toEqual([1, expect.stringContaining('FRAME_TOO_LARGE')]);
+  },
+);
 
 test('what cannot be is a result that the model can read', async () => {
   expect(await call('get_session', { session: 's_0000000000000000' })).toEqual({
