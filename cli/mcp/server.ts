@@ -170,9 +170,12 @@ async function promptSession(
       ? (await api.createSession({ ...chosen, idempotency_key: random.uuid() })).view
       : await api.getSession(args.session);
   const key = random.uuid();
-  const accepted = await api.sendInput(view.id, { text: args.prompt, idempotency_key: key });
-  const input = { view, inputId: accepted.input_id, seq: accepted.seq, waitSecs: args.wait_secs };
-  return waitForAnswer(deps, input, { signal });
+  // From here on there is a session, which the caller has to know of.
+  return told(async () => {
+    const accepted = await api.sendInput(view.id, { text: args.prompt, idempotency_key: key });
+    const input = { view, inputId: accepted.input_id, seq: accepted.seq, waitSecs: args.wait_secs };
+    return waitForAnswer(deps, input, { signal });
+  }, `session ${view.id}\n\n`);
 }
 
 interface Waiting {
@@ -262,11 +265,11 @@ function toJson(value: unknown): string {
 }
 
 /** Our errors are results that the calling model reads, with their advice. */
-async function told(act: () => Promise<CallToolResult>): Promise<CallToolResult> {
+async function told(act: () => Promise<CallToolResult>, before = ''): Promise<CallToolResult> {
   try {
     return await act();
   } catch (error) {
     if (!isPrxError(error)) throw error;
-    return { ...toText(`${error.code}: ${error.message}`), isError: true };
+    return { ...toText(`${before}${error.code}: ${error.message}`), isError: true };
   }
 }

@@ -5,17 +5,18 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { Client } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
-import type { Bench } from './harness.ts';
+import type { Bench, Running } from './harness.ts';
 import type { ScriptedProvider } from './scripted-provider.ts';
 import { createSupervisedBench } from './supervised.ts';
 
 let provider: ScriptedProvider;
 let bench: Bench;
 let mcp: Client;
+let running: Running;
 
 beforeEach(async () => {
   ({ provider, bench } = await createSupervisedBench());
-  await bench.start();
+  running = await bench.start();
   mcp = new Client({ name: 'test', version: '1' });
   await mcp.connect(
     new StdioClientTransport({
@@ -81,6 +82,19 @@ test('a turn that failed is an error with its reason', async () => {
   const refused = await call('prompt_session', { prompt: script({ refuse: 'no such thing' }) });
   expect(refused).toEqual({
     text: expect.stringMatching(/failed: .*no such thing/),
+    isError: true,
+  });
+});
+
+test('a caller whose supervisor goes away knows the session that was made for it', async () => {
+  const prompt = script({ say: 'a b', holdAfter: 1 });
+  const asked = call('prompt_session', { prompt, wait_secs: 5 });
+  await provider.held(1);
+  const [session] = await bench.client.listSessions();
+  running.kill('SIGKILL');
+  await running.exited;
+  expect(await asked).toEqual({
+    text: expect.stringMatching(new RegExp(`^session ${session?.id}\\s+NOT_RUNNING`)),
     isError: true,
   });
 });
