@@ -1,6 +1,8 @@
 /** docs/errors.md has the rows of the closed error table, in its order, and its exit codes. */
+import { join } from 'node:path';
 import { expect, test } from '@jest/globals';
 import { errorTable } from '../../base/errors.ts';
+import { readTree } from '../architecture/source.ts';
 import { findCode, findRows, findSection, readText } from './markdown.ts';
 
 const document = readText('docs/errors.md');
@@ -22,4 +24,14 @@ test('every exit code of the table is explained', () => {
   const explained = rows.map(([exit]) => Number(exit));
   const used = Object.values(errorTable).map((row) => row.exit);
   expect(explained).toEqual(expect.arrayContaining(used));
+});
+
+test('somebody gives each code (regression)', () => {
+  const sources = readTree(join(import.meta.dirname, '..', '..')).filter(
+    ({ path }) => path !== 'base/errors.ts' && !path.startsWith('test/'),
+  );
+  const unused = Object.keys(errorTable).filter(
+    (code) => !sources.some(({ text }) => new RegExp(`\\b${code}\\b`).test(text)),
+  );
+  expect(unused).toEqual([]);
 });
