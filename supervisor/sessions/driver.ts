@@ -281,7 +281,7 @@ export function startDriver(deps: DriverDeps): Driver {
       await resident.settled();
     }
     // Also where inputs wait: whoever is fed faster than it works would keep its slot for ever.
-    if (deps.isContended()) await giveBack(CONTENDED);
+    if (idleness.mustYield()) await giveBack(CONTENDED);
   }
 
   /** Tells all that runs of this turn to stop; a worker that does not answer is not waited for. */

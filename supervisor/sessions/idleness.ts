@@ -6,6 +6,10 @@ import type { Resident } from './resident.ts';
 
 /** Why a slot is given back that another session waits for. */
 export const CONTENDED = 'another session waits for the slot';
+/** A session with further inputs keeps a slot that others wait for as long as this, and to the end
+ *  of its turn. Another worker and another sandbox host cost a good part of a second on a machine
+ *  that is that busy: where slots were given at each turn, ten times fewer short ones were done. */
+export const TURNS_MS = 2000;
 
 export interface IdlenessDeps {
   readonly clock: Clock;
@@ -29,11 +33,14 @@ export interface Idleness {
   hibernate(reason: string): void;
   /** There is something to do: what was said before no longer counts. */
   end(): void;
+  /** Asked between two turns: it had its time, and its slot is for who waits. */
+  mustYield(): boolean;
 }
 
 export function createIdleness(deps: IdlenessDeps): Idleness {
   const { clock, resident } = deps;
   let sinceMs: number | undefined;
+  let busySinceMs: number | undefined;
   let reason: string | undefined;
   let wake: () => void = () => undefined;
 
@@ -51,6 +58,7 @@ export function createIdleness(deps: IdlenessDeps): Idleness {
   }
 
   async function rest(): Promise<string | undefined> {
+    busySinceMs = undefined;
     const woken = new Promise<void>((resolve) => {
       wake = resolve;
     });
@@ -77,6 +85,13 @@ export function createIdleness(deps: IdlenessDeps): Idleness {
     },
     end() {
       reason = undefined;
+      busySinceMs ??= clock.nowMs();
+    },
+    mustYield() {
+      const busyMs = busySinceMs === undefined ? 0 : clock.nowMs() - busySinceMs;
+      if (busyMs < TURNS_MS || !deps.isContended()) return false;
+      busySinceMs = undefined;
+      return true;
     },
   };
 }

@@ -270,13 +270,13 @@ export const refusalMutations: readonly Mutation[] = [
   },
   {
     id: '12.turn-by-turn',
-    line: 'a slot that others wait for is given back between two turns',
+    line: 'a slot that others wait for is given back between two turns, in time',
     file: 'supervisor/sessions/driver.ts',
-    original: '    if (deps.isContended()) await giveBack(CONTENDED);\n',
+    original: '    if (idleness.mustYield()) await giveBack(CONTENDED);\n',
     replacement: '',
     finder: byTest(
       'supervisor/sessions/capacity',
-      'one with further inputs gives it between two turns, and goes on behind who waited (regression)',
+      'one with further inputs that had its time %p ms goes on %s who waits (regression)',
     ),
   },
   {

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { PrxError } from '../../../base/errors.ts';
 import type { EventEnvelope } from '../../../protocol/events.ts';
 import type { SessionId } from '../../../protocol/ids.ts';
+import { TURNS_MS } from '../../../supervisor/sessions/idleness.ts';
 import { effectId } from '../../store/setup-events.ts';
 import type { FakeProcess } from '../fake-process.ts';
 import { createHouse, demolish, filled, type House } from '../house.ts';
@@ -109,25 +110,34 @@ describe('[config:agent.limits.max_concurrent_sessions] at capacity', () => {
     await house.until(a, isTo('hibernated'));
   });
 
-  test('one with further inputs gives it between two turns, and goes on behind who waited (regression)', async () => {
-    const held = createLatch();
-    const gateway = answers({
-      '1.1': async () => {
-        await held.opened;
-        return say('done');
-      },
-    });
-    const house = await createHouse({ toml: small(1), script: { gateway } });
-    const [a, b] = (await createMany(house, 2)) as [SessionId, SessionId];
-    for (const text of ['first', 'second', 'third']) await house.send(a, text);
-    await house.until(a, 'model.started');
-    await house.send(b, 'hello');
-    await house.until(b, isTo('queued'));
-    held.open();
-    await house.turnDone(a, 3);
-    await house.turnDone(b);
-    expect(gateway.seen.map(({ session }) => session)).toEqual([a, b, a, a]);
-  });
+  test.each([
+    [TURNS_MS, 'behind'],
+    [TURNS_MS - 1, 'before'],
+  ])(
+    'one with further inputs that had its time %p ms goes on %s who waits (regression)',
+    async (ms, place) => {
+      const clock = createSteppedClock();
+      const held = createLatch();
+      const gateway = answers({
+        '1.1': async () => {
+          await held.opened;
+          return say('done');
+        },
+      });
+      const house = await createHouse({ clock, toml: small(1), script: { gateway } });
+      const [a, b] = (await createMany(house, 2)) as [SessionId, SessionId];
+      for (const text of ['first', 'second', 'third']) await house.send(a, text);
+      await house.until(a, 'model.started');
+      await house.send(b, 'hello');
+      await house.until(b, isTo('queued'));
+      clock.advance(ms);
+      held.open();
+      await house.turnDone(a, 3);
+      await house.turnDone(b);
+      const order = place === 'behind' ? [a, b, a, a] : [a, a, a, b];
+      expect(gateway.seen.map(({ session }) => session)).toEqual(order);
+    },
+  );
 
   test('a queued session that is closed waits no longer', async () => {
     const held = createLatch();
