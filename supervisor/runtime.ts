@@ -215,7 +215,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
       redact: secrets.redact,
       maxQueuedInputs: () => config.raw.agent.limits.max_queued_inputs,
       notifyApproval: policy.notify,
-      isContended: () => admission.counts().waiting > 0,
+      isContended: admission.isShort,
     };
   }
 

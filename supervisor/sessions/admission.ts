@@ -1,5 +1,5 @@
-/** Who may hold a worker: at most `capacity` sessions at once, the rest wait first-come. When
- *  somebody waits, the least recently used idle session is asked to give its slot. Bounded: more
+/** Who may hold a worker: at most `capacity` sessions at once, the rest wait first-come. When slots
+ *  are short, the least recently used idle session is asked to give its own. Bounded: more
  *  than WAITING_MAX waiting sessions are refused with AT_CAPACITY. */
 import { PrxError } from '../../base/errors.ts';
 import type { SessionId } from '../../protocol/ids.ts';
@@ -14,6 +14,8 @@ export interface Admission {
   acquire(session: SessionId, signal: AbortSignal): Promise<Slot>;
   /** A slot is free right now and nobody waits. */
   hasRoom(): boolean;
+  /** Somebody waits, or more are held than there are since a smaller capacity. */
+  isShort(): boolean;
   counts(): { readonly held: number; readonly waiting: number };
   setCapacity(capacity: number): void;
 }
@@ -48,10 +50,15 @@ export function createAdmission(capacityAtStart: number, reclaim: () => boolean)
       held += 1;
       waiting.shift()?.grant();
     }
-    if (waiting.length > 0) reclaim();
+    if (isShort()) reclaim();
+  }
+
+  function isShort(): boolean {
+    return waiting.length > 0 || held > capacity;
   }
 
   return {
+    isShort,
     counts: () => ({ held, waiting: waiting.length }),
     hasRoom: () => held < capacity && waiting.length === 0,
     setCapacity(next) {

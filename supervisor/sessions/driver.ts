@@ -40,7 +40,7 @@ export interface DriverDeps {
   readonly resident: Resident;
   readonly time: TurnTime;
   readonly idleHibernateMs: () => number;
-  /** Somebody waits for a slot. */
+  /** Slots are short: see Admission. */
   readonly isContended: () => boolean;
   /** The tools' processes go when the worker goes, as soon as none runs; background processes go
    *  with the session. */

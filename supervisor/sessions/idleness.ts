@@ -4,8 +4,8 @@ import type { Clock } from '../../base/clock.ts';
 import type { SessionState } from '../../protocol/states.ts';
 import type { Resident } from './resident.ts';
 
-/** Why a slot is given back that another session waits for. */
-export const CONTENDED = 'another session waits for the slot';
+/** Why a slot is given back while slots are short. */
+export const CONTENDED = 'its slot is needed';
 /** A session with further inputs keeps a slot that others wait for as long as this, and to the end
  *  of its turn. Another worker and another sandbox host cost a good part of a second on a machine
  *  that is that busy: where slots were given at each turn, ten times fewer short ones were done. */
@@ -16,7 +16,7 @@ export interface IdlenessDeps {
   readonly resident: Pick<Resident, 'isHolding' | 'worker' | 'settled'>;
   readonly state: () => SessionState;
   readonly isOpen: () => boolean;
-  /** Somebody waits for a slot. */
+  /** Slots are short: see Admission. */
   readonly isContended: () => boolean;
   readonly idleHibernateMs: () => number;
   /** An idle worker died or was replaced: by policy another one takes its place at once. */

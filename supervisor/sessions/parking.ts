@@ -9,7 +9,7 @@ export interface ParkingDeps {
   readonly clock: Clock;
   /** A worker runs the turn, and only a person can make it go on. */
   readonly isWaiting: () => boolean;
-  /** Somebody waits for a slot. */
+  /** Slots are short: see Admission. */
   readonly isContended: () => boolean;
   readonly idleHibernateMs: () => number;
   /** Takes the worker from the turn. */

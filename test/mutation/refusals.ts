@@ -261,7 +261,7 @@ export const refusalMutations: readonly Mutation[] = [
     id: '12.idle-gives-its-slot',
     line: 'an idle session is asked for its slot when another waits',
     file: 'supervisor/sessions/admission.ts',
-    original: '    if (waiting.length > 0) reclaim();\n',
+    original: '    if (isShort()) reclaim();\n',
     replacement: '',
     finder: byTest(
       'supervisor/sessions/admission',

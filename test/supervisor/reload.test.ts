@@ -131,6 +131,20 @@ describe('a reload reaches an open session', () => {
     expect(house.machine.of('worker').at(-1)?.spec.args).toContain('--max-old-space-size=600');
   });
 
+  test('a smaller number of slots: idle ones give theirs, the least recently used first (regression)', async () => {
+    const house = await createHouse({ toml: idle });
+    const ids = [await house.create(), await house.create(), await house.create()] as const;
+    for (const id of ids) {
+      await house.send(id, 'hello');
+      await house.turnDone(id);
+    }
+    await reload(house, `[agent.limits]\nmax_concurrent_sessions = 1\n${idle}`);
+    const isAsleep = ({ data }: { data: unknown }) => (data as { to?: string }).to === 'hibernated';
+    for (const id of ids.slice(0, 2)) await house.until(id, isAsleep);
+    expect((await house.supervisor.status(false)).capacity.resident).toBe(1);
+    expect((await house.supervisor.getSession(ids[2])).residency).toBe('resident');
+  });
+
   test('its restart type', async () => {
     const house = await createHouse({ toml: idle });
     const id = await house.create();

@@ -91,6 +91,23 @@ describe('admission', () => {
     expect(asked).toBe(3);
   });
 
+  test('asks for idle slots, one after the other, until as many are held as there are (regression)', async () => {
+    const held: { release(): void }[] = [];
+    const admission = createAdmission(3, () => {
+      const idle = held.shift();
+      // As a session does: not within the question.
+      if (idle !== undefined) queueMicrotask(() => idle.release());
+      return idle !== undefined;
+    });
+    for (const name of ['a', 'b', 'c']) held.push(await admission.acquire(named(name), never));
+    expect(admission.isShort()).toBe(false);
+    admission.setCapacity(1);
+    expect(admission.isShort()).toBe(true);
+    await new Promise(setImmediate);
+    expect(admission.counts()).toEqual({ held: 1, waiting: 0 });
+    expect(admission.isShort()).toBe(false);
+  });
+
   test('refuses by name when too many wait', async () => {
     const admission = createAdmission(1, () => false);
     await admission.acquire(named('a'), never);

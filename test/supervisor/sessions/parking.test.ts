@@ -246,7 +246,7 @@ describe('parking', () => {
   test('comes at once where somebody waits for the slot', () => {
     const { parked, parking } = create({ waiting: true, contended: true });
     parking.look();
-    expect(parked).toEqual(['another session waits for the slot']);
+    expect(parked).toEqual(['its slot is needed']);
   });
 
   test('never comes to one that works, nor to one whose worker ended', () => {
