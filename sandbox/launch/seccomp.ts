@@ -81,8 +81,8 @@ const DONE = 0x00050000;
 const SO_ZEROCOPY = 60;
 /** Leaves a device node where the name was. */
 const RENAME_WHITEOUT = 0x04;
-/** A jump reaches 255 instructions; lists are cut well below. */
-const LIST_MAX = 100;
+/** Numbers of a list that are compared one by one. */
+const PART_MAX = 12;
 
 const load = (k: number): Instruction => ({ code: LOAD, jt: 0, jf: 0, k });
 const and = (k: number): Instruction => ({ code: AND, jt: 0, jf: 0, k });
@@ -94,15 +94,21 @@ const test = (code: number, k: number, jt: number, jf: number): Instruction => (
   k: k >>> 0,
 });
 
-/** `answer` for the calls whose number is in the list; else falls through. */
+/** `answer` for the calls whose number is in the list; else falls through. In order, and a part is
+ *  passed over in one step: the kernel runs the filter for each call it knows when it is set, and
+ *  for each that a process makes if what it answers depends on more than the number. */
 function answerList(numbers: readonly number[], answer: number): Instruction[] {
+  const sorted = [...numbers].sort((a, b) => (a >>> 0) - (b >>> 0));
   const program: Instruction[] = [];
-  for (let start = 0; start < numbers.length; start += LIST_MAX) {
-    const part = numbers.slice(start, start + LIST_MAX);
-    part.forEach((number, i) => {
-      program.push(test(JUMP_EQUAL, number, part.length - i, 0));
-    });
-    program.push({ code: JUMP, jt: 0, jf: 0, k: 1 }, ret(answer));
+  for (let end = sorted.length; end > 0; end -= PART_MAX) {
+    const part = sorted.slice(Math.max(0, end - PART_MAX), end);
+    const isLast = end === sorted.length;
+    program.unshift(
+      ...(isLast ? [] : [test(JUMP_AT_LEAST, (part.at(-1) ?? 0) + 1, part.length + 2, 0)]),
+      ...part.map((number, i) => test(JUMP_EQUAL, number, part.length - i, 0)),
+      { code: JUMP, jt: 0, jf: 0, k: program.length + 1 },
+      ret(answer),
+    );
   }
   return program;
 }
