@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { listDescendants } from '../base/process.ts';
 import { type Provider, startProvider } from '../bench/provider.ts';
 import type { EventEnvelope } from '../protocol/events.ts';
-import { findRunning, pause, readName } from '../test/integration/processes.ts';
+import { findRunning, pause } from '../test/integration/processes.ts';
 import { type Feed, isType, openFeed } from './feed.ts';
 import {
   createTokenClock,
@@ -20,6 +20,7 @@ import {
   type TokenTimes,
   toUsual,
 } from './latency.ts';
+import { createSearch, readPeakMb } from './peaks.ts';
 import { AS_STRANGER } from './processor-group.ts';
 import type { Figure, Outcome, Proof, ProofOptions } from './proof.ts';
 import { toQuantile } from './report.ts';
@@ -40,7 +41,6 @@ const BEFORE_MS = 3000;
 /** As long as a tool takes to reach its limit. */
 const CONTROL_MS = 1500;
 const SAMPLE_MS = 5;
-const SEARCH_MS = 500;
 
 interface Bomb {
   readonly name: string;
@@ -62,6 +62,9 @@ interface Bomb {
 const EAT = 'perl -e "my @a; push @a, 1 x 8000000 while 1"';
 /** Ends as the tool's does, by the kernel's limit of one process. */
 const EAT_BESIDE = `${AS_STRANGER} ulimit -d ${TOOL_MB * 1024}; exec ${EAT}`;
+const SPIN = 'while :; do :; done';
+/** As idle as a tool. */
+const SPIN_BESIDE = `${AS_STRANGER} exec timeout ${CONTROL_MS / 1000} chrt -i 0 sh -c '${SPIN}'`;
 const run = (command: string): string => JSON.stringify({ command });
 const asBomb = (kind: string): string => `bomb:${kind}`;
 
@@ -69,7 +72,11 @@ const BOMBS: readonly Bomb[] = [
   { name: 'control: a turn that waits', in: 'worker', text: 'wait', ends: [] },
   {
     ...{ name: 'control: the same memory, taken by a process of nobody', in: 'worker' },
-    ...{ text: 'wait', ends: [], assist: eatBeside },
+    ...{ text: 'wait', ends: [], assist: () => startBeside(EAT_BESIDE) },
+  },
+  {
+    ...{ name: 'control: a process of nobody that spins', in: 'worker', text: 'wait', ends: [] },
+    assist: () => startBeside(SPIN_BESIDE),
   },
   {
     ...{ name: 'worker: buffers', in: 'worker', text: asBomb('buffers'), limitMb: WORKER_MB },
@@ -100,7 +107,7 @@ const BOMBS: readonly Bomb[] = [
     ...{ text: run(`(setsid ${EAT} &); sleep 300`), ends: ['timeout', 'memory'] },
   },
   {
-    ...{ name: 'tool: spins', in: 'tool', text: run('while :; do :; done'), ends: ['timeout'] },
+    ...{ name: 'tool: spins', in: 'tool', text: run(SPIN), ends: ['timeout'] },
     boundMs: TOOL_SECS * 1000 + 1000,
   },
   {
@@ -304,30 +311,6 @@ function sample({ stand }: Campaign, bomb: Bomb, feed: Feed): Sampling {
   };
 }
 
-function readPeakMb(pid: number): number {
-  try {
-    const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-    return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024;
-  } catch {
-    return 0; // It ended while we looked.
-  }
-}
-
-/** To look for all processes below a supervisor takes milliseconds, in which no token is stamped:
- *  it is done now and then. */
-function createSearch(stand: Stand): () => readonly number[] {
-  let found: readonly number[] = [];
-  let searchedMs = Number.NEGATIVE_INFINITY;
-  return () => {
-    if (performance.now() - searchedMs > SEARCH_MS) {
-      const all = listDescendants(stand.supervisor().pid);
-      found = all.filter((pid) => readName(pid) === 'perl');
-      searchedMs = performance.now();
-    }
-    return found;
-  };
-}
-
 function findMonitors({ bench }: Stand): readonly number[] {
   return findRunning(join(bench.dir, 'dist', 'monitor.js'));
 }
@@ -337,8 +320,8 @@ function freezeMonitor(stand: Stand): void {
 }
 
 /** No supervisor knows of it: what its neighbours feel is the machine's. */
-function eatBeside(): void {
-  spawn('/bin/sh', ['-c', EAT_BESIDE], { stdio: 'ignore', detached: true });
+function startBeside(script: string): void {
+  spawn('/bin/sh', ['-c', script], { stdio: 'ignore', detached: true });
 }
 
 /** The model takes its time, and the worker stops meanwhile. */
