@@ -1,7 +1,7 @@
 /** Tells a webhook that an approval waits. What goes wrong is reported and harms nobody: the
  *  approval waits on, and is answered from anywhere else. */
 import type { Clock } from '../../base/clock.ts';
-import { toPrxError } from '../../base/errors.ts';
+import { systemCode, toPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { PendingApproval, SessionRecord } from '../../store/contract.ts';
 import { sign, signLink } from './approval-link.ts';
@@ -64,7 +64,7 @@ export function createWebhook(deps: WebhookDeps): Notify {
       });
       return status >= 200 && status < 300 ? undefined : `it answered ${status}`;
     } catch (error) {
-      return abort.signal.aborted ? `no answer in ${TIMEOUT_MS} ms` : toPrxError(error).message;
+      return abort.signal.aborted ? `no answer in ${TIMEOUT_MS} ms` : toProblem(error);
     } finally {
       timer.cancel();
     }
@@ -104,6 +104,14 @@ export function createWebhook(deps: WebhookDeps): Notify {
       underWay -= 1;
     }
   };
+}
+
+/** `fetch` itself says only that it failed. */
+function toProblem(error: unknown): string {
+  const hasCause = typeof error === 'object' && error !== null && 'cause' in error;
+  const code = hasCause ? systemCode(error.cause) : undefined;
+  const { message } = toPrxError(error);
+  return code === undefined ? message : `${message} (${code})`;
 }
 
 function toLink(
