@@ -48,6 +48,8 @@ interface Room {
 
 const SECRETS_TIMEOUT_MS = 5000;
 
+const HUNG = 'it answered neither a call within its limit nor a ping';
+
 const NOT_CONFINED = 'This MCP server is reached by its URL: nothing here confines what it does.';
 
 export function serveMcpHost(spec: McpHostSpec): McpHost {
@@ -71,6 +73,7 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
         const { level, notice } = opened;
         const server = await connectServer({
           ...{ name, clock, logger, transport: opened.transport, ended: opened.ended },
+          onHung: opened.onHung,
           era: reach.kind === 'url' ? 'auto' : 'legacy',
           onChanged: (listing) => void connection.notify('mcp/tools', listing),
         }).catch(async (error: unknown) => {
@@ -126,7 +129,15 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     if (reach.kind === 'url') {
       const http = createHttpTransport({ reach, clock, timeoutMs, readSecrets });
       const ended = new Promise<string>(() => undefined);
-      return { transport: http, ended, backend: undefined, level: 'none', notice: NOT_CONFINED };
+      const notice = NOT_CONFINED;
+      return {
+        transport: http,
+        ended,
+        backend: undefined,
+        level: 'none',
+        notice,
+        onHung: undefined,
+      };
     }
     const backend = await spec.createBackend(reach.policy, artifactsDir);
     const script = `exec ${reach.command.map(quote).join(' ')}\n`;
@@ -141,7 +152,8 @@ export function serveMcpHost(spec: McpHostSpec): McpHost {
     });
     void process.exited.then(watch.finish);
     const { level, notice } = backend;
-    return { transport: stdio, ended: stdio.ended, backend, level, notice };
+    const onHung = (): void => stdio.end(HUNG);
+    return { transport: stdio, ended: stdio.ended, backend, level, notice, onHung };
   }
 
   async function endByServer(reason: string): Promise<void> {

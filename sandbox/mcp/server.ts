@@ -24,6 +24,8 @@ export interface ServerSpec {
   readonly era: 'auto' | 'legacy';
   readonly clock: Clock;
   readonly logger: Logger;
+  /** It says nothing any more; absent: nothing of ours would end with it. */
+  readonly onHung?: (() => void) | undefined;
   readonly onChanged: (listing: McpListing) => void;
 }
 
@@ -75,9 +77,11 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     lost.resolve(reason);
     background(client.close(), 'mcp.close', logger);
   });
-  const { onmessage: heard } = transport;
+  let heard = 0;
+  const { onmessage } = transport;
   transport.onmessage = (message, extra) => {
-    heard?.(message, extra);
+    onmessage?.(message, extra);
+    heard += 1;
     if ('method' in message) unasked.add();
   };
   client.onerror = (error) => {
@@ -95,6 +99,18 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
     } catch (error) {
       logger.warn('mcp.list_failed', { server: name, error: toPrxError(error).message });
     }
+  }
+
+  let isChecking = false;
+  /** Behind a call that was not answered: one that hangs would have every other wait for its limit
+   *  as well. Whatever it says meanwhile is a sign of life. */
+  async function checkHung(): Promise<void> {
+    if (spec.onHung === undefined || isChecking) return;
+    isChecking = true;
+    const before = heard;
+    await client.ping({ timeout: PING_MS }).catch(() => undefined);
+    isChecking = false;
+    if (heard === before) spec.onHung();
   }
 
   const ended = Promise.race([lost.promise, spec.ended]);
@@ -136,6 +152,7 @@ export async function connectServer(spec: ServerSpec): Promise<McpServer> {
           return { kind: 'failed', message: `${FORGOTTEN}; nothing ran; call again` };
         }
         const end = toCallEnd(error, signal);
+        if (end.kind === 'timeout') background(checkHung(), 'mcp.check', logger);
         if (end.kind !== 'lost') return end;
         const detail = await whyEnded([lost.promise, spec.ended], error);
         // A server behind a URL that lost us is asked anew by the next host.

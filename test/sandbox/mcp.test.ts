@@ -265,6 +265,14 @@ withBubblewrap('a server that does harm', () => {
     expect(await host.call('echo')).toMatchObject({ status: 'ok', output: 'still here' });
   });
 
+  test('by standing still: behind the limit of a call it is ended, and with it its host', async () => {
+    const host = await open('stuck', { timeoutMs: 500 });
+    expect(await host.call('stop')).toMatchObject({ status: 'timeout' });
+    expect(await host.ending).toContain('neither a call within its limit nor a ping');
+    expect(await host.process.exited).toEqual({ code: 0, signal: undefined });
+    await waitUntilGone(findServers('stuck'));
+  });
+
   test('with its death under a call: nobody knows how far it came, and the spool says so', async () => {
     const host = await open('good');
     const outcome = await host.call('die');
