@@ -41,6 +41,9 @@ export interface Session {
   halt(): Promise<void>;
 }
 
+/** The end of a turn that an input with on_busy `interrupt` found. */
+const OVERTAKEN: Ending = { outcome: 'interrupted', reason: 'a new input interrupted it' };
+
 /** States in which an input is accepted. */
 const OPEN_STATES: readonly SessionState[] = [
   'created',
@@ -136,13 +139,22 @@ export function openSession(deps: SessionDeps, initial: SessionRecord): Session 
       on_busy: params.on_busy ?? 'enqueue',
       ...(key === undefined ? {} : { idempotency_key: key }),
     });
-    const result =
+    const { on_busy: onBusy } = params;
+    const turn = journal.record().open_turn?.turn;
+    // In one append: who asks again after a death in between is told that it was accepted.
+    const stops = onBusy === 'interrupt' ? tombstone(by, OVERTAKEN) : [];
+    const written =
       key === undefined
-        ? { kind: 'appended' as const, events: await journal.append(event) }
-        : await journal.appendUnique({ scope, key, digest }, event);
+        ? journal.append(event, ...stops).then((events) => ({ kind: 'appended' as const, events }))
+        : journal.appendUnique({ scope, key, digest }, event, ...stops);
+    if (turn !== undefined && stops.length > 0) await driver.stopTurn(turn, OVERTAKEN, written);
+    const result = await written;
     if (result.kind === 'duplicate') return toDuplicate(result.event, result.sameDigest, key ?? '');
     driver.wake();
-    if (params.on_busy === 'interrupt') await stopTurn(by, [], 'a new input interrupted it');
+    // Of a turn whose start was on its way.
+    const isOwn = journal.record().open_turn?.input_id === input_id;
+    const isLate = onBusy === 'interrupt' && stops.length === 0 && !isOwn;
+    if (isLate) await stopTurn(by, [], OVERTAKEN.reason);
     return { input_id, seq: result.events[0]?.seq ?? 0, duplicate: false };
   }
 

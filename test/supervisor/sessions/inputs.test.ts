@@ -20,7 +20,10 @@ afterEach(demolish);
 const text = (value: string) => [{ type: 'text', text: value }];
 
 /** A house whose first turn waits in its first model call. */
-async function busyHouse(toml = ''): Promise<{
+async function busyHouse(
+  toml = '',
+  wrapStore: (store: Store) => Store = (store) => store,
+): Promise<{
   house: House;
   id: Awaited<ReturnType<House['create']>>;
   release: () => void;
@@ -36,7 +39,7 @@ async function busyHouse(toml = ''): Promise<{
       return how === 'go' ? say('look', [call('a', 'ls')]) : cancelled();
     },
   });
-  const house = await createHouse({ toml, script: { gateway } });
+  const house = await createHouse({ toml, script: { gateway }, wrapStore });
   const id = await house.create();
   await house.send(id, 'first');
   await house.until(id, 'model.started');
@@ -70,6 +73,30 @@ describe('an input during a turn', () => {
     const asked = gateway.seen.slice(1).map(({ messages }) => messages.at(-1));
     expect(asked).toMatchObject([{ content: text('urgent') }, { content: text('waiting') }]);
   });
+
+  test.each([{}, { idempotency_key: 'k' }])(
+    'interrupt: accepted and written in one, so that no death parts them %j (regression)',
+    async (key) => {
+      const appends: string[][] = [];
+      const { house, id } = await busyHouse('', (store) =>
+        overStore(store, {
+          append(request) {
+            appends.push(request.events.map(({ type }) => type));
+            return store.append(request);
+          },
+        }),
+      );
+      const urgent = { text: 'urgent', on_busy: 'interrupt', ...key } as const;
+      const { input_id: input } = await house.supervisor.acceptInput(id, urgent, 'test');
+      expect(appends).toContainEqual(['input.accepted', 'interrupt.accepted']);
+      await house.turnDone(id, 2);
+      const ended = dataOf(await house.events(id), 'turn.completed');
+      expect(ended).toMatchObject([
+        { outcome: 'interrupted' },
+        { input_id: input, outcome: 'completed' },
+      ]);
+    },
+  );
 
   test.each([{ on_busy: 'reject' as const }, { if_idle: true }])(
     '%j: SESSION_BUSY',
