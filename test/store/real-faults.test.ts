@@ -271,7 +271,7 @@ async function failEach(call: string, errno: number, steps: { stride: number }):
       const store = await open(source);
       await store.append({ events: [created(1)] });
       mkdirSync(join(source, 'artifacts', sessionId(1)), { recursive: true });
-      writeFileSync(join(source, 'artifacts', sessionId(1), 'a'), Buffer.alloc(5 * 2 ** 20, 'x'));
+      writeFileSync(join(source, 'artifacts', sessionId(1), 'a'), Buffer.alloc(9 * 2 ** 20, 'x'));
       await store.backup(file);
       await store.close();
       const stateDir = join(path, 'state');
