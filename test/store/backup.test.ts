@@ -193,6 +193,19 @@ describe('a backup', () => {
     }));
 });
 
+/** An old journal with an artifact and a spool, and the backup of a time before these. */
+const withOld = (test: (stateDir: string, file: string, artifact: string) => Promise<void>) =>
+  withPlaces(async ({ store, stateDir, file }) => {
+    const artifact = join(stateDir, 'artifacts', 's', 'a');
+    mkdirSync(dirname(artifact), { recursive: true });
+    writeFileSync(artifact, 'of the backup');
+    await store.backup(file);
+    await store.close();
+    writeFileSync(artifact, 'of a later time');
+    mkdirSync(join(stateDir, 'spool'));
+    await test(stateDir, file, artifact);
+  });
+
 describe('a restore', () => {
   it('of a damaged, cut, or foreign file changes nothing', () =>
     withPlaces(async ({ store, stateDir, file, fresh }) => {
@@ -259,14 +272,7 @@ describe('a restore', () => {
     }));
 
   it('puts aside what is left of a journal that was taken away (regression)', () =>
-    withPlaces(async ({ store, stateDir, file }) => {
-      const artifact = join(stateDir, 'artifacts', 's', 'a');
-      mkdirSync(dirname(artifact), { recursive: true });
-      writeFileSync(artifact, 'of the backup');
-      await store.backup(file);
-      await store.close();
-      writeFileSync(artifact, 'of a later time');
-      mkdirSync(join(stateDir, 'spool'));
+    withOld(async (stateDir, file, artifact) => {
       mkdirSync(join(stateDir, 'unsettled'));
       renameSync(join(stateDir, 'journal.db'), join(stateDir, 'mine.db'));
       writeFileSync(join(stateDir, 'journal.db-wal'), 'of another journal');
@@ -297,19 +303,6 @@ describe('a restore', () => {
 
 describe('a restore that was killed (regression)', () => {
   const PARTIAL = 'restore.partial';
-
-  /** An old journal with an artifact and a spool, and the backup of a time before these. */
-  const withOld = (test: (stateDir: string, file: string, artifact: string) => Promise<void>) =>
-    withPlaces(async ({ store, stateDir, file }) => {
-      const artifact = join(stateDir, 'artifacts', 's', 'a');
-      mkdirSync(dirname(artifact), { recursive: true });
-      writeFileSync(artifact, 'of the backup');
-      await store.backup(file);
-      await store.close();
-      writeFileSync(artifact, 'of a later time');
-      mkdirSync(join(stateDir, 'spool'));
-      await test(stateDir, file, artifact);
-    });
 
   it.each([
     ['the journal is in its place', ['artifacts', 'spool']],
