@@ -65,10 +65,14 @@ function toSdkEnd(error: SdkError): CallEnd {
   }
 }
 
+/** Of what was done, and is told elsewhere. Source: RFC 9110, 15.4.4. */
+const SEE_OTHER = 303;
+
 /** Refused, or sent on to where we do not go, before anything ran; else nobody knows. */
 function toHttpEnd(error: SdkHttpError): CallEnd {
   const status = error.status ?? 0;
-  if (status >= 300 && status < 500) return { kind: 'failed', message: describe(error) };
+  const isRefused = status >= 300 && status < 500 && status !== SEE_OTHER;
+  if (isRefused) return { kind: 'failed', message: describe(error) };
   return { kind: 'unclear', detail: describe(error) };
 }
 

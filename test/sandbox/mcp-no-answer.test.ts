@@ -45,6 +45,7 @@ const unclear: Readonly<Record<string, readonly [Answer, string]>> = {
   ],
   page: [({ response }) => void response.end('<html>'), 'Unexpected content type'],
   broken: [sent(502), 'HTTP 502'],
+  elsewhere: [sent(303, { location: '/result' }), 'HTTP 303'],
   silent: [stream(': nothing\n\n'), 'the stream of its answer ended without one'],
   odd: [stream('data: {"jsonrpc":"2.0","id":1,"result":5}\n\n'), 'ended without one'],
   fat: [stream(`data: ${'x'.repeat(2 ** 24 + 1)}\n\n`), 'ended without one'],
@@ -53,7 +54,7 @@ const unclear: Readonly<Record<string, readonly [Answer, string]>> = {
 const refused: Readonly<Record<string, readonly [Answer, string]>> = {
   unknown: [sent(401, { 'www-authenticate': 'Bearer' }), 'HTTP 401'],
   little: [sent(403, { 'www-authenticate': 'Bearer error="insufficient_scope"' }), 'scope'],
-  away: [sent(303, { location: '/elsewhere' }), 'not followed'],
+  away: [sent(307, { location: '/elsewhere' }), 'not followed'],
 };
 
 const all = { ...unclear, ...refused };
