@@ -126,7 +126,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
   }
 
   async function resolveJournal(ref: string): Promise<JournalKey> {
-    return ref === SYSTEM_SESSION ? SYSTEM_SESSION : (await store.resolveSession(ref)).id;
+    return ref === SYSTEM_SESSION ? SYSTEM_SESSION : (await directory.resolve(ref)).id;
   }
 
   /** Damaged or not. `isGone`: it may be that only what was moved aside is left of it. */
@@ -134,7 +134,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     if (ref === SYSTEM_SESSION) return SYSTEM_SESSION;
     const whole = sessionIdSchema.safeParse(ref);
     if (isGone && whole.success) return whole.data;
-    return findDamaged(ref) ?? (await store.resolveSession(ref)).id;
+    return findDamaged(ref) ?? (await directory.resolve(ref)).id;
   }
 
   async function closeToRemove(ref: string, by: string, isOnlyStopped: boolean) {
@@ -203,7 +203,10 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     const id = await resolveJournal(ref);
     const { since, epoch, types, signal } = options;
     // Checked before the stream starts, so that a bad cursor is an answer and not a broken stream.
-    await readPage(id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
+    // The newest number of an open session is none; its epoch is asked of the journal.
+    if (epoch !== undefined || since !== bus.publishedSeq(id)) {
+      await readPage(id, { since, limit: 1, ...(epoch === undefined ? {} : { epoch }) });
+    }
     const source = { read: (from: number, limit: number) => readPage(id, { since: from, limit }) };
     const events =
       id === SYSTEM_SESSION
@@ -230,7 +233,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
       const filter = { ...rest, ...(state === undefined ? {} : { states: state }) };
       return (await store.listSessions(filter)).map(view);
     },
-    getSession: async (ref) => view(await store.resolveSession(ref)),
+    getSession: async (ref) => view(await directory.resolve(ref)),
     deleteSession: (ref, by, only) => remove(ref, by, only === 'stopped'),
     renameSession: (ref, name) => command(ref, (session) => session.rename(name)),
     async acceptInput(ref, params, by) {
@@ -244,7 +247,7 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     close: (ref, by) => command(ref, (session) => session.close(by)),
     async fork(ref, at, name) {
       runtime.assertOpen();
-      const source = directory.refresh(await store.resolveSession(ref));
+      const source = await directory.resolve(ref);
       const id = createSessionId(runtime.random);
       const fork = { from: source.id, seq: at ?? source.last_seq, to: id, name };
       const isPrivate = source.private_workspace;
@@ -261,11 +264,11 @@ export function createSupervisor(runtime: Runtime): Supervisor {
     ...approvals,
     ...createPolicyFace(runtime, approvals),
     async listProcesses(ref) {
-      const id = ref === undefined ? undefined : (await store.resolveSession(ref)).id;
+      const id = ref === undefined ? undefined : (await directory.resolve(ref)).id;
       return runtime.listProcesses(id);
     },
     async findArtifact(ref, artifactId) {
-      const { id } = await store.resolveSession(ref);
+      const { id } = await directory.resolve(ref);
       return { path: runtime.findArtifact(id, artifactId), session: id };
     },
     async exportJournal(ref, options) {

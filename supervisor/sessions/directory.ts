@@ -15,6 +15,9 @@ export interface Directory {
   find(id: SessionId): Session | undefined;
   /** The freshest record: the live one where there is one. */
   refresh(record: SessionRecord): SessionRecord;
+  /** The freshest record of the session a reference means: of an open one without asking the
+   *  journal. @throws SESSION_NOT_FOUND … */
+  resolve(ref: string): Promise<SessionRecord>;
   all(): readonly Session[];
   /** Asks the least recently used idle session to give its worker back. */
   reclaimIdle(): boolean;
@@ -59,15 +62,22 @@ export function createDirectory(
     return session;
   }
 
+  /** A whole id goes before every other meaning, and an open session is there. */
+  function findOpen(ref: string): Session | undefined {
+    const whole = sessionIdSchema.safeParse(ref);
+    return whole.success ? open.get(whole.data) : undefined;
+  }
+
+  const refresh = (record: SessionRecord): SessionRecord => open.get(record.id)?.record() ?? record;
+
   return {
     openRecord,
     find: (id) => open.get(id),
     all: () => [...open.values()],
-    refresh: (record) => open.get(record.id)?.record() ?? record,
+    refresh,
+    resolve: async (ref) => findOpen(ref)?.record() ?? refresh(await store.resolveSession(ref)),
     async open(ref) {
-      // A whole id goes before every other meaning, and an open session is there.
-      const whole = sessionIdSchema.safeParse(ref);
-      const present = whole.success ? open.get(whole.data) : undefined;
+      const present = findOpen(ref);
       if (present !== undefined) return present;
       for (;;) {
         const before = forgotten;
