@@ -60,6 +60,7 @@ const optionsSchema = z.strictObject({
 type Options = z.infer<typeof optionsSchema>;
 
 const FORCED_EXIT = 1;
+const PRICE_MEND = 'without provider.prices every model costs 0; set them, or budget.max_tokens';
 /** A machine's first process inherits what others leave and has to reap it: no runtime does. */
 const INIT_MEND =
   'as the first process of a container, ended processes stay in its process table; start it below an init (docker run --init, or tini)';
@@ -149,6 +150,10 @@ function openLogger({ raw }: Config, redact: (line: string) => string): Logger {
   const { level, format } = raw.log;
   const logger = createLogger('supervisor', level, { format, redact });
   if (process.pid === 1) logger.warn('supervisor.first_process', { mend: INIT_MEND });
+  const { max_cost_usd: max } = raw.budget;
+  if (max > 0 && Object.keys(raw.provider.prices).length === 0) {
+    logger.warn('budget.unpriced', { max_cost_usd: max, mend: PRICE_MEND });
+  }
   return logger;
 }
 

@@ -6,6 +6,7 @@ import { type Context, defineCommand } from '../command.ts';
 import { type Check, type CheckStatus, toOverall } from '../doctor/check.ts';
 import { checkDisk, checkNode, checkSocket, checkStateDir } from '../doctor/machine-checks.ts';
 import {
+  checkBudget,
   checkConfig,
   checkHealth,
   checkProvider,
@@ -88,6 +89,7 @@ async function runChecks(
       : [checkHealth(status), ...checkServers(status), ...checkToolFiles(status)]),
     config.check,
     checkProvider(config.find, machine.env),
+    ...checkBudget(config.find),
     sandbox,
   ];
 }

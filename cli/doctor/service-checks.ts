@@ -68,6 +68,23 @@ export function checkProvider(find: (key: string) => unknown, env: Environment):
   return { ...base, status, summary: `${kind}: ${keyName} is not set`, mend, details };
 }
 
+/** A limit in dollars counts nothing while nobody says what a model costs. */
+export function checkBudget(find: (key: string) => unknown): readonly Check[] {
+  const max = Number(find('budget.max_cost_usd') ?? 0);
+  if (max === 0) return [];
+  const base = { id: 'budget', category: 'provider' } as const;
+  const model = find('agent.model');
+  const name = typeof model === 'string' && model !== '' ? model : undefined;
+  if (name !== undefined && find(`provider.prices.${name}.input`) !== undefined) {
+    return [{ ...base, status: 'ok', summary: `${max} US dollars for each session` }];
+  }
+  const summary = `max_cost_usd = ${max}: only what provider.prices names counts, and ${
+    name === undefined ? 'no model is named' : `'${name}' is not there`
+  }`;
+  const mend = `set provider.prices."${name ?? 'MODEL'}", or budget.max_tokens`;
+  return [{ ...base, status: 'warn', summary, mend }];
+}
+
 interface SandboxAnswer {
   readonly level: string;
   readonly offered?: string | undefined;

@@ -10,6 +10,7 @@ import {
   judgeDisk,
 } from '../../cli/doctor/machine-checks.ts';
 import {
+  checkBudget,
   checkProvider,
   checkServers,
   checkToolFiles,
@@ -100,6 +101,18 @@ describe('single checks: status, and a mend whenever it is not ok', () => {
     const check = checkProvider((key) => found.get(key), env);
     expect(check.status).toBe(status);
     expect(JSON.stringify(check)).not.toContain('"k"');
+  });
+
+  test.each([
+    ['no limit in dollars', {}, []],
+    ['no price', { 'agent.model': 'm' }, ['warn']],
+    ['a price of another model', { 'agent.model': 'm', 'provider.prices.n.input': 1 }, ['warn']],
+    ['no model named', { 'provider.prices.n.input': 1 }, ['warn']],
+    ['its price', { 'agent.model': 'm', 'provider.prices.m.input': 0 }, ['ok']],
+  ])('budget: %s', (_name, values, statuses) => {
+    const max = statuses.length === 0 ? 0 : 5;
+    const found = new Map<string, unknown>(Object.entries(values)).set('budget.max_cost_usd', max);
+    expect(checkBudget((key) => found.get(key)).map(({ status }) => status)).toEqual(statuses);
   });
 
   test('the worst counts', () => {

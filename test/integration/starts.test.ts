@@ -183,36 +183,47 @@ describe('a state dir', () => {
   });
 });
 
+/** Starts the program with this configuration, until its first line and these words in its log. */
+async function startAndHear(config: string, words: RegExp, below: string[] = []): Promise<number> {
+  build();
+  const file = join(bench.dir, 'config.toml');
+  writeFileSync(file, config);
+  const options = JSON.stringify({ config: file, stateDir: bench.stateDir });
+  const program = [process.execPath, join(bench.dir, 'dist/supervisor.js'), options];
+  const [command = '', ...args] = [...below, ...program];
+  const child = spawn(command, args, {
+    env: { PATH: process.env['PATH'], HOME: bench.dir },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  decoys.push(child);
+  let said = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said += text;
+  });
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  // What was said on the other pipe before may be read after it.
+  await eventually(() => words.test(said));
+  return child.pid ?? 0;
+}
+
+/** By itself, so that it leaves no control group behind. */
+async function end(pid: number): Promise<void> {
+  process.kill(pid, 'SIGTERM');
+  const last = decoys.at(-1);
+  if (last?.exitCode === null) await new Promise((resolve) => last.once('exit', resolve));
+}
+
 (isRoot ? test : test.skip)(
   'as the first process of a machine it says that it needs an init (FAULTS 29)',
   async () => {
-    build();
-    const options = JSON.stringify({
-      config: join(bench.dir, 'config.toml'),
-      stateDir: bench.stateDir,
-    });
-    const program = [process.execPath, join(bench.dir, 'dist/supervisor.js'), options];
-    writeFileSync(join(bench.dir, 'config.toml'), '[log]\nlevel = "warn"\n');
-    const child = spawn(
-      'unshare',
-      ['--pid', '--fork', '--kill-child', '--mount-proc', ...program],
-      {
-        env: { PATH: process.env['PATH'], HOME: bench.dir },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      },
-    );
-    decoys.push(child);
-    let said = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
-    });
-    await new Promise((resolve) => child.stdout.once('data', resolve));
-    // What was said on the other pipe before may be read after it.
-    await eventually(() => /start it below an init.*supervisor\.first_process/.test(said));
-    // By itself, so that it leaves no control group behind.
-    const ended = new Promise((resolve) => child.once('exit', resolve));
-    const [inside = 0] = listDescendants(child.pid ?? 0);
-    process.kill(inside, 'SIGTERM');
-    await ended;
+    const words = /start it below an init.*supervisor\.first_process/;
+    const below = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
+    const outside = await startAndHear('[log]\nlevel = "warn"\n', words, below);
+    await end(listDescendants(outside)[0] ?? 0);
   },
 );
+
+test('a limit in dollars without any price is warned of (regression)', async () => {
+  const config = '[budget]\nmax_cost_usd = 5\n[log]\nlevel = "warn"\n';
+  await end(await startAndHear(config, /every model costs 0.*budget\.unpriced/));
+});
