@@ -119,12 +119,19 @@ const LIMIT_KEYS: Readonly<Record<string, string>> = {
 };
 
 function adviseLimits({ limits, turns }: Report, self: string): Advice[] {
-  const names = new Set(limits.map(({ limit }) => LIMIT_KEYS[limit] ?? limit));
+  const own = new Set(limits.filter(({ own }) => own).map(({ limit }) => limit));
+  const shared = limits.filter(({ own }) => !own);
+  const names = new Set(shared.map(({ limit }) => LIMIT_KEYS[limit] ?? limit));
   if (turns.some(({ outcome }) => outcome === 'max_turns')) names.add('agent.max_turns');
-  return [...names].map((name) => ({
-    what: `${name} was reached: raise it if the work is worth it`,
-    command: `${self} config show`,
-  }));
+  return [
+    ...[...own].map((name) => ({
+      what: `limits.${name} of this session was reached: start a new one if the work is worth it`,
+    })),
+    ...[...names].map((name) => ({
+      what: `${name} was reached: raise it if the work is worth it`,
+      command: `${self} config show`,
+    })),
+  ];
 }
 
 function adviseStore({ store }: Report, self: string): Advice[] {

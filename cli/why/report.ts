@@ -62,7 +62,7 @@ export interface Report {
   readonly model_failures: readonly ModelFailure[];
   readonly tool_failures: readonly ToolFailure[];
   readonly effects: readonly EffectNote[];
-  readonly limits: readonly (At & EventData<'limit.exceeded'>)[];
+  readonly limits: readonly (At & EventData<'limit.exceeded'> & { own?: true })[];
   readonly approvals_timed_out: readonly (At & { call_id: string; tool: string })[];
   readonly quarantined: readonly (At & EventData<'input.quarantined'>)[];
   /** Turns that another worker went on with. */
@@ -79,6 +79,7 @@ type ListName = Exclude<keyof Report, 'counts'>;
 
 /** What of the journal is needed: everything but the streams. */
 export const REPORT_TYPES = [
+  'session.created',
   'worker.started',
   'worker.exited',
   'worker.restarting',
@@ -122,6 +123,8 @@ interface Fold {
   turn: number | undefined;
   /** Workers that served the open turn before the present one. */
   turnHadWorker: boolean;
+  /** Limits that it was created with: not those of the configuration. */
+  own: Readonly<Record<string, number>>;
   readonly open: Map<string, string>;
   readonly tools: Map<string, string>;
 }
@@ -148,6 +151,7 @@ export function toReport(events: Iterable<KnownEvent>): Report {
     worker: undefined,
     turn: undefined,
     turnHadWorker: false,
+    own: {},
     open: new Map(),
     tools: new Map(),
   };
@@ -315,6 +319,9 @@ function toolName(fold: Fold, callId: string): string {
 
 function foldSession(fold: Fold, event: KnownEvent): void {
   switch (event.type) {
+    case 'session.created':
+      fold.own = event.data.limits ?? {};
+      return;
     case 'turn.started':
       fold.turn = event.data.turn;
       fold.turnHadWorker = fold.worker !== undefined;
@@ -329,9 +336,11 @@ function foldSession(fold: Fold, event: KnownEvent): void {
     case 'input.quarantined':
       add(fold, 'quarantined', { ...at(fold, event), ...event.data });
       return;
-    case 'limit.exceeded':
-      add(fold, 'limits', { ...at(fold, event), ...event.data });
+    case 'limit.exceeded': {
+      const isOwn = Object.hasOwn(fold.own, event.data.limit);
+      add(fold, 'limits', { ...at(fold, event), ...event.data, ...(isOwn && { own: true }) });
       return;
+    }
     case 'store.degraded':
       add(fold, 'store', { ...at(fold, event), kind: 'degraded', ...event.data });
       return;

@@ -70,6 +70,15 @@ describe('what to do next', () => {
       ],
       ['prx config show'],
     ],
+    [
+      'a limit of its own',
+      {},
+      [
+        ['session.created', { limits: { max_tokens: 8 } }],
+        ['limit.exceeded', { limit: 'max_tokens', value: 9, max: 8 }],
+      ],
+      ['limits.max_tokens of this session was reached: start a new one if the work is worth it'],
+    ],
     ['too many steps', {}, [turnStarted(), turnCompleted('max_turns')], ['prx config show']],
     ['a full disk', {}, [['store.degraded', { reason: 'full' }]], ['prx doctor']],
     [
