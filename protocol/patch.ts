@@ -17,8 +17,18 @@ export interface PatchHunk {
 }
 
 export type FileChange =
-  | { readonly kind: 'add'; readonly path: string; readonly content: string }
-  | { readonly kind: 'delete'; readonly path: string }
+  | {
+      readonly kind: 'add';
+      readonly path: string;
+      readonly content: string;
+      readonly isExecutable: boolean;
+    }
+  | {
+      readonly kind: 'delete';
+      readonly path: string;
+      /** What the file holds; undefined: whatever it holds. */
+      readonly diff: StructuredPatch | undefined;
+    }
   | {
       readonly kind: 'update';
       readonly path: string;
@@ -30,6 +40,8 @@ export type FileChange =
       readonly path: string;
       readonly moveTo: string | undefined;
       readonly diff: StructuredPatch;
+      /** Undefined: as it was. */
+      readonly isExecutable: boolean | undefined;
     };
 
 export type ParsedPatch =
@@ -92,12 +104,14 @@ function readChange([header = '', ...lines]: readonly string[]): FileChange {
   const path = name.trim();
   if (action === 'Delete') {
     const more = lines.find((line) => line.trim() !== '');
-    if (more === undefined) return { kind: 'delete', path };
+    if (more === undefined) return { kind: 'delete', path, diff: undefined };
     throw new PatchProblem(
       `nothing may follow "*** Delete File: ${path}": ${JSON.stringify(more)}`,
     );
   }
-  if (action === 'Add') return { kind: 'add', path, content: readContent(path, lines) };
+  if (action === 'Add') {
+    return { kind: 'add', path, content: readContent(path, lines), isExecutable: false };
+  }
   const [, target] = MOVE.exec(lines[0] ?? '') ?? [];
   const hunks = readHunks(path, target === undefined ? lines : lines.slice(1));
   if (hunks.length === 0 && target === undefined) {
@@ -161,7 +175,8 @@ function readDiff(text: string): FileChange[] {
     const why = error instanceof Error ? error.message : String(error);
     throw new PatchProblem(`the patch is neither "${BEGIN} …" nor a unified diff: ${why}`);
   }
-  const own = files.filter((file) => file.hunks.length > 0 || file.isRename || file.isDelete);
+  // Git says more of a file than its lines; text around the diff says nothing.
+  const own = files.filter((file) => file.hunks.length > 0 || file.isGit);
   if (own.length === 0) {
     throw new PatchProblem(
       `the patch is neither "${BEGIN} …" nor a unified diff with a hunk (@@ -line,count +line,count @@)`,
@@ -173,19 +188,36 @@ function readDiff(text: string): FileChange[] {
 function readFileDiff(diff: StructuredPatch): FileChange {
   const { from, to } = readNames(diff);
   if (diff.isCopy) throw new PatchProblem(`copies are not supported: add ${to} as a new file`);
-  if (to === undefined) {
-    if (from !== undefined) return { kind: 'delete', path: from };
+  refuseUnreadable(diff, to ?? from ?? '');
+  if (to === undefined || diff.isDelete) {
+    if (from !== undefined) return { kind: 'delete', path: from, diff };
     throw new PatchProblem('a file of the diff has no name: write --- a/path and +++ b/path');
   }
-  if (from !== undefined) {
+  const isExecutable = diff.newMode === undefined ? undefined : diff.newMode.endsWith('755');
+  if (from !== undefined && !diff.isCreate) {
     const isMoved = diff.isRename === true && from !== to;
-    return { kind: 'diff', path: isMoved ? from : to, moveTo: isMoved ? to : undefined, diff };
+    const [path, moveTo] = isMoved ? [from, to] : [to, undefined];
+    return { kind: 'diff', path, moveTo, diff, isExecutable };
   }
   const lines = diff.hunks.flatMap((hunk) => hunk.lines);
   const added = lines.filter((line) => line.startsWith('+')).map((line) => line.slice(1));
   const isOpen = lines.at(-1)?.startsWith('\\') === true;
   const end = isOpen || added.length === 0 ? '' : '\n';
-  return { kind: 'add', path: to, content: added.join('\n') + end };
+  const content = added.join('\n') + end;
+  return { kind: 'add', path: to, content, isExecutable: isExecutable ?? false };
+}
+
+/** What is not done must not be passed over: the others would be done without it. */
+function refuseUnreadable(diff: StructuredPatch, path: string): void {
+  const { hunks, isBinary, isCreate, isDelete, isRename, oldMode, newMode } = diff;
+  if ([oldMode, newMode].some((mode) => mode !== undefined && !mode.startsWith('100'))) {
+    throw new PatchProblem(`${path} is a link or a submodule in this diff; use shell for it`);
+  }
+  if (isBinary && !isDelete) {
+    throw new PatchProblem(`the diff does not hold the bytes of the binary file ${path}`);
+  }
+  if (hunks.length > 0 || isCreate || isDelete || isRename || newMode !== undefined) return;
+  throw new PatchProblem(`the diff says nothing of ${path} that could be done: it has no hunk`);
 }
 
 /** Undefined: no file on that side. Git's a/ and b/ are no folders, where both sides have them. */

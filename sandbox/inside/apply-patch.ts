@@ -1,13 +1,13 @@
 /** apply_patch: several files, all or nothing. First everything is read and computed, then written
  *  beside its place, then put in place; what fails before the last step has touched nothing, and
  *  what fails in it is taken back. */
-import { rmSync } from 'node:fs';
+import { lstatSync, readlinkSync, rmSync, statSync, symlinkSync } from 'node:fs';
 import type { z } from 'zod';
 import type { Random } from '../../base/random.ts';
 import { type FileChange, readPatch } from '../../protocol/patch.ts';
 import type { applyPatchArgumentsSchema } from '../../protocol/tools.ts';
 import { ToolFailure, toToolFailure } from './failure.ts';
-import { fitDiff } from './fit-diff.ts';
+import { BYTE_ORDER_MARK, fitDiff } from './fit-diff.ts';
 import { fitHunks } from './fit-hunks.ts';
 import { decodeExact, readWhole } from './open-file.ts';
 import { exists, findReal, refuseGuarded, resolvePath, toShownPath } from './paths.ts';
@@ -21,12 +21,27 @@ interface Plan {
   readonly absolute: string;
   readonly shown: string;
   /** Undefined: it was not there. */
-  readonly before: Buffer | undefined;
+  readonly before: Before | undefined;
   /** Undefined: it goes. */
-  after: string | undefined;
+  after: After | undefined;
+}
+
+interface Before {
+  readonly bytes: Buffer;
+  readonly mode: number;
+  /** What it leads to, where it is a symbolic link. */
+  readonly link: string | undefined;
+}
+
+interface After {
+  readonly text: string;
+  /** Undefined: as it is at its place, or as a new file has it. */
+  readonly mode: number | undefined;
 }
 
 const FILE_BYTES_MAX = 20 * 1024 * 1024;
+const MODE_EXECUTABLE = 0o111;
+const MODE_NEW_PROGRAM = 0o755;
 
 export function applyPatch(
   args: z.infer<typeof applyPatchArgumentsSchema>,
@@ -58,7 +73,8 @@ function planChange(change: FileChange, plans: Map<string, Plan>, context: Conte
     if (plan.after !== undefined) {
       throw new ToolFailure(`${shown} exists already; change it with "*** Update File: ${shown}"`);
     }
-    plan.after = change.content;
+    const mode = change.isExecutable ? MODE_NEW_PROGRAM : undefined;
+    plan.after = { text: change.content, mode };
     return `A ${shown}`;
   }
   const old = plan.after;
@@ -66,18 +82,20 @@ function planChange(change: FileChange, plans: Map<string, Plan>, context: Conte
     throw new ToolFailure(`${shown} does not exist; use list_files or glob to see what does`);
   }
   if (change.kind === 'delete') {
+    refuseOther(old.text, change, shown);
     plan.after = undefined;
     return `D ${shown}`;
   }
-  const text = toChanged(old, change, shown);
+  const text = toChanged(old.text, change, shown);
+  const mode = toMode(old.mode ?? plan.before?.mode, change);
   if (change.moveTo === undefined) {
-    plan.after = text;
+    plan.after = { text, mode };
     return `M ${shown}`;
   }
   const target = openPlan(change.moveTo, plans, context);
   if (target.after !== undefined) throw new ToolFailure(`${target.shown} exists already`);
   plan.after = undefined;
-  target.after = text;
+  target.after = { text, mode };
   return `R ${shown} -> ${target.shown}`;
 }
 
@@ -95,19 +113,46 @@ function toChanged(
   );
 }
 
+/** A diff that deletes a file shows what it deletes. */
+function refuseOther(
+  old: string,
+  { diff }: Extract<FileChange, { kind: 'delete' }>,
+  shown: string,
+): void {
+  if (diff === undefined || diff.isBinary) return;
+  if (['', BYTE_ORDER_MARK].includes(fitDiff(old, diff) ?? old)) return;
+  throw new ToolFailure(
+    `${shown} is not deleted: the removed lines of the diff are not all that the file has; ` +
+      'read the file again',
+  );
+}
+
+/** A file keeps its mode, also where it moves to. */
+function toMode(mode: number | undefined, change: FileChange): number | undefined {
+  if (mode === undefined || change.kind !== 'diff' || change.isExecutable === undefined) {
+    return mode;
+  }
+  return change.isExecutable ? mode | MODE_EXECUTABLE : mode & ~MODE_EXECUTABLE;
+}
+
 function openPlan(path: string, plans: Map<string, Plan>, context: Context): Plan {
   const absolute = resolvePath(context.workspace, path);
   refuseGuarded(context.workspace, absolute);
   const known = plans.get(absolute);
   if (known !== undefined) return known;
   const shown = toShownPath(context.workspace, absolute);
-  const before = exists(absolute)
-    ? readWhole(context.workspace, absolute, FILE_BYTES_MAX)
-    : undefined;
-  const after = before === undefined ? undefined : decodeExact(before, shown);
+  const before = exists(absolute) ? readBefore(context.workspace, absolute) : undefined;
+  const after =
+    before === undefined ? undefined : { text: decodeExact(before.bytes, shown), mode: undefined };
   const plan = { absolute, shown, before, after };
   plans.set(absolute, plan);
   return plan;
+}
+
+function readBefore(workspace: string, absolute: string): Before {
+  const bytes = readWhole(workspace, absolute, FILE_BYTES_MAX);
+  const link = lstatSync(absolute).isSymbolicLink() ? readlinkSync(absolute) : undefined;
+  return { bytes, mode: statSync(absolute).mode, link };
 }
 
 /** Each was computed from the file as it is: of two names of one, the last would win. */
@@ -132,7 +177,7 @@ function carryOut(plans: readonly Plan[], random: Random): void {
   try {
     for (const plan of plans) {
       current = plan.shown;
-      if (plan.after === undefined || plan.before?.equals(Buffer.from(plan.after))) continue;
+      if (plan.after === undefined || isAsBefore(plan.before, plan.after)) continue;
       staged.push({ plan, file: stageFile(plan.absolute, plan.after, random.hex(4)) });
     }
     for (const { plan, file } of staged) {
@@ -147,8 +192,9 @@ function carryOut(plans: readonly Plan[], random: Random): void {
       done.push(plan);
     }
   } catch (error) {
-    for (const { file } of staged) file.abandon();
     const lost = done.reverse().filter((plan) => !takeBack(plan, random));
+    // The last one first: its folders may lie in those of the others.
+    for (const { file } of staged.reverse()) file.abandon();
     const failure = toToolFailure(error, 'write', current);
     const why = failure instanceof Error ? failure.message : String(failure);
     if (lost.length === 0) throw new ToolFailure(`nothing was changed: ${why}`);
@@ -157,10 +203,16 @@ function carryOut(plans: readonly Plan[], random: Random): void {
   }
 }
 
+function isAsBefore(before: Before | undefined, { text, mode }: After): boolean {
+  const isSameMode = mode === undefined || mode === before?.mode;
+  return isSameMode && before?.bytes.equals(Buffer.from(text)) === true;
+}
+
 function takeBack({ absolute, before }: Plan, random: Random): boolean {
   try {
     if (before === undefined) rmSync(absolute, { force: true });
-    else replaceFile(absolute, before, random.hex(4));
+    else if (before.link !== undefined && !exists(absolute)) symlinkSync(before.link, absolute);
+    else replaceFile(absolute, { text: before.bytes, mode: before.mode }, random.hex(4));
     return true;
   } catch {
     // Told by name to the model.

@@ -9,6 +9,7 @@ import {
   openSync,
   realpathSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -21,16 +22,21 @@ import { ToolFailure } from './failure.ts';
 const MODE_KEPT = 0o777;
 const NAME_BYTES_MAX = 200;
 
+/** With a mode of its own where it does not keep that of the file it replaces. */
+export type NewContent =
+  | string
+  | { readonly text: string | Buffer; readonly mode: number | undefined };
+
 /** New content that lies beside its place. */
 export interface StagedFile {
   /** Puts it in place. */
   commit(): void;
-  /** Takes it away; nothing when it was put in place. */
+  /** Takes it away, with the folders that were made for it; nothing of what is in place. */
   abandon(): void;
 }
 
 /** Throws ToolFailure or the system's error. `suffix` makes the temporary name unique. */
-export function replaceFile(path: string, content: string | Buffer, suffix: string): void {
+export function replaceFile(path: string, content: NewContent, suffix: string): void {
   const staged = stageFile(path, content, suffix);
   try {
     staged.commit();
@@ -40,8 +46,10 @@ export function replaceFile(path: string, content: string | Buffer, suffix: stri
 }
 
 /** As replaceFile, up to the last step. */
-export function stageFile(path: string, content: string | Buffer, suffix: string): StagedFile {
-  mkdirSync(dirname(path), { recursive: true });
+export function stageFile(path: string, content: NewContent, suffix: string): StagedFile {
+  if (path.endsWith('/')) throw new ToolFailure(`${path} names a folder; name a file in it`);
+  const { text, mode } = typeof content === 'string' ? { text: content, mode: undefined } : content;
+  const made = mkdirSync(dirname(path), { recursive: true });
   const target = followLink(path);
   const old = statSync(target, { throwIfNoEntry: false });
   if (old !== undefined && !old.isFile()) {
@@ -50,15 +58,18 @@ export function stageFile(path: string, content: string | Buffer, suffix: string
   }
   const name = Buffer.from(basename(target)).subarray(0, NAME_BYTES_MAX).toString('latin1');
   const temporary = join(dirname(target), `.${name.replace(/[^\w.-]/g, '_')}.prx-${suffix}`);
-  const abandon = (): void => rmSync(temporary, { force: true });
+  const abandon = (): void => {
+    rmSync(temporary, { force: true });
+    if (made !== undefined) removeEmpty(dirname(path), made);
+  };
   // The file may be written though its folder may not: in place is then the only way.
   const writeInPlace = (error: unknown): void => {
     if (old === undefined || !isFolderClosed(error)) throw error;
-    writeFileSync(target, content);
-    chmodSync(target, old.mode & MODE_KEPT);
+    writeFileSync(target, text);
+    chmodSync(target, (mode ?? old.mode) & MODE_KEPT);
   };
   try {
-    writeTemporary(temporary, content, old?.mode);
+    writeTemporary(temporary, text, mode ?? old?.mode);
   } catch (error) {
     abandon();
     if (old === undefined || !isFolderClosed(error)) throw error;
@@ -87,6 +98,17 @@ function writeTemporary(path: string, content: string | Buffer, mode: number | u
 
 function isFolderClosed(error: unknown): boolean {
   return ['EACCES', 'EPERM', 'EROFS'].includes(systemCode(error) ?? '');
+}
+
+/** Folders from the inner one to the outer one, as far as nothing is in them. */
+function removeEmpty(inner: string, outer: string): void {
+  try {
+    for (let folder = inner; folder.length >= outer.length; folder = dirname(folder)) {
+      rmdirSync(folder);
+    }
+  } catch {
+    // Something is in there, or it is gone.
+  }
 }
 
 /** Where a link ends; a link that ends nowhere is replaced itself. */

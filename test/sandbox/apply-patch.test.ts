@@ -151,7 +151,63 @@ describe('apply_patch', () => {
     const patch = '--- a/f\n+++ b/f\n@@ -1,2 +1,2 @@\n-a\n+A\n b\n';
     expect([apply(patch).output, read('f')]).toEqual(['Done:\nM f', '\ufeffA\nb\n']);
   });
+
+  test.each([
+    ['a program', 0o755],
+    ['what only its owner reads', 0o600],
+  ])('%s that moves keeps its mode (regression)', (_, mode) => {
+    writeFileSync(at('a'), 'x\n', { mode });
+    const patch = envelope('*** Update File: a', '*** Move to: bin/b', '@@', '-x', '+y');
+    expect([apply(patch).status, read('bin/b')]).toEqual(['ok', 'y\n']);
+    expect(statSync(at('bin/b')).mode & 0o777).toBe(mode);
+  });
+
+  test('what git says beside the lines is done, not passed over (regression)', () => {
+    write({ 'gone.py': '', 'run.sh': 'x\n', 'on.sh': 'y\n' });
+    const patch = [
+      ...['diff --git a/m/__init__.py b/m/__init__.py', 'new file mode 100644'],
+      ...['diff --git a/gone.py b/gone.py', 'deleted file mode 100644'],
+      ...['diff --git a/new.sh b/new.sh', 'new file mode 100755', '--- /dev/null', '+++ b/new.sh'],
+      ...['@@ -0,0 +1 @@', '+hi', 'diff --git a/on.sh b/on.sh', 'old mode 100644'],
+      ...['new mode 100755', 'diff --git a/run.sh b/run.sh', '--- a/run.sh', '+++ b/run.sh'],
+      ...['@@ -1 +1 @@', '-x', '+X', ''],
+    ].join('\n');
+    expect(apply(patch).output).toBe(
+      'Done:\nA m/__init__.py\nD gone.py\nA new.sh\nM on.sh\nM run.sh',
+    );
+    expect(snapshot()).toEqual({
+      ...{ 'm/__init__.py': '', 'new.sh': 'hi\n', 'on.sh': 'y\n', 'run.sh': 'X\n' },
+    });
+    const isProgram = (name: string) => (statSync(at(name)).mode & 0o100) !== 0;
+    expect(['new.sh', 'on.sh', 'run.sh'].map(isProgram)).toEqual([true, true, false]);
+  });
+
+  test('a diff deletes only what it shows (regression)', () => {
+    write({ f: 'other\nlines\n' });
+    const patch = '--- a/f\n+++ /dev/null\n@@ -1 +0,0 @@\n-shown\n';
+    expect(apply(patch)).toMatchObject({
+      status: 'error',
+      output: expect.stringMatching(/nothing was changed.*f is not deleted: the removed lines/),
+    });
+    expect(read('f')).toBe('other\nlines\n');
+  });
+
+  test('of a patch that fails no folder stays (regression)', () => {
+    write({ a: 'one\n' });
+    const patch = envelope(
+      '*** Add File: b/c/d',
+      '+x',
+      '*** Add File: b/e',
+      '+x',
+      ...fileAndFolder,
+    );
+    expect(apply(patch).output).toContain('nothing was changed');
+    expect(readdirSync(workspace)).toEqual(['a']);
+  });
 });
+
+/** Seen only when it is written. */
+const fileAndFolder = ['*** Add File: q', '+x', '*** Add File: q/g', '+x'];
 
 const change = (...lines: string[]) => {
   const parsed = readPatch(envelope('*** Update File: f', ...lines));
@@ -217,6 +273,15 @@ test.each([
   [envelope('*** Update File: a', '@@', 'x'), /begins with " ", "-", "\+" or "@@"/],
   [envelope('*** Delete File: a', 'x'), /nothing may follow/],
   ['--- a\n+++ b\n@@ -1 +1 @@\n', /unified diff/],
+  [
+    'diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+to\n',
+    /link/,
+  ],
+  [
+    'diff --git a/p.png b/p.png\nindex 1..2 100644\nBinary files a/p.png and b/p.png differ\n',
+    /bytes/,
+  ],
+  ['diff --git a/x b/x\nindex 1..2 100644\n', /says nothing of x/],
 ])('%j is no patch, and the answer says why', (patch, problem) => {
   expect(readPatch(patch)).toEqual({ kind: 'problem', problem: expect.stringMatching(problem) });
   expect(listPatchPaths(patch)).toEqual([]);
