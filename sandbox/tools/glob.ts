@@ -1,9 +1,14 @@
 /** The glob tool: ripgrep lists the files in a fresh sandbox; here they are counted and cut. */
 import type { z } from 'zod';
 import type { globArgumentsSchema } from '../../protocol/tools.ts';
-import { quote } from '../launch/quote.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
-import { hasOnlyPassedOver, type RipgrepCall, runRipgrep } from './ripgrep.ts';
+import {
+  hasOnlyPassedOver,
+  type RipgrepCall,
+  runRipgrep,
+  toAdvice,
+  toRipgrepScript,
+} from './ripgrep.ts';
 
 export type GlobArguments = z.infer<typeof globArgumentsSchema>;
 
@@ -23,12 +28,14 @@ export async function runGlob(call: GlobCall): Promise<ToolResult> {
   }
   const resultsMax = call.arguments.max_results ?? RESULTS_DEFAULT;
   const found = createPaths(resultsMax, limits.maxOutputBytes);
-  const script = toGlobScript(program, call.arguments);
+  const script = toGlobScript(program, call.arguments, backend.workspace);
   const { code, errors, sentence, status, facts } = await runRipgrep(call, script, found.push);
   const { paths, note } = found.finish();
   if (code !== undefined && paths.length === 0) {
     const isPartial = code > 1 && hasOnlyPassedOver(errors, call.arguments.path);
-    if (code > 1 && !isPartial) return toFailure(errors || 'the files could not be listed');
+    if (code > 1 && !isPartial) {
+      return toFailure(toAdvice(errors, call.arguments.path) || 'the files could not be listed');
+    }
     const none = 'No file matches. "*.ts" looks in all folders; a pattern with / starts at path.';
     const output = isPartial ? `${none}\n${errors}` : none;
     return { status: 'ok', output, truncated: false };
@@ -40,11 +47,11 @@ export async function runGlob(call: GlobCall): Promise<ToolResult> {
 }
 
 /** The command line for /bin/sh. Pure. */
-export function toGlobScript(program: string, args: GlobArguments): string {
+export function toGlobScript(program: string, args: GlobArguments, workspace: string): string {
   const flags = ['--no-config', '--files', '--null', '--sort=path', '--no-require-git'];
   if (args.hidden) flags.push('--hidden', '--glob=!.git/');
-  const words = [program, ...flags, `--glob=${args.pattern}`, '--', args.path ?? './'];
-  return `exec ${words.map(quote).join(' ')}\n`;
+  const { path, pattern: glob } = args;
+  return toRipgrepScript(program, flags, { workspace, path, glob });
 }
 
 /** Paths between NULs; a name with a line break is shown in one line. */

@@ -2,9 +2,14 @@
  *  counted, and cut; the separator after the path is a NUL, so no file name can forge a match. */
 import type { z } from 'zod';
 import type { searchArgumentsSchema } from '../../protocol/tools.ts';
-import { quote } from '../launch/quote.ts';
 import { type ToolResult, toFailure } from '../outcome.ts';
-import { hasOnlyPassedOver, type RipgrepCall, runRipgrep } from './ripgrep.ts';
+import {
+  hasOnlyPassedOver,
+  type RipgrepCall,
+  runRipgrep,
+  toAdvice,
+  toRipgrepScript,
+} from './ripgrep.ts';
 
 export type SearchArguments = z.infer<typeof searchArgumentsSchema>;
 
@@ -27,7 +32,7 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
     matchesMax: call.arguments.max_matches ?? MATCHES_DEFAULT,
     bytesMax: limits.maxOutputBytes,
   });
-  const script = toSearchScript(program, call.arguments);
+  const script = toSearchScript(program, call.arguments, backend.workspace);
   const { code, errors, sentence, status, facts } = await runRipgrep(call, script, lines.push);
   const found = lines.finish();
   if (code === 1 && found.count === 0) {
@@ -35,7 +40,8 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
   }
   if (code !== undefined && code > 1 && found.count === 0) {
     if (!hasOnlyPassedOver(errors, call.arguments.path)) {
-      return { ...toFailure(errors || 'the search failed'), exit_code: code };
+      const why = toAdvice(errors, call.arguments.path) || 'the search failed';
+      return { ...toFailure(why), exit_code: code };
     }
     const output = `No matches in what could be read.\n${errors}`;
     return { status: 'ok', output, exit_code: code, truncated: false };
@@ -47,24 +53,18 @@ export async function runSearch(call: SearchCall): Promise<ToolResult> {
 }
 
 /** The command line for /bin/sh. Pure. */
-export function toSearchScript(program: string, args: SearchArguments): string {
+export function toSearchScript(program: string, args: SearchArguments, workspace: string): string {
   const flags = ['--no-config', '--null', '--line-number', '--no-heading', '--with-filename'];
   flags.push('--color=never', '--sort=path', '--no-require-git', '--context-separator=--');
+  // As read_file shows lines, so that `$` is their end whatever ends them.
+  flags.push('--crlf');
   flags.push(`--max-columns=${COLUMNS_MAX}`, '--max-columns-preview');
   if (args.ignore_case) flags.push('--ignore-case');
   if (args.literal) flags.push('--fixed-strings');
-  if (args.glob !== undefined) flags.push(`--glob=${args.glob}`);
   if (args.context !== undefined) flags.push(`--context=${args.context}`);
-  const words = [program, ...flags, '-e', args.pattern, '--', args.path ?? './'];
-  return `${toRefusal(args.path)}exec ${words.map(quote).join(' ')}\n`;
-}
-
-/** What is named itself is opened whatever it is, and a pipe would be waited for. */
-function toRefusal(path: string | undefined): string {
-  if (path === undefined) return '';
-  const [at, why] = [path, `${path} is a pipe, a socket or a device, not a file`].map(quote);
-  const isOther = `[ -e ${at} ] && ! [ -f ${at} ] && ! [ -d ${at} ]`;
-  return `if ${isOther}; then printf '%s\\n' ${why} >&2; exit 2; fi\n`;
+  flags.push('-e', args.pattern);
+  const { path, glob } = args;
+  return toRipgrepScript(program, flags, { workspace, path, glob });
 }
 
 interface MatchLines {
@@ -84,7 +84,7 @@ export function createMatchLines(limits: {
   let note = '';
 
   function take(line: string): void {
-    const match = /^([^\0]*)\0(\d+)([:-])(.*)$/s.exec(line);
+    const match = /^([^\0]*)\0(\d+)([:-])(.*?)\r?$/s.exec(line);
     const [, path = '', number, mark, text] = match ?? [];
     const isMatch = mark === ':';
     if (isMatch && count === limits.matchesMax) {

@@ -25,6 +25,8 @@ withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
     const files = ['a.ts', 'src/b.ts', 'src/deep/c.test.ts', 'src/d.js', 'ignored/e.ts'];
     for (const name of [...files, '.hidden/f.ts']) writeFileSync(join(host.workspace, name), '');
     writeFileSync(join(host.workspace, '.gitignore'), 'ignored/\n');
+    mkdirSync(join(host.workspace, 'a[b]{c}/d'), { recursive: true });
+    writeFileSync(join(host.workspace, 'a[b]{c}/d/g.py'), 'x = 1;\r\n');
     await host.initialize();
   });
   afterAll(() => host.close());
@@ -68,6 +70,15 @@ withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
     [{ pattern: '*.{js,test.ts}' }, 'src/d.js\nsrc/deep/c.test.ts'],
     [{ pattern: '*.ts', path: 'src/deep' }, 'src/deep/c.test.ts'],
     [{ pattern: '.hidden/*', hidden: true }, '.hidden/f.ts'],
+    [{ pattern: './src/*.ts' }, 'src/b.ts'],
+    [{ pattern: './*.ts' }, 'a.ts'],
+    // From the path on.
+    [{ pattern: 'deep/*.ts', path: 'src' }, 'src/deep/c.test.ts'],
+    [{ pattern: './deep/*', path: './src/' }, 'src/deep/c.test.ts'],
+    [{ pattern: '/deep/*', path: 'src' }, 'src/deep/c.test.ts'],
+    [{ pattern: '**/deep/*', path: 'src' }, 'src/deep/c.test.ts'],
+    [{ pattern: '!deep/*', path: 'src' }, 'src/b.ts\nsrc/d.js'],
+    [{ pattern: '*/*.py', path: 'a[b]{c}' }, 'a[b]{c}/d/g.py'],
     [
       { pattern: '*.none' },
       'No file matches. "*.ts" looks in all folders; a pattern with / starts at path.',
@@ -78,6 +89,31 @@ withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
     ],
   ])('glob %j', async (args, output) => {
     expect(await host.run('glob', args)).toMatchObject({ status: 'ok', output });
+  });
+
+  test('a pattern is a whole path, or counts from one (regression)', async () => {
+    const root = host.workspace;
+    const glob = async (pattern: string, path?: string) =>
+      (await host.run('glob', path === undefined ? { pattern } : { pattern, path })).output;
+    expect(await glob(`${root}/src/*.ts`)).toBe('src/b.ts');
+    expect(await glob(`${root}/src/*.ts`, 'src')).toBe('src/b.ts');
+    const found = { pattern: 'x', path: 'a[b]{c}', glob: 'd/*.py' };
+    expect((await host.run('search', found)).output).toBe('a[b]{c}/d/g.py:1:x = 1;');
+    // At level none the folder around the workspace is closed to the tools' user.
+    if ('policy' in options) return;
+    expect(await glob(`${root}/src/*.ts`, `${root}/src`)).toBe(`${root}/src/b.ts`);
+    expect(await glob('deep/*', `${root}/src`)).toBe(`${root}/src/deep/c.test.ts`);
+  });
+
+  test.each([
+    ['a line that ends as on Windows', { pattern: '1;$' }, 'ok', /^a\[b]{c}\/d\/g\.py:1:x = 1;$/],
+    ['a path that is not there', { pattern: 'x', path: 'no' }, 'error', /^no does not exist; use/],
+    ['two lines', { pattern: 'a\\nb' }, 'error', /not allowed in a regex\nLines are looked at/],
+    ['what comes behind', { pattern: 'a(?=b)' }, 'error', /is not supported\nSay it without, or/],
+  ])('search: %s (regression)', async (_, args, status, output) => {
+    const answer = await host.run('search', args);
+    expect(answer).toMatchObject({ status, output: expect.stringMatching(output) });
+    expect(answer.output).not.toMatch(/multiline|pcre/i);
   });
 
   test('a closed folder beside what is searched is no error (regression)', async () => {
@@ -102,14 +138,17 @@ withBubblewrap.each(variants)('the tools of a host as $name', ({ options }) => {
       ...{ status: 'error', output: expect.stringMatching(/alternate|glob/) },
     });
     expect(await host.run('glob', { pattern: '*', path: 'nowhere' })).toMatchObject({
-      ...{ status: 'error', output: expect.stringMatching(/nowhere/) },
+      ...{
+        status: 'error',
+        output: expect.stringMatching(/^nowhere does not exist; use list_files/),
+      },
     });
   });
 });
 
 test('nothing of the arguments is a word of the shell', () => {
   const evil = "'; rm -rf x; '";
-  expect(toGlobScript('/rg', { pattern: evil, path: evil })).toContain(
+  expect(toGlobScript('/rg', { pattern: evil, path: evil }, '/w')).toContain(
     `'--glob='\\''; rm -rf x; '\\'''`,
   );
   const script = toCodeScript('/node', { language: 'javascript', code: 'PRX_CODE_0\n$(rm x)' });

@@ -286,9 +286,9 @@ describe('what the model reads about an end', () => {
 
 describe('search', () => {
   test('every word of the command line is quoted', () => {
-    const script = toSearchScript('/rg', { pattern: "a'b$(x)", path: '-p', glob: '*.ts' });
-    expect(script).toContain(`-e 'a'\\''b$(x)' '--' '-p'`.replace('-e', "'-e'"));
-    expect(script).toContain("'--glob=*.ts'");
+    const script = toSearchScript('/rg', { pattern: "a'b$(x)", path: '-p', glob: '*.ts' }, '/w');
+    expect(script).toContain(`'-e' 'a'\\''b$(x)'`);
+    expect(script).toContain("'--glob=*.ts' '--' '-p'");
     expect(quote('a\x00b')).toBe("'ab'");
   });
 
