@@ -170,7 +170,8 @@ export function serveHost(spec: HostSpec): Host {
 
   function openRoom({ session, backend, policy, artifactDir, network, guard }: RoomSpec): Room {
     const { workspace } = policy;
-    const fileTools = createFileTools({ backend, workspace, clock, logger });
+    const { writablePaths } = policy;
+    const fileTools = createFileTools({ backend, workspace, writablePaths, clock, logger });
     const report = (output: Parameters<typeof connection.notify<'tool/output'>>[1]) =>
       connection.notify('tool/output', output);
     const fingerprints = (): Fingerprints => prints;

@@ -8,7 +8,7 @@ export class ToolFailure extends Error {
 const sentences: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'not permitted',
-  EROFS: 'it lies on a read-only part of the sandbox; only the workspace and /tmp can be written',
+  EROFS: 'it lies on a read-only part of the sandbox; write into the workspace',
   EISDIR: 'it is a folder',
   EEXIST: 'a part of the path is a file, not a folder',
   ENOTDIR: 'a part of the path is a file, not a folder',
@@ -20,6 +20,7 @@ const sentences: Readonly<Record<string, string>> = {
   ETXTBSY: 'it is a program that runs',
   EFBIG: 'the file would be larger than the limit',
   EMFILE: 'too many files are open',
+  EIO: 'it cannot be read as a file',
   ENXIO: 'it is a pipe or a device that nobody serves',
 };
 

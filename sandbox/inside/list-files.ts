@@ -1,5 +1,5 @@
 /** list_files: a tree with sizes, sorted, bounded in depth, in entries and in bytes. */
-import { type Dirent, lstatSync, readdirSync, readlinkSync, statSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync, readlinkSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { z } from 'zod';
 import { systemCode } from '../../base/errors.ts';
@@ -28,9 +28,10 @@ export function listFiles(
 ): FileResult {
   const absolute = resolvePath(context.workspace, args.path ?? '.');
   const shown = toShownPath(context.workspace, absolute);
-  const stat = statSync(absolute, { throwIfNoEntry: false });
+  const stat = statPath(absolute, shown);
   if (stat === undefined) throw toMissing(context.workspace, absolute);
-  if (!stat.isDirectory()) throw new ToolFailure(`${shown} is a file; use read_file`);
+  if (stat.isFile()) throw new ToolFailure(`${shown} is a file; use read_file`);
+  if (!stat.isDirectory()) throw new ToolFailure(`${shown} is a pipe, a socket or a device`);
   const listing: Listing = {
     lines: [],
     hidden: args.hidden ?? false,
@@ -39,7 +40,7 @@ export function listFiles(
     bytes: 0,
     full: false,
   };
-  add(listing, shown === '.' ? './' : `${shown}/`);
+  add(listing, shown === '/' ? shown : `${shown}/`);
   try {
     walk(listing, absolute, 1);
   } catch (error) {
@@ -48,6 +49,14 @@ export function listFiles(
   const note = '[there is more; list a folder below, or with a smaller depth]';
   const lines = listing.full ? [...listing.lines, note] : listing.lines;
   return { status: 'ok', output: lines.join('\n'), truncated: listing.full };
+}
+
+function statPath(absolute: string, shown: string): Stats | undefined {
+  try {
+    return statSync(absolute, { throwIfNoEntry: false });
+  } catch (error) {
+    throw toToolFailure(error, 'list', shown);
+  }
 }
 
 function add(listing: Listing, line: string): void {

@@ -1,6 +1,6 @@
 /** Paths inside the sandbox. The kernel resolves them, so nothing here is a security check: what
  *  must not be reached does not exist in here. */
-import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, isAbsolute, join, normalize, relative } from 'node:path';
 import { findGuard } from '../guarded.ts';
 import { ToolFailure } from './failure.ts';
@@ -51,17 +51,35 @@ const SUGGESTIONS_MAX = 3;
 export function toMissing(workspace: string, absolute: string): ToolFailure {
   const folder = dirname(absolute);
   const shown = toShownPath(workspace, absolute);
+  const target = findTarget(absolute);
+  if (target !== undefined) {
+    return new ToolFailure(`${shown} is a link to ${target}, which does not exist here`);
+  }
   const names = listNames(folder);
   if (names === undefined) {
     const parent = toShownPath(workspace, findExisting(folder));
     return new ToolFailure(`${shown} does not exist; the nearest folder that does is ${parent}`);
   }
   const near = findSimilar(basename(absolute), names);
+  if (names.includes(basename(absolute))) {
+    return new ToolFailure(
+      `${shown} has a name that is not UTF-8; use shell, with a pattern for it`,
+    );
+  }
   if (near.length === 0) {
     return new ToolFailure(`${shown} does not exist; use list_files to see what does`);
   }
   const suggestions = near.map((name) => toShownPath(workspace, join(folder, name)));
   return new ToolFailure(`${shown} does not exist; did you mean ${suggestions.join(' or ')}?`);
+}
+
+function findTarget(absolute: string): string | undefined {
+  try {
+    return readlinkSync(absolute);
+  } catch {
+    // No link.
+    return undefined;
+  }
 }
 
 function listNames(folder: string): string[] | undefined {

@@ -3,7 +3,7 @@ import { closeSync, readSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import type { z } from 'zod';
 import type { readFileArgumentsSchema } from '../../protocol/tools.ts';
-import { ToolFailure } from './failure.ts';
+import { ToolFailure, toToolFailure } from './failure.ts';
 import { openRegular } from './open-file.ts';
 import { resolvePath, toShownPath } from './paths.ts';
 import type { FileContext, FileResult } from './result.ts';
@@ -35,6 +35,8 @@ export function readFile(
     });
     const scanned = scan(fd, shown, size, page);
     return page.finish(shown, scanned);
+  } catch (error) {
+    throw toToolFailure(error, 'read', shown);
   } finally {
     closeSync(fd);
   }

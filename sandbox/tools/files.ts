@@ -1,10 +1,13 @@
 /** The host's side of the file tools: one sandboxed file host per session, started at the first
  *  use, ended when idle, started again after a death. Paths are resolved by the kernel in there. */
+import { resolve } from 'node:path';
 import { background } from '../../base/background.ts';
 import type { Clock } from '../../base/clock.ts';
 import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { type Connection, createConnection } from '../../protocol/connection.ts';
+import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
+import { writeFileArgumentsSchema } from '../../protocol/tools.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import { type FileToolName, fileHostReports, fileRequests } from '../inside/methods.ts';
 import type { Backend, FileHostProcess } from '../launch/backend.ts';
@@ -26,6 +29,7 @@ export interface FileTools {
 export interface FileToolsSpec {
   readonly backend: Backend;
   readonly workspace: string;
+  readonly writablePaths: readonly string[];
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -42,9 +46,11 @@ interface FileHost {
 /** A file host holds about 40 MB; an agent that thinks for longer starts it anew in 60 ms. */
 const IDLE_MS = 300_000;
 const STDERR_CHARS_MAX = 4000;
+const NOTE =
+  'Commands do not see it: each has a /tmp of its own. Write what they need into the workspace.';
 
 export function createFileTools(spec: FileToolsSpec): FileTools {
-  const { backend, workspace, clock, logger } = spec;
+  const { backend, workspace, writablePaths, clock, logger } = spec;
   let host: Promise<FileHost> | undefined;
   let running = 0;
   let lastUsedMs = 0;
@@ -96,7 +102,11 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
           host = undefined;
           throw error;
         });
-        return await ask(started, call, workspace);
+        const result = await ask(started, call, workspace);
+        if (!hasOwnRoot(backend.level) || !isPrivate(call, [workspace, ...writablePaths])) {
+          return result;
+        }
+        return result.status === 'ok' ? { ...result, output: `${result.output} ${NOTE}` } : result;
       } finally {
         running -= 1;
         lastUsedMs = clock.nowMs();
@@ -105,6 +115,14 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
     },
     close,
   };
+}
+
+/** Whether a file lies where the file host alone can write: its own /tmp or home. */
+function isPrivate({ tool, arguments: args }: FileCall, [workspace = '', ...more]: string[]) {
+  if (tool !== 'write_file') return false;
+  const { path } = writeFileArgumentsSchema.parse(args);
+  const file = resolve(workspace, path);
+  return ![workspace, ...more].some((folder) => `${file}/`.startsWith(`${folder}/`));
 }
 
 async function startFileHost(backend: Backend, clock: Clock): Promise<FileHost> {

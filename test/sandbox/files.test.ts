@@ -270,3 +270,20 @@ test('similar names: nearest first, nothing far away', () => {
   expect(findSimilar('main.js', names)).toEqual(['main.ts']);
   expect(findSimilar('zzz', names)).toEqual([]);
 });
+
+test('what stands in the way is named (regression)', () => {
+  symlinkSync('gone', at('link'));
+  symlinkSync('loop', at('loop'));
+  const bad = Buffer.concat([Buffer.from(at('bad')), Buffer.from([0xff])]);
+  writeFileSync(bad, '');
+  const say = (tool: FileToolName, path: string, more: object = {}): string =>
+    run(tool, { path, ...more }).output;
+  expect(say('read_file', 'link')).toBe('link is a link to gone, which does not exist here');
+  expect(say('read_file', 'bad\ufffd')).toMatch(/^bad\ufffd has a name that is not UTF-8; use/);
+  expect(say('read_file', '/proc/self/mem')).toMatch(/^cannot read \/proc\/self\/mem: it cannot/);
+  expect(say('list_files', 'loop')).toMatch(/^cannot list loop: the path leads through too many/);
+  expect(say('list_files', '/dev/null')).toBe('/dev/null is a pipe, a socket or a device');
+  expect(say('list_files', '/', { depth: 1 })).toMatch(/^\/\n/);
+  expect(say('write_file', 'new/', { content: '' })).toMatch(/new\/ names a folder; name a file/);
+  expect(readdirSync(workspace)).toHaveLength(3);
+});

@@ -236,6 +236,13 @@ withBubblewrap.each(variants)(`sandbox host as $name${why}`, (variant) => {
     expect(await host.run('search', { pattern: '(' })).toMatchObject({ status: 'error' });
   });
 
+  test('a file that no command will see is written with that word (regression)', async () => {
+    const word = /Commands do not see it/;
+    expect((await host.run('write_file', { path: '/tmp/x', content: '' })).output).toMatch(word);
+    const own = join(host.workspace, 'x');
+    expect((await host.run('write_file', { path: own, content: '' })).output).not.toMatch(word);
+  });
+
   test('bad arguments and unknown tools are outcomes for the model', async () => {
     expect(await host.run('shell', { cmd: 'ls' })).toMatchObject({
       status: 'error',
