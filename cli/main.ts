@@ -47,20 +47,26 @@ function findFolder(): string | undefined {
 }
 
 async function main(): Promise<void> {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: unknown) => {
-      const code = systemCode(error);
-      if (code === 'EPIPE') process.exit(0);
-      // A full disk behind a redirection, and the like: said where there is still somebody.
-      if (stream === process.stdout) process.stderr.write(`error: cannot write output: ${code}\n`);
-      process.exit(EXIT.failed);
-    });
-  }
+  process.stdout.on('error', endUnwritten);
+  // What was asked for is on stdout, and goes on when nobody hears the rest.
+  process.stderr.on('error', () => undefined);
   const release = stayAlive();
   process.exitCode = await runProgram(process.argv.slice(2), createMachine());
   release();
   // Whatever a command left open (a kept stream, a raw terminal) does not hold the shell.
-  process.stdout.write('', () => process.exit());
+  process.stdout.write('', (error) => {
+    // Its event comes after this, when what failed was the last thing said.
+    if (error) endUnwritten(error);
+    process.exit();
+  });
+}
+
+/** Nobody reads any more, or a full disk behind a redirection, and the like. */
+function endUnwritten(error: unknown): never {
+  const code = systemCode(error);
+  if (code === 'EPIPE') process.exit(EXIT.done);
+  process.stderr.write(`error: cannot write output: ${code}\n`);
+  process.exit(EXIT.failed);
 }
 
 void main();
