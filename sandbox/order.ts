@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { z } from 'zod';
 import type { Clock } from '../base/clock.ts';
-import { errorTable, PrxError, toPrxError } from '../base/errors.ts';
+import { errorTable, PrxError, systemCode, toPrxError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
 import type { Random } from '../base/random.ts';
 import { toToolEffectId } from '../protocol/ids.ts';
@@ -111,8 +111,11 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
   const abort = new AbortController();
   const stop = (): void => abort.abort();
   spec.onSignal(stop);
-  // Nobody reads any more: then nobody waits for the command either.
-  for (const stream of Object.values(streams)) stream.on('error', stop);
+  // Nobody reads any more: then nobody waits for the command either. A process's own streams forget
+  // their error, so it is kept here.
+  let unwritten: Error | undefined;
+  streams.stdout.on('error', stop);
+  streams.stderr.on('error', () => undefined);
   // Made by who needs it, which is level none: a kill would leave it behind.
   const scratchDir = join(tmpdir(), `prx-sandbox-${random.hex(8)}`);
   let backend: Backend | undefined;
@@ -132,7 +135,7 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
     const exit = await runSingle({ ...ports, policy, command, raw, signal: abort.signal });
     const refused = network?.endCall(CALL) ?? '';
     if (refused !== '') await write('stderr', `prx-supervisor: ${refused}\n`);
-    return exit;
+    return unwritten === undefined ? exit : endUnwritten(unwritten, streams.stderr);
   } catch (error) {
     const { code, message } = toPrxError(error);
     const more = code === 'SANDBOX_UNAVAILABLE' ? hint : '';
@@ -145,11 +148,23 @@ export async function runOrdered(spec: OrderPorts): Promise<number> {
   }
 
   async function write(stream: StreamName, bytes: Buffer | string): Promise<void> {
-    if (abort.signal.aborted && streams[stream].errored !== null) return;
+    // That the command was stopped for it is no news of the command.
+    if (unwritten !== undefined) return;
     await new Promise<void>((resolve) => {
-      streams[stream].write(bytes, () => resolve());
+      streams[stream].write(bytes, (error) => {
+        if (stream === 'stdout') unwritten ??= error ?? undefined;
+        resolve();
+      });
     });
   }
+}
+
+/** As every other command ends: quietly, unless it was not the reader who left. */
+function endUnwritten(error: Error, stderr: Writable): number {
+  const code = systemCode(error);
+  if (code === 'EPIPE') return 0;
+  stderr.write(`prx-supervisor: cannot write output: ${code}\n`);
+  return errorTable.INTERNAL.exit;
 }
 
 /** What answers inside, where there is an allow-list: the same rules as for a session. Without a

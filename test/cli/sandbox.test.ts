@@ -93,6 +93,14 @@ on.each(users)('[command:sandbox] run (uid %s)', (uid) => {
     expect(ran).toEqual({ status: 7, stdout: 'out\n', stderr: 'err\n' });
   });
 
+  test('ends quietly when nobody reads its output any more, and not as a call that was cancelled', () => {
+    const script = '{ "$@"; echo "$?" >&2; } | head -n 1';
+    const words = ['sandbox', 'run', '--workspace', workspace, '--', 'yes'];
+    const env = { PATH: '/usr/bin:/bin', HOME: home };
+    const ran = spawnSync('sh', ['-c', script, 'sh', program, ...words], { encoding: 'utf8', env });
+    expect(ran).toMatchObject({ stdout: 'y\n', stderr: '0\n' });
+  });
+
   test('killed in the middle, nothing of it is left', async () => {
     const ids = uid === undefined ? {} : { uid, gid: uid };
     if (uid !== undefined) for (const path of [home, workspace]) chownSync(path, uid, uid);
