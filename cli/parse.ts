@@ -6,7 +6,7 @@ import { findNearest } from '../base/nearest.ts';
 import type { Command, GlobalArgs } from './command.ts';
 import { type CommandEntry, commandTable, findCommand } from './commands/index.ts';
 import { columnsOf, type Machine, PROGRAM } from './machine.ts';
-import { toUsageSentence } from './usage-sentence.ts';
+import { toArgument, toUsageSentence } from './usage-sentence.ts';
 
 const HELP_COLUMNS_MAX = 100;
 
@@ -57,7 +57,7 @@ export async function parseCommand(line: CommandLine): Promise<ParsedLine> {
   const output = await runParser(parser, markWords(line.argv), { name, usage: entry.usage });
   if (args === undefined || output !== '') return { args: undefined, output };
   const restored = restoreWords(args, positionalsOf(entry));
-  checkValues(restored, arrays);
+  checkValues(restored, { arrays, usage: entry.usage });
   return { args: restored, output };
 }
 
@@ -246,15 +246,26 @@ function toUsageError(message: string, parser: Argv<GlobalArgs>, called: Called)
   });
 }
 
-/** What yargs lets through: a number that is none, an option given twice. */
-function checkValues(args: Parsed, arrays: readonly string[]): void {
+/** Words for somebody to read, or a command's own: who takes them says what is wrong with none. */
+const texts: ReadonlySet<string> = new Set(['prompt', 'text', 'command', 'answer', 'reason']);
+
+/** What yargs lets through: a number that is none, an option given twice, and an empty value, which
+ *  is a variable of a script that was not set, never what was meant. */
+function checkValues(
+  args: Parsed,
+  { arrays, usage }: { readonly arrays: readonly string[]; readonly usage: string },
+): void {
   for (const [key, value] of Object.entries(args)) {
     if (key === '_') continue;
+    const what = toArgument(key, usage);
     if (typeof value === 'number' && Number.isNaN(value)) {
-      throw new PrxError('INVALID_REQUEST', `--${key} takes a number`, { data: { option: key } });
+      throw new PrxError('INVALID_REQUEST', `${what} takes a number`, { data: { option: key } });
     }
     if (Array.isArray(value) && !arrays.includes(key)) {
-      throw new PrxError('INVALID_REQUEST', `--${key} was given more than once`);
+      throw new PrxError('INVALID_REQUEST', `${what} was given more than once`);
+    }
+    if ([value].flat().includes('') && !texts.has(key)) {
+      throw new PrxError('INVALID_REQUEST', `${what} is empty; give it a value, or leave it out`);
     }
   }
 }

@@ -15,8 +15,7 @@ export function toUsageSentence(message: string, declared: Declared): string {
   if (option !== undefined) return `${toFlag(option)} needs a value`;
   const [, name, given] = /^ *Argument: (\S+), Given: (.*), Choices: /m.exec(message) ?? [];
   if (name === undefined) return message;
-  const what = declared.usage.includes(`<${name}>`) ? `<${name}>` : toFlag(name);
-  return `${what} is ${given}; it takes ${toList(declared.choices[name] ?? [])}`;
+  return `${toArgument(name, declared.usage)} is ${given}; it takes ${toList(declared.choices[name] ?? [])}`;
 }
 
 function toMissing(gotCount: number, { usage, choices }: Declared): string | undefined {
@@ -27,6 +26,12 @@ function toMissing(gotCount: number, { usage, choices }: Declared): string | und
   const known = choices[first.slice(1, -1)] ?? [];
   const may = known.length === 0 ? '' : ` (it takes ${toList(known)})`;
   return `${required.join(' and ')} ${verb} missing${may}`;
+}
+
+/** As a person writes it: `<id>`, `-n`, `--since`. */
+export function toArgument(name: string, usage: string): string {
+  const isPositional = new RegExp(`[<[]${name}(\\.\\.)?[>\\]]`).test(usage);
+  return isPositional ? `<${name}>` : toFlag(name);
 }
 
 function toFlag(name: string): string {

@@ -7,6 +7,7 @@ import { becomeOwnProgram } from '../own-programs.ts';
 const SECONDS_DEFAULT = 30;
 const SECONDS_MIN = 5;
 const SECONDS_MAX = 86_400;
+const SEED_CHARS_MAX = 64;
 
 export const command = defineCommand({
   build: (yargs) =>
@@ -32,6 +33,10 @@ export const command = defineCommand({
     const { seconds, seed } = args;
     if (!Number.isInteger(seconds) || seconds < SECONDS_MIN || seconds > SECONDS_MAX) {
       const message = `--seconds ${seconds} is not a whole number from ${SECONDS_MIN} to ${SECONDS_MAX}`;
+      throw new PrxError('INVALID_REQUEST', message);
+    }
+    if ((seed?.length ?? 0) > SEED_CHARS_MAX) {
+      const message = `--seed is longer than ${SEED_CHARS_MAX} characters`;
       throw new PrxError('INVALID_REQUEST', message);
     }
     const options = { seconds, json: context.json, ...(seed === undefined ? {} : { seed }) };
