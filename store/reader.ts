@@ -368,9 +368,9 @@ function findIds(db: Database, ref: string): readonly string[] {
   const ways: readonly [string, string | null][] = [
     ['ORDER BY created_id DESC LIMIT 1', ref === '@last' ? '' : null],
     ['WHERE id = ?', ref],
-    [`WHERE name = ? ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX}`, ref],
+    [`WHERE name = ? ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX + 1}`, ref],
     [
-      `WHERE instr(id, ?) > 0 ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX}`,
+      `WHERE instr(id, ?) > 0 ORDER BY created_id DESC LIMIT ${CANDIDATES_MAX + 1}`,
       ref === '' ? null : ref,
     ],
   ];
@@ -384,16 +384,15 @@ function findIds(db: Database, ref: string): readonly string[] {
 }
 
 function ambiguous(db: Database, ref: string, ids: readonly string[]): PrxError {
-  const candidates = ids.flatMap((id) => {
+  const candidates = ids.slice(0, CANDIDATES_MAX).flatMap((id) => {
     const row = db.get<{ name: string | null; state: string }>(
       'SELECT name, state FROM sessions WHERE id = ?',
       id,
     );
     return row === undefined ? [] : [{ id, name: row.name ?? undefined, state: row.state }];
   });
-  return new PrxError(
-    'SESSION_AMBIGUOUS',
-    `'${ref.slice(0, 80)}' means more than one session: ${ids.join(', ')}; give a whole id`,
-    { data: { candidates } },
-  );
+  const named = candidates.map(({ id }) => id).join(', ');
+  const others = ids.length > CANDIDATES_MAX ? ' and others' : '';
+  const message = `'${ref.slice(0, 80)}' means more than one session: ${named}${others}`;
+  return new PrxError('SESSION_AMBIGUOUS', `${message}; give a whole id`, { data: { candidates } });
 }

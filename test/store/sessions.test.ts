@@ -112,6 +112,11 @@ describe('sessions', () => {
       }
       await store.append({ events: [renamed('alpha', 0x2abc)] });
       await expect(resolve('alpha')).rejects.toMatchObject(ambiguous);
+      const many = Array.from({ length: 8 }, (_, index) => created(0x3abc + index * 0x10000));
+      await store.append({ events: many });
+      await expect(resolve('abc')).rejects.toThrow(/_[0-9a-f]+; give a whole id$/);
+      await store.append({ events: [created(0x4abc)] });
+      await expect(resolve('abc')).rejects.toThrow(/_[0-9a-f]+ and others; give a whole id$/);
     }));
 
   it('that have something to go on with are listed, unchanged, at the next start (FAULTS 62)', async () => {
