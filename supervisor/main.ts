@@ -360,6 +360,6 @@ main().catch((error: unknown) => {
   const known = toPrxError(error);
   const { exit } = errorTable[known.code];
   const detail = known.code === 'INTERNAL' ? `\n${known.stack ?? ''}` : '';
-  process.stderr.write(`prx-supervisor: ${known.message}${detail}\n`);
+  process.stderr.write(`prx-supervisor: ${known.message} (${known.code})${detail}\n`);
   process.exit(exit);
 });

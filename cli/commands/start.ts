@@ -2,7 +2,7 @@
  *  --detach it runs in the background, and this command ends when it says that it is ready. */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { isPrxError, PrxError } from '../../base/errors.ts';
+import { isErrorCode, isPrxError, PrxError } from '../../base/errors.ts';
 import { makeFolder } from '../../base/make-folder.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { EXIT } from '../outcome.ts';
@@ -163,6 +163,7 @@ interface FailedStart extends LogPart {
 
 function sayFailed(context: Context, failed: FailedStart): number {
   const tail = readLog(failed).split('\n').slice(-STDERR_TAIL_LINES).join('\n');
+  if (context.json) throw toFailure(tail, failed);
   if (tail !== '') context.say(tail);
   if (failed.exitCode !== undefined) {
     context.say(
@@ -172,4 +173,15 @@ function sayFailed(context: Context, failed: FailedStart): number {
   }
   context.say(`not ready within ${READY_TIMEOUT_MS / 1000} s; it goes on. Log: ${failed.logFile}`);
   return EXIT.timeout;
+}
+
+/** For programs: the code that stands behind what it said last. */
+function toFailure(tail: string, { exitCode, logFile }: FailedStart): PrxError {
+  if (exitCode === undefined) {
+    const message = `not ready within ${READY_TIMEOUT_MS / 1000} s; it goes on`;
+    return new PrxError('DEADLINE_EXCEEDED', message, { data: { log: logFile } });
+  }
+  const [, said = tail, code] = /^prx-supervisor: (.*) \(([A-Z_]+)\)$/ms.exec(tail) ?? [];
+  const data = { exit_code: exitCode, log: logFile };
+  return new PrxError(isErrorCode(code) ? code : 'INTERNAL', said, { data });
 }

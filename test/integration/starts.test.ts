@@ -144,7 +144,7 @@ describe('a state dir', () => {
     build();
     const first = await bench.start();
     await expect(bench.start()).rejects.toThrow(
-      new RegExp(`exited \\(75\\): .*in use by process ${first.pid}`),
+      new RegExp(`exited \\(75\\): .*in use by process ${first.pid}.*\\(ALREADY_RUNNING\\)`),
     );
     expect((await bench.client.getStatus()).pid).toBe(first.pid);
     first.kill('SIGKILL');
