@@ -90,9 +90,17 @@ const price = z.strictObject({
 
 const secretName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_.-]{0,63}$/, 'a name in the vault');
 
+/** No client of ours takes a user and a password from a URL; what stands there is only shown. */
+const httpUrl = z
+  .url({ protocol: /^https?$/, error: 'a URL that begins with http:// or https://' })
+  .refine(
+    (url) => !/^[^/]*\/\/[^/?#]*@/.test(url),
+    'a URL without a user and a password; a secret has a key of its own',
+  );
+
 const provider = z.strictObject({
   kind: z.enum(['openai', 'offline']).optional(),
-  base_url: z.url().optional(),
+  base_url: httpUrl.optional(),
   api: z.enum(['chat', 'responses']).default('chat'),
   api_key_env: z.string().min(1).default('OPENAI_API_KEY'),
   api_key_secret: secretName.optional(),
@@ -148,9 +156,9 @@ const approval = z.strictObject({
   timeout_secs: positiveSeconds.default(300),
   on_timeout: z.enum(['deny']).default('deny'),
   max_denials: z.number().int().min(0).max(1000).default(3),
-  webhook_url: z.url({ protocol: /^https?$/ }).optional(),
+  webhook_url: httpUrl.optional(),
   webhook_secret_env: z.string().min(1).default('PRX_WEBHOOK_SECRET'),
-  link_url: z.url({ protocol: /^https?$/ }).optional(),
+  link_url: httpUrl.optional(),
 });
 
 const domainPattern = z
@@ -165,14 +173,20 @@ const memoryLimitMb = z
   .int()
   .refine((mb) => mb === 0 || mb >= 64, '0 (no limit) or at least 64');
 
+/** Mounted over what a sandbox has of its own, they would leave a call without /dev/null. */
+const shownPath = z
+  .string()
+  .startsWith('/')
+  .refine((path) => !/^\/+((dev|proc)\/*)?$/.test(path), 'a folder below /, not /, /dev or /proc');
+
 const sandbox = z.strictObject({
   backend: z.enum(['auto', ...sandboxLevels]).default('auto'),
   minimum_level: z.enum(sandboxLevels).optional(),
   network: z.enum(networkModes).default('none'),
   allowed_domains: z.array(domainPattern).max(1000).default([]),
   allowed_methods: z.array(z.string().regex(/^[A-Z]{1,20}$/, 'as in HTTP: GET')).default([]),
-  read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
-  writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
+  read_only_paths: z.array(shownPath).max(256).default([]),
+  writable_paths: z.array(shownPath).max(256).default([]),
   timeout_secs: positiveSeconds.default(60),
   memory_limit_mb: memoryLimitMb.default(512),
   max_cpu_secs: z.number().min(0).default(0),
@@ -229,13 +243,7 @@ const mcpServer = z
   .strictObject({
     command: z.union([z.string().min(1), z.array(z.string().min(1)).min(1).max(256)]).optional(),
     args: z.array(z.string()).max(256).default([]),
-    url: z
-      .url({ protocol: /^https?$/ })
-      .refine(
-        (url) => !/^[^/]*\/\/[^/?#]*@/.test(url),
-        'a URL without a user and a password; a secret goes into headers',
-      )
-      .optional(),
+    url: httpUrl.optional(),
     headers: z
       .record(mcpHeaderName, z.strictObject({ secret: secretName, format: headerFormat }))
       .default({}),
@@ -243,8 +251,8 @@ const mcpServer = z
     policy: verdict.optional(),
     shared: z.boolean().default(true),
     network: z.enum(['none', 'full']).default('none'),
-    read_only_paths: z.array(z.string().startsWith('/')).max(256).default([]),
-    writable_paths: z.array(z.string().startsWith('/')).max(256).default([]),
+    read_only_paths: z.array(shownPath).max(256).default([]),
+    writable_paths: z.array(shownPath).max(256).default([]),
     effects: z.record(z.string(), z.enum(['read', 'idempotent', 'write'])).default({}),
     memory_limit_mb: memoryLimitMb.optional(),
   })
@@ -338,7 +346,7 @@ export const configSchema = z.strictObject({
     .prefault({}),
   telemetry: z
     .strictObject({
-      otlp_endpoint: z.url({ protocol: /^https?$/ }).optional(),
+      otlp_endpoint: httpUrl.optional(),
       headers_env: z.string().min(1).default('OTEL_EXPORTER_OTLP_HEADERS'),
     })
     .prefault({}),

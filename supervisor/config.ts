@@ -96,6 +96,7 @@ export function loadConfig(flags: ConfigFlags, env: Environment): LoadedConfig {
   checkTools(file, raw);
   checkNetwork(file, raw);
   checkSecrets(file, raw);
+  checkEnvAllowlist(file, raw);
   checkServers(file, raw);
   const stateDir = resolve(raw.store.path ?? defaultStateDir(env));
   const { settings, source } = compileProvider(raw, env);
@@ -330,6 +331,17 @@ function checkSecrets(file: string | undefined, raw: RawConfig): void {
   if (written.length <= 1) return;
   const message = `${file ?? 'config'}: [secrets] has ${written.join(' and ')}; the key of the vault comes from one place, leave one of them`;
   throw new PrxError('CONFIG_INVALID', message, { data: { file, key: 'secrets' } });
+}
+
+/** What opens the provider, the vault or our own door is for no tool. */
+function checkEnvAllowlist(file: string | undefined, { provider, security, ...raw }: RawConfig) {
+  const own = [provider.api_key_env, security.approval.webhook_secret_env, 'PRX_TOKEN'];
+  const names = [...own, raw.secrets.key_env, raw.telemetry.headers_env];
+  const found = security.sandbox.env_allowlist.find((name) => names.includes(name));
+  if (found === undefined) return;
+  const key = 'security.sandbox.env_allowlist';
+  const message = `${file ?? 'config'}: ${key} has ${found}, a secret of the supervisor, which no tool gets; for one of theirs: prx-supervisor secret set NAME`;
+  throw new PrxError('CONFIG_INVALID', message, { data: { file, key } });
 }
 
 function checkServers(file: string | undefined, raw: RawConfig): void {

@@ -206,6 +206,36 @@ describe('secrets', () => {
     expect(problemOf(inject(keys)).message).toMatch(message);
   });
 
+  test.each([
+    [''],
+    ['[provider]\napi_key_env = "MINE"\n'],
+    ['[security.approval]\nwebhook_secret_env = "MINE"\n'],
+    ['[secrets]\nkey_env = "MINE"\n'],
+    ['[telemetry]\nheaders_env = "MINE"\n'],
+  ])('no tool is given a variable with a key of ours: %j', (toml) => {
+    const name = toml === '' ? 'OPENAI_API_KEY' : 'MINE';
+    const list = `[security.sandbox]\nenv_allowlist = ["LANG", "${name}"]\n`;
+    expect(problemOf(toml + list).message).toMatch(`env_allowlist has ${name}, a secret of`);
+    const mine = load('[security.sandbox]\nenv_allowlist = ["MINE"]\n').config;
+    expect(mine.raw.security.sandbox.env_allowlist).toEqual(['MINE']);
+  });
+
+  test.each(['/', '//', '/dev', '/proc/'])('%s stays what the sandbox makes of it', (path) => {
+    for (const key of ['read_only_paths', 'writable_paths']) {
+      const { message } = problemOf(`[security.sandbox]\n${key} = ["${path}"]\n`);
+      expect(message).toMatch(`security.sandbox.${key}[1] = "${path}": a folder below /`);
+    }
+  });
+
+  test.each([
+    ['ftp://example.org', /provider\.base_url = "ftp:\/\/example\.org": .*begins with http/],
+    ['http://u:geheim@example.org', /base_url = "http:\/\/\(set\)@.*without a user and a password/],
+  ])('a provider at %s is nowhere', (url, problem) => {
+    const { message } = problemOf(`[provider]\nbase_url = "${url}"\n`);
+    expect(message).toMatch(problem);
+    expect(message).not.toMatch('geheim');
+  });
+
   test('the key of the vault comes from one place', () => {
     const { message } = problemOf('[secrets]\nkey_file = "/k"\nkey_env = "K"');
     expect(message).toMatch(/has key_file and key_env; the key of the vault comes from one place/);
