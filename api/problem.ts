@@ -1,10 +1,10 @@
-/** Every failure as an RFC 9457 problem document: {type, title, status, code, detail, data}. The
- *  code is of the closed table; the status is the table's, or a more exact one of HTTP itself
- *  (405, 412, 415, 416, 417, 426). An unexpected failure says nothing of the inside but a request
- *  id. */
+/** Every failure as an RFC 9457 problem document: {type, title, status, code, detail, data}, and
+ *  for a refused cursor where to go on. The code is of the closed table; the status is the
+ *  table's, or a more exact one of HTTP itself (405, 412, 415, 416, 417, 426). An unexpected
+ *  failure says nothing of the inside but a request id. */
 import { type ErrorCode, errorTable, isPrxError, PrxError, systemCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Problem } from '../protocol/resources.ts';
+import { type Problem, resumeSchema } from '../protocol/resources.ts';
 
 export const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 
@@ -76,6 +76,7 @@ function toProblem(
     code,
     detail,
     ...(hasData ? { data: rest.data } : {}),
+    ...(code.startsWith('CURSOR_') ? resumeSchema.parse(rest.data) : {}),
   };
 }
 

@@ -180,14 +180,18 @@ function toDeepest(issue: z.core.$ZodIssue, at: readonly PropertyKey[]): Issue {
   const path = [...at, ...issue.path];
   const { message } = issue;
   if (issue.code === 'unrecognized_keys') return { path, message, keys: issue.keys };
+  if (issue.code === 'invalid_key') return { path, message: joinMessages(issue.issues) };
   if (issue.code !== 'invalid_union') return { path, message };
   const tried = issue.errors.flatMap(([first]) => first ?? []).map((each) => toDeepest(each, path));
   const depth = Math.max(...tried.map((each) => each.path.length));
   const [best, ...others] = tried.filter((each) => each.path.length === depth);
   if (best === undefined) return { path, message };
   const same = others.filter((each) => String(each.path) === String(best.path));
-  const messages = new Set([best, ...same].map((each) => each.message));
-  return { path: best.path, message: [...messages].join('; or ') };
+  return { path: best.path, message: joinMessages([best, ...same]) };
+}
+
+function joinMessages(issues: readonly { readonly message: string }[]): string {
+  return [...new Set(issues.map(({ message }) => message))].join('; or ');
 }
 
 export function toJsonAnswer(

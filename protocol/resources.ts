@@ -17,7 +17,12 @@ import { processStartSchema } from './processes.ts';
 import { activitySchema, residencySchema, sessionStateSchema } from './states.ts';
 
 export const labelsSchema = z
-  .record(z.string().regex(/^[A-Za-z0-9._-]{1,63}$/), z.string().max(255))
+  .record(
+    z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,63}$/, "a label's key has letters, digits, . _ -, at most 63"),
+    z.string().max(255, 'a label has at most 255 characters'),
+  )
   .describe('Free key-value pairs to find sessions by.');
 
 export const approveModeSchema = z.enum(['never', 'ask', 'all']);
@@ -243,6 +248,11 @@ export const statusViewSchema = z.object({
 export type StatusView = z.infer<typeof statusViewSchema>;
 
 /** RFC 9457. */
+/** Where to go on, of a cursor that is refused. */
+export const resumeSchema = z
+  .object({ epoch: z.number(), last_good_seq: z.number(), first_seq: z.number() })
+  .partial();
+
 export const problemSchema = z.object({
   type: z.string(),
   title: z.string(),
@@ -250,5 +260,6 @@ export const problemSchema = z.object({
   code: z.string(),
   detail: z.string(),
   data: z.record(z.string(), z.unknown()).optional(),
+  ...resumeSchema.shape,
 });
 export type Problem = z.infer<typeof problemSchema>;

@@ -173,6 +173,14 @@ test('issues are listed with their paths', async () => {
   });
 });
 
+test('a key that may not be one is told which may', async () => {
+  const body = JSON.stringify({ labels: { größe: 'x' } });
+  const { detail } = parseProblem(await ask(rig, post('/api/v1/sessions', body)));
+  expect(detail).toMatch(
+    /^body\.labels\.größe: a label's key has letters, digits, \. _ -, at most/,
+  );
+});
+
 test('a parameter that the facade does not know is named', async () => {
   const known = { model: 'default', messages: [{ role: 'user', content: 'x' }] };
   const body = JSON.stringify({ ...known, bogus: 1 });

@@ -86,7 +86,7 @@ describe('a stream of a session', () => {
     rig.supervisor.retainFrom('a', 4);
     const answer = await ask(rig, { path: `${path}?since=${since}`, headers: sse });
     expect(answer.status).toBe(status);
-    expect(parseProblem(answer)).toMatchObject({ code, data });
+    expect(parseProblem(answer)).toMatchObject({ code, data, ...data });
   });
 
   test('refuses a Last-Event-ID that is no number', async () => {
