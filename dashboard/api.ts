@@ -107,9 +107,11 @@ export async function follow(options: Follow): Promise<void> {
   const { session, signal } = options;
   let since = options.since;
   while (!signal.aborted) {
+    await untilShown(signal);
+    const shown = whileShown(signal);
     try {
       const path = `/api/v1/sessions/${session}/events?follow=true&since=${since}`;
-      const response = await request('GET', path, undefined, { signal });
+      const response = await request('GET', path, undefined, { signal: shown.signal });
       options.onConnection(true);
       for await (const events of readFrames(response)) {
         since = events.at(-1)?.seq ?? since;
@@ -117,6 +119,7 @@ export async function follow(options: Follow): Promise<void> {
       }
     } catch (error) {
       if (signal.aborted) return;
+      if (shown.signal.aborted) continue;
       const first = error instanceof ApiError ? error.firstSeq : undefined;
       // Only where the page begins: what is gone later is a gap, and is said.
       if (first !== undefined && since === options.since && since < first - 1) {
@@ -126,10 +129,39 @@ export async function follow(options: Follow): Promise<void> {
       }
       const isFinal = error instanceof ApiError && error.status < 500 && error.status !== 429;
       if (isFinal) throw error;
+    } finally {
+      shown.abort();
     }
     options.onConnection(false);
     await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
+}
+
+/** A browser has six connections for one server, whatever the number of its tabs: with one for each
+ *  session that nobody sees, the next page would not even load. */
+async function untilShown(signal: AbortSignal): Promise<void> {
+  while (document.hidden && !signal.aborted) {
+    await new Promise<void>((resolve) => {
+      const changed = new AbortController();
+      const goOn = (): void => {
+        changed.abort();
+        resolve();
+      };
+      document.addEventListener('visibilitychange', goOn, { signal: changed.signal });
+      signal.addEventListener('abort', goOn, { signal: changed.signal });
+    });
+  }
+}
+
+/** Aborts when the page is hidden, with `signal`, and by its owner. */
+function whileShown(signal: AbortSignal): AbortController {
+  const shown = new AbortController();
+  const leave = (): void => {
+    if (document.hidden || signal.aborted) shown.abort();
+  };
+  document.addEventListener('visibilitychange', leave, { signal: shown.signal });
+  signal.addEventListener('abort', leave, { signal: shown.signal });
+  return shown;
 }
 
 async function* readFrames(response: Response): AsyncGenerator<readonly EventEnvelope[]> {

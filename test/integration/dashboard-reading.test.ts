@@ -1,0 +1,76 @@
+/** The web page under a reader's hands: long sessions, many tabs, keys held down. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import type { EventEnvelope } from '../../protocol/events.ts';
+import { type Bench, countType, type Running } from './harness.ts';
+import type { ScriptedProvider } from './scripted-provider.ts';
+import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
+
+withBrowser('the page, read and written on (skipped without /usr/bin/chromium)', () => {
+  let browser: Browser;
+  let context: BrowserContext;
+  let provider: ScriptedProvider;
+  let bench: Bench;
+  let running: Running;
+
+  beforeAll(async () => {
+    browser = await launchBrowser();
+  });
+  afterAll(() => browser.close());
+  beforeEach(async () => {
+    ({ provider, bench } = await createPageBench());
+    running = await bench.start();
+    context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+  });
+  afterEach(async () => {
+    await context.close();
+    await bench.close();
+    await provider.close();
+  });
+
+  const say = (...steps: readonly object[]): string => JSON.stringify(steps);
+  const isTurnEnd = ({ type }: EventEnvelope): boolean => type === 'turn.completed';
+
+  async function open(path = ''): Promise<Page> {
+    const page = await context.newPage();
+    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
+    const url = /url (http:\S+)/.exec(running.ready)?.[1] ?? '';
+    await page.goto(`${url}/#token=${token}`);
+    await page.evaluate(`location.hash = '#/${path}'`);
+    return page;
+  }
+
+  async function begin(...steps: readonly object[]): Promise<string> {
+    const { view } = await bench.client.createSession({ workspace: bench.workspace });
+    await bench.client.sendInput(view.id, { text: say(...steps) });
+    return view.id;
+  }
+
+  /** As a browser tells a tab that another one is before it. */
+  const show = (page: Page, isShown: boolean): Promise<unknown> =>
+    page.evaluate(`{
+      Object.defineProperty(document, 'hidden', { value: ${!isShown}, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }`);
+
+  test('sessions open in many tabs leave the browser connections for the next (regression)', async () => {
+    const id = await begin({ say: 'first' });
+    await bench.follow(id, isTurnEnd);
+    const tabs: Page[] = [];
+    // Six is what a browser has for one server.
+    for (let count = 0; count < 8; count += 1) {
+      const page = await open(`sessions/${id}`);
+      await page.getByText('first', { exact: true }).waitFor();
+      await show(page, false);
+      tabs.push(page);
+    }
+    await bench.client.sendInput(id, { text: say({ say: 'second' }) });
+    const [page] = tabs;
+    if (page === undefined) throw new Error('there is a first tab');
+    await show(page, true);
+    await page.getByText('second', { exact: true }).waitFor();
+    expect(await page.locator('.said.text').allTextContents()).toEqual(['first', 'second']);
+  });
+});
