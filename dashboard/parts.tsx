@@ -16,19 +16,27 @@ export function usePolled<T>(load: () => Promise<T>, everyMs: number): Loaded<T>
   const [error, setError] = useState<string>();
   const current = useRef(load);
   current.current = load;
+  const pendingCount = useRef(0);
   const reload = useCallback(() => {
-    current.current().then(
-      (next) => {
-        setValue(next);
-        setError(undefined);
-      },
-      (thrown: unknown) => setError(toMessage(thrown)),
-    );
+    pendingCount.current += 1;
+    current
+      .current()
+      .then(
+        (next) => {
+          setValue(next);
+          setError(undefined);
+        },
+        (thrown: unknown) => setError(toMessage(thrown)),
+      )
+      .finally(() => {
+        pendingCount.current -= 1;
+      });
   }, []);
   useEffect(() => {
     reload();
     const timer = setInterval(() => {
-      if (!document.hidden) reload();
+      // A server that is slow is not asked again before it has answered.
+      if (!document.hidden && pendingCount.current === 0) reload();
     }, everyMs);
     return () => clearInterval(timer);
   }, [reload, everyMs]);

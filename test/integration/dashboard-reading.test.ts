@@ -73,4 +73,19 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     await page.getByText('second', { exact: true }).waitFor();
     expect(await page.locator('.said.text').allTextContents()).toEqual(['first', 'second']);
   });
+
+  test('a server that is slow is not asked again before it has answered (regression)', async () => {
+    const page = await context.newPage();
+    await page.clock.install();
+    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
+    const url = /url (http:\S+)/.exec(running.ready)?.[1] ?? '';
+    await page.goto(`${url}/#token=${token}`);
+    await page.getByText('There is no session yet').waitFor();
+    running.kill('SIGSTOP');
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+    await page.clock.runFor(60_000);
+    running.kill('SIGCONT');
+    expect(asked.toSorted()).toEqual(['/api/v1/approvals', '/api/v1/sessions']);
+  });
 });
