@@ -101,7 +101,8 @@ function NewSession({ onCreated }: { onCreated: () => void }) {
       ...(agent === '' ? {} : { agent }),
       ...(workspace === '' ? {} : { workspace }),
     });
-    if (prompt !== '') {
+    // Blanks are no prompt: refused after its session was made, each try would make one more.
+    if (prompt.trim() !== '') {
       await call<InputAccepted>('POST', `/api/v1/sessions/${view.id}/input`, { text: prompt });
     }
     onCreated();

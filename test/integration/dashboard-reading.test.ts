@@ -74,6 +74,15 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await page.locator('.said.text').allTextContents()).toEqual(['first', 'second']);
   });
 
+  test('blanks are no first prompt: one session, and nothing is refused (regression)', async () => {
+    const page = await open();
+    await page.getByText('New session').click();
+    await page.getByLabel('First prompt').fill('  \n');
+    await page.getByRole('button', { name: 'Create' }).click();
+    await page.getByLabel(/Say something/).waitFor();
+    expect(await bench.client.listSessions()).toHaveLength(1);
+  });
+
   test('a server that is slow is not asked again before it has answered (regression)', async () => {
     const page = await context.newPage();
     await page.clock.install();
