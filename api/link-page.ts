@@ -1,12 +1,13 @@
 /** The page behind a signed link: what waits, and two buttons. No script, nothing from elsewhere;
  *  looking at it changes nothing, so that a preview of a chat program answers no approval. */
+import { toShownJson } from '../protocol/approval-words.ts';
 import type { ApprovalView } from '../protocol/resources.ts';
 
 const ARGUMENTS_CHARS_MAX = 20_000;
 
 export function toLinkPage(approval: ApprovalView, token: string): string {
   const { tool, call_id, session, expires_at, rule, digest } = approval;
-  const args = JSON.stringify(approval.arguments, null, 2) ?? 'null';
+  const args = toShownJson(approval.arguments);
   const isCut = args.length > ARGUMENTS_CHARS_MAX;
   const shown = isCut ? `${args.slice(0, ARGUMENTS_CHARS_MAX)}\n[cut]` : args;
   const button = (decision: string): string =>

@@ -6,6 +6,7 @@ import {
   describeSession,
   findQuestion,
   type Question,
+  toShownJson,
 } from '../protocol/approval-words.ts';
 import type { ApprovalView, ResolveApproval } from '../protocol/resources.ts';
 import { call, get } from './api.ts';
@@ -70,7 +71,7 @@ function Where({ approval, isLinked }: CardProps) {
 
 function CallCard(props: CardProps) {
   const { approval, onDone } = props;
-  const asked = JSON.stringify(approval.arguments, null, 2);
+  const asked = toShownJson(approval.arguments);
   const [text, setText] = useState(asked);
   const [wanted, setScope] = useState<Scope>('once');
   const [reason, setReason] = useState('');

@@ -1,5 +1,6 @@
 /** One session: what is said, live; what it may do; what happened to it. */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { toShownJson } from '../protocol/approval-words.ts';
 import type { InputAccepted, ProcessView, SessionView } from '../protocol/resources.ts';
 import { call, follow, get } from './api.ts';
 import { ApprovalCard, useApprovals } from './approvals.tsx';
@@ -220,10 +221,10 @@ function ToolCall({ item }: { item: Extract<Item, { kind: 'tool' }> }) {
   return (
     <details class="card" open={state === 'running'}>
       <summary>
-        <b>{item.tool}</b> {toLine(item.arguments)}{' '}
+        <b>{item.tool}</b> <bdi>{toLine(item.arguments)}</bdi>{' '}
         <span class={isBad ? 'bad' : 'dim'}>{facts.join(' · ')}</span>
       </summary>
-      <pre>{JSON.stringify(item.arguments, null, 2)}</pre>
+      <pre>{toShownJson(item.arguments)}</pre>
       {item.output === '' ? null : <pre>{item.output}</pre>}
     </details>
   );

@@ -18,6 +18,17 @@ export interface Question {
   readonly options: readonly string[];
 }
 
+/** What reorders text, or cannot be seen in it. */
+const HIDDEN = /[\p{Cf}\p{Zl}\p{Zp}\u007f-\u009f]/gu;
+
+/** Arguments as a person is asked about them: JSON of the same value in which nothing is hidden. */
+export function toShownJson(value: unknown): string {
+  const text = JSON.stringify(value, null, 2) ?? 'null';
+  const toEscape = (unit: string): string =>
+    `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return text.replace(HIDDEN, (char) => char.split('').map(toEscape).join(''));
+}
+
 /** The question of an `ask_user` call; undefined for every other call: those are allowed or not. */
 export function findQuestion({ tool, arguments: args }: AskedCall): Question | undefined {
   if (tool !== 'ask_user') return undefined;
@@ -42,6 +53,6 @@ export function describeSession({ tool, covers = [tool] }: AskedCall): string {
 export function describeKeptRule(rule: KeptRuleBody): string {
   const what =
     rule.command ?? rule.paths?.join(', ') ?? (rule.arguments === '{}' ? '' : rule.arguments) ?? '';
-  const quoted = what === '' ? '' : ` ${JSON.stringify(what)}`;
+  const quoted = what === '' ? '' : ` ${toShownJson(what)}`;
   return `${rule.tool}${quoted} in ${rule.workspace} for agent ${rule.agent}`;
 }

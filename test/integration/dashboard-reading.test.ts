@@ -83,6 +83,22 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await bench.client.listSessions()).toHaveLength(1);
   });
 
+  test('arguments that would reorder themselves are shown as they are (regression)', async () => {
+    const id = await begin(
+      { tool: 'shell', arguments: { command: 'printf \u202etxt\u200b | wc -c' } },
+      { say: 'ran' },
+    );
+    const page = await open(`sessions/${id}`);
+    const card = page.getByLabel('Approval of shell');
+    const shown = await card.getByLabel('Arguments').inputValue();
+    expect(shown).toBe('{\n  "command": "printf \\u202etxt\\u200b | wc -c"\n}');
+    await card.getByRole('button', { name: 'Approve', exact: true }).click();
+    const events = await bench.follow(id, isTurnEnd);
+    const ran = events.find(({ type }) => type === 'tool.completed');
+    // What was meant ran: three letters, and twice three bytes that nobody sees.
+    expect(ran?.data).toMatchObject({ output: '9\n' });
+  });
+
   test('a server that is slow is not asked again before it has answered (regression)', async () => {
     const page = await context.newPage();
     await page.clock.install();
