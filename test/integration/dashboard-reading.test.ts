@@ -83,6 +83,14 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await bench.client.listSessions()).toHaveLength(1);
   });
 
+  test('a long word of a call does not widen a phone (regression)', async () => {
+    const id = await begin({ tool: 'read_file', arguments: { path: 'x'.repeat(400) } });
+    const page = await open(`sessions/${id}`);
+    await page.setViewportSize({ width: 360, height: 640 });
+    await page.getByText('x'.repeat(100)).first().waitFor();
+    expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360);
+  });
+
   test('arguments that would reorder themselves are shown as they are (regression)', async () => {
     const id = await begin(
       { tool: 'shell', arguments: { command: 'printf \u202etxt\u200b | wc -c' } },
