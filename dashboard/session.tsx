@@ -240,10 +240,16 @@ function Ask({ view }: { view: SessionView }) {
   const [text, setText] = useState('');
   const [onBusy, setOnBusy] = useState('enqueue');
   const [error, setError] = useState<string>();
+  // Of what stands there: sent twice (a key held down, an answer that was lost), it counts once.
+  const key = useRef(createKey());
+  const change = (next: string): void => {
+    key.current = createKey();
+    setText(next);
+  };
   const send = async (): Promise<void> => {
-    const body = { text, on_busy: onBusy, idempotency_key: createKey() };
+    const body = { text, on_busy: onBusy, idempotency_key: key.current };
     await call<InputAccepted>('POST', `/api/v1/sessions/${view.id}/input`, body);
-    setText('');
+    if (key.current === body.idempotency_key) change('');
   };
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey) || text === '') return;
@@ -257,7 +263,7 @@ function Ask({ view }: { view: SessionView }) {
         Say something (Ctrl-Enter sends)
         <textarea
           value={text}
-          onInput={(event) => setText(event.currentTarget.value)}
+          onInput={(event) => change(event.currentTarget.value)}
           onKeyDown={onKeyDown}
         />
       </label>

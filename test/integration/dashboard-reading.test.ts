@@ -74,6 +74,23 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await page.locator('.said.text').allTextContents()).toEqual(['first', 'second']);
   });
 
+  test('what is sent twice, by a key held down, counts once (regression)', async () => {
+    const id = await begin({ say: 'first' });
+    const page = await open(`sessions/${id}`);
+    const field = page.getByLabel(/Say something/);
+    await field.fill(say({ say: 'second' }));
+    await field.focus();
+    await page.keyboard.down('Control');
+    for (let press = 0; press < 3; press += 1) await page.keyboard.down('Enter');
+    await page.keyboard.up('Control');
+    await page.getByText('second', { exact: true }).waitFor();
+    // The same words again are another input.
+    await field.fill(say({ say: 'second' }));
+    await field.press('Control+Enter');
+    await page.getByText('second', { exact: true }).nth(1).waitFor();
+    expect(countType(await bench.events(id), 'input.accepted')).toBe(3);
+  });
+
   test('blanks are no first prompt: one session, and nothing is refused (regression)', async () => {
     const page = await open();
     await page.getByText('New session').click();
