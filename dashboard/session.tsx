@@ -36,7 +36,7 @@ export function SessionPage({ id }: { id: string }) {
     <>
       <h2>{view.name ?? view.id}</h2>
       <Failure error={error ?? failure ?? feed.error} />
-      {feed.isOpen ? null : <p class="dim">Waiting for the supervisor …</p>}
+      {feed.isOpen || feed.error !== undefined ? null : <p class="dim">Waiting for the supervisor …</p>}
       <Facts facts={toFacts(view)} />
       <Actions view={view} onDone={reload} onError={setFailure} />
       <Tabs names={tabs} chosen={tab} onChoose={setTab} label="Views of this session" />

@@ -100,6 +100,16 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await bench.client.listSessions()).toHaveLength(1);
   });
 
+  test('a session removed while it is looked at is said to be gone, not waited for (regression)', async () => {
+    const id = await begin({ say: 'first' });
+    await bench.follow(id, isTurnEnd);
+    const page = await open(`sessions/${id}`);
+    await page.getByText('first', { exact: true }).waitFor();
+    await bench.client.deleteSession(id);
+    await page.getByRole('alert').getByText('no session has the id').waitFor();
+    await page.getByText('Waiting for the supervisor').waitFor({ state: 'detached' });
+  });
+
   test('a long word of a call does not widen a phone (regression)', async () => {
     const id = await begin({ tool: 'read_file', arguments: { path: 'x'.repeat(400) } });
     const page = await open(`sessions/${id}`);
