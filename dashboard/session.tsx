@@ -36,13 +36,17 @@ export function SessionPage({ id }: { id: string }) {
     <>
       <h2>{view.name ?? view.id}</h2>
       <Failure error={error ?? failure ?? feed.error} />
-      {feed.isOpen || feed.error !== undefined ? null : <p class="dim">Waiting for the supervisor …</p>}
+      {feed.isOpen || feed.error !== undefined ? null : (
+        <p class="dim">Waiting for the supervisor …</p>
+      )}
       <Facts facts={toFacts(view)} />
       <Actions view={view} onDone={reload} onError={setFailure} />
       <Tabs names={tabs} chosen={tab} onChoose={setTab} label="Views of this session" />
       <Earlier feed={feed} isWhole={isWhole} onWhole={() => setWhole(true)} />
       <div role="tabpanel" aria-label={tab}>
-        {tab === 'Conversation' ? <Conversation view={view} reading={feed.reading} /> : null}
+        {tab === 'Conversation' ? (
+          <Conversation {...{ view, isWhole }} reading={feed.reading} />
+        ) : null}
         {tab === 'Timeline' ? <Timeline reading={feed.reading} /> : null}
         {tab === 'Curves' ? <Curves id={id} reading={feed.reading} /> : null}
         {tab === 'Events' ? <RawEvents reading={feed.reading} /> : null}
@@ -161,14 +165,30 @@ function Actions(props: {
   );
 }
 
-function Conversation({ view, reading }: { view: SessionView; reading: Reading }) {
+function Conversation(props: { view: SessionView; reading: Reading; isWhole: boolean }) {
+  const { view, reading, isWhole } = props;
   const approvals = useApprovals(view.id);
   const end = useRef<HTMLDivElement>(null);
+  const isAtEnd = useRef(!isWhole);
   const count = reading.items.length;
-  // The newest is kept in sight, unless the reader went up to read.
   useEffect(() => {
-    const below = document.documentElement.scrollHeight - scrollY - innerHeight;
-    if (below < 400) end.current?.scrollIntoView({ block: 'nearest' });
+    let before = scrollY;
+    const onScroll = (): void => {
+      const below = document.documentElement.scrollHeight - scrollY - innerHeight;
+      const isUp = scrollY < before;
+      before = scrollY;
+      // Text may have come below since we scrolled; and a page of one screen has no end to be at.
+      if (below >= 400 ? isUp : scrollY > 0) isAtEnd.current = below < 400;
+    };
+    addEventListener('scroll', onScroll);
+    return () => removeEventListener('scroll', onScroll);
+  }, []);
+  // The newest is kept in sight, unless the reader went up to read, or asked for the beginning.
+  useEffect(() => {
+    if (isWhole) isAtEnd.current = false;
+  }, [isWhole]);
+  useEffect(() => {
+    if (isAtEnd.current) end.current?.scrollIntoView({ block: 'nearest' });
   }, [count, reading.raw.at(-1)?.seq]);
   return (
     <>

@@ -74,6 +74,30 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
     expect(await page.locator('.said.text').allTextContents()).toEqual(['first', 'second']);
   });
 
+  test('a long session opens at its newest, and a reader who went up stays there (regression)', async () => {
+    const lines = Array.from({ length: 120 }, (_, at) => `line ${at}\n\n`).join('');
+    const id = await begin({ say: lines });
+    await bench.follow(id, isTurnEnd);
+    const page = await open(`sessions/${id}`);
+    await until(page, 'scrollY > 1000');
+    expect(await isInSight(page, 'line 119')).toBe(true);
+    await page.mouse.wheel(0, -2000);
+    await until(page, 'document.documentElement.scrollHeight - scrollY > 1800');
+    await bench.client.sendInput(id, { text: say({ say: 'unseen' }) });
+    await page.getByText('unseen', { exact: true }).waitFor({ state: 'attached' });
+    expect(await isInSight(page, 'unseen')).toBe(false);
+  });
+
+  /** The page's policy lets nobody wait in it. */
+  async function until(page: Page, condition: string): Promise<void> {
+    while ((await page.evaluate(condition)) !== true);
+  }
+
+  async function isInSight(page: Page, text: string): Promise<boolean> {
+    const box = await page.getByText(text, { exact: true }).boundingBox();
+    return box !== null && box.y >= 0 && box.y + box.height <= 800;
+  }
+
   test('what is sent twice, by a key held down, counts once (regression)', async () => {
     const id = await begin({ say: 'first' });
     const page = await open(`sessions/${id}`);
