@@ -46,7 +46,8 @@ export function createAcpAgent(deps: AcpDeps): AgentApp {
   function attach(view: SessionView, client: AgentContext, since: number): Attachment {
     attached.get(view.id)?.close();
     const position = { since, liveAt: view.last_seq };
-    const attachment = openAttachment({ api, client, logger, sessionId: view.id }, position);
+    const { id: sessionId, workspace } = view;
+    const attachment = openAttachment({ api, client, logger, sessionId, workspace }, position);
     attached.set(view.id, attachment);
     return attachment;
   }

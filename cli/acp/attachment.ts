@@ -24,6 +24,7 @@ export interface AttachmentDeps {
   readonly client: AgentContext;
   readonly logger: Logger;
   readonly sessionId: string;
+  readonly workspace: string;
 }
 
 export interface Attachment {
@@ -67,7 +68,7 @@ export function openAttachment(
   { since, liveAt }: { since: number; liveAt: number },
 ): Attachment {
   const stop = new AbortController();
-  const read = createUpdateReader();
+  const read = createUpdateReader(deps.workspace);
   const own = createOwnInputs();
   const ends = new Map<string, End>();
   const endWaiters = new Map<string, Waiter<End>>();

@@ -1,5 +1,6 @@
 /** What an event of a session says to an editor: the session/update notifications of ACP. Pure,
  *  and the same for a history that is replayed and for one that is heard live. */
+import { resolve } from 'node:path';
 import type {
   ContentBlock,
   SessionUpdate,
@@ -28,8 +29,9 @@ const kinds: Readonly<Record<string, ToolKind>> = {
 
 export type UpdateReader = (event: KnownEvent) => readonly SessionUpdate[];
 
-/** Events are given in order. What is kept of them is bounded: the tail of each call's output. */
-export function createUpdateReader(): UpdateReader {
+/** Events are given in order. What is kept of them is bounded: the tail of each call's output.
+ *  @param workspace  paths of tools are below it; those of this protocol are absolute. */
+export function createUpdateReader(workspace: string): UpdateReader {
   const outputs = new Map<string, string>();
   const shown = new Map<number, number>();
   return (event) => {
@@ -52,7 +54,7 @@ export function createUpdateReader(): UpdateReader {
         return [{ sessionUpdate, messageId, content: { type: 'text', text } }];
       }
       case 'tool.requested':
-        return [toCall(event.data)];
+        return [toCall(event.data, workspace)];
       case 'tool.started': {
         const { call_id: toolCallId } = event.data;
         return [{ sessionUpdate: 'tool_call_update', toolCallId, status: 'in_progress' }];
@@ -101,10 +103,11 @@ function toBlock(part: ContentPart): ContentBlock {
   return { type: 'image', mimeType, data };
 }
 
-function toCall(data: EventData<'tool.requested'>): SessionUpdate {
+function toCall(data: EventData<'tool.requested'>, workspace: string): SessionUpdate {
   const { call_id: toolCallId, tool } = data;
   const args = toRecord(data.arguments);
-  const path = toText(args['path']);
+  const given = toText(args['path']);
+  const path = given === undefined ? undefined : resolve(workspace, given);
   return {
     sessionUpdate: 'tool_call',
     toolCallId,
@@ -113,7 +116,7 @@ function toCall(data: EventData<'tool.requested'>): SessionUpdate {
     kind: kinds[tool] ?? 'other',
     status: 'pending',
     rawInput: data.arguments,
-    content: toDiffs(tool, args),
+    content: path === undefined ? [] : toDiffs(tool, args, path),
     ...(path === undefined ? {} : { locations: [{ path }] }),
   };
 }
@@ -125,9 +128,11 @@ export function toTitle(tool: string, args: Readonly<Record<string, unknown>>): 
   return line.replaceAll(/\s+/g, ' ').slice(0, 300);
 }
 
-function toDiffs(tool: string, args: Readonly<Record<string, unknown>>): ToolCallContent[] {
-  const path = toText(args['path']);
-  if (path === undefined) return [];
+function toDiffs(
+  tool: string,
+  args: Readonly<Record<string, unknown>>,
+  path: string,
+): ToolCallContent[] {
   const newText = toText(args[tool === 'write_file' ? 'content' : 'new_text']);
   if (newText === undefined) return [];
   return [{ type: 'diff', path, oldText: toText(args['old_text']) ?? null, newText }];

@@ -120,10 +120,13 @@ test('[command:acp] what it can do is said first, and a turn with a tool call is
       content: [{ type: 'content', content: { type: 'text', text: 'hi\n' } }],
     }),
   );
+  // Absolute, as the protocol has them (regression).
+  const path = join(bench.workspace, 'a.txt');
   expect(editor.updates).toContainEqual(
     expect.objectContaining({
       toolCallId: '1.2.1',
-      content: [{ type: 'diff', path: 'a.txt', oldText: null, newText: 'new' }],
+      locations: [{ path }],
+      content: [{ type: 'diff', path, oldText: null, newText: 'new' }],
     }),
   );
   expect(editor.updates.some((update) => update.sessionUpdate === 'user_message_chunk')).toBe(
