@@ -194,14 +194,16 @@ async function waitForAnswer(
   const timer = clock.setTimer(waitSecs * 1000, () => stop.abort());
   const signal = AbortSignal.any([stop.signal, caller.signal]);
   const parts: string[] = [];
+  // Of them, those of steps that have ended.
+  let standing = 0;
   try {
     const follow = { client: api, sessionId: view.id, inputId, seq, signal };
     const { end, lost } = await followTurn({
       ...follow,
       onPiece: (piece) => {
         if (piece.kind === 'text') parts.push(piece.text);
-        if (piece.kind === 'text-end') parts.push('\n');
-        if (piece.kind === 'superseded') parts.length = 0;
+        if (piece.kind === 'text-end') standing = parts.push('\n');
+        if (piece.kind === 'superseded') parts.length = standing;
       },
     });
     const now = await api.getSession(view.id);
