@@ -42,6 +42,8 @@ export interface FetchCall {
 const REDIRECTS_MAX = 5;
 const BYTES_DEFAULT = 1024 * 1024;
 const HEADER_BYTES_MAX = 64 * 1024;
+const BODILESS = [204, 205, 304];
+const noBody: ReadBody = { bytes: Buffer.alloc(0), isCut: false };
 const USER_AGENT = 'prx-supervisor (fetch tool)';
 
 /** Every end is a result. */
@@ -112,8 +114,10 @@ async function ask(call: FetchCall, text: string, signal: AbortSignal): Promise<
     status = response.statusCode ?? status;
     const location = toLocation(response, url);
     if (location !== undefined) return { kind: 'redirect', location };
-    const bytesMax = method === 'HEAD' ? 0 : (call.arguments.max_bytes ?? BYTES_DEFAULT);
-    const body = await readBody(response, response.headers, bytesMax);
+    const bytesMax = call.arguments.max_bytes ?? BYTES_DEFAULT;
+    // What describes a body is there without one, too: of an empty gzip nothing can be unpacked.
+    const isEmpty = method === 'HEAD' || BODILESS.includes(status);
+    const body = isEmpty ? noBody : await readBody(response, response.headers, bytesMax);
     return { kind: 'answered', url, response, body };
   } finally {
     signal.removeEventListener('abort', abort);
@@ -262,6 +266,9 @@ function toPublic(href: string): string {
 
 function describeFailure(error: unknown): string {
   const code = systemCode(error);
+  if (code === 'ERR_SSL_WRONG_VERSION_NUMBER') {
+    return 'The request failed: the server does not speak TLS at this port; ask for http: there.';
+  }
   const message = error instanceof Error ? error.message : String(error);
   return `The request failed: ${code === undefined ? message : `${message} (${code})`}.`;
 }

@@ -13,7 +13,7 @@ export interface ContentType {
 }
 
 const TEXT_TYPES =
-  /^(text\/|application\/(json|xml|javascript|ecmascript|x-ndjson|yaml|toml|x-sh|sql|graphql)$)|[+](json|xml|yaml)$/;
+  /^(text\/|application\/(x-)?(json|xml|javascript|ecmascript|ndjson|yaml|toml|sh|sql|graphql)$)|[+](json|xml|yaml)$/;
 const HTML_TYPES = ['text/html', 'application/xhtml+xml'];
 
 /** What is said to be nothing in particular is taken for text; its bytes decide (`isBinary`). */

@@ -155,6 +155,27 @@ describe('what is shown', () => {
     expect(output).toContain('etag: "e"');
     expect(output).not.toContain('a=b');
   });
+
+  test.each([
+    ['HEAD', 200],
+    ['GET', 204],
+  ] as const)('an answer without a body, packed: %s %i (regression)', async (method, code) => {
+    handler = (_request, answer) => {
+      answer.writeHead(code, { 'content-type': 'text/plain', 'content-encoding': 'gzip' }).end();
+    };
+    const output = expect.stringMatching(new RegExp(`^${code} `));
+    expect(await run({ url: at('/'), method })).toMatchObject({ status: 'ok', output });
+  });
+
+  test.each(['application/x-yaml', 'application/x-javascript'])('%s is text', async (type) => {
+    handler = answerWith(type, 'a: 1');
+    expect(await run({ url: at('/') })).toMatchObject({ status: 'ok' });
+  });
+
+  test('a server without TLS is said to be one (regression)', async () => {
+    const { output } = await run({ url: at('/').replace('http:', 'https:') });
+    expect(output).toMatch(/^The request failed: the server does not speak TLS .*ask for http:/);
+  });
 });
 
 describe('a bound', () => {
