@@ -134,7 +134,7 @@ export function inOrder<T>(work: () => Promise<T>): () => Promise<T> {
 }
 
 export interface ConfigChanges {
-  /** By this reload. */
+  /** By this reload: keys, and files of custom tools. */
   readonly changed: readonly string[];
   /** Changed since the start, and not in force: by this reload or an earlier one. */
   readonly needs_restart: readonly string[];

@@ -293,8 +293,9 @@ export function createRuntime(options: RuntimeOptions): Runtime {
 
   async function reload(): Promise<ConfigChanges> {
     const next = options.loadConfig();
-    const changes = compareValues({ started: options.values, before: values, next: next.values });
-    custom.use(await custom.read(next.config));
+    const found = compareValues({ started: options.values, before: values, next: next.values });
+    const files = custom.use(await custom.read(next.config));
+    const changes = { ...found, changed: [...found.changed, ...files] };
     const { stateDir, socketPath } = config;
     const memoryBefore = memoryLimit();
     config = { ...next.config, stateDir, socketPath };

@@ -20,8 +20,8 @@ import { listToolFiles, type ToolFiles, toFilePath } from './files.ts';
 export interface CustomToolBook extends Pick<CustomGate, 'find' | 'names'> {
   /** Reads the files that this configuration names; nothing changes. Never rejects. */
   read(config: Config): Promise<CustomReading>;
-  /** From now on these. */
-  use(reading: CustomReading): void;
+  /** From now on these. The files of which something else is known now, or nothing any more. */
+  use(reading: CustomReading): readonly string[];
   /** The manifest with the tools that its agent may use. */
   extend(manifest: AgentManifest): AgentManifest;
   /** The policy with the files of the tools that this agent may use. */
@@ -85,7 +85,9 @@ export function createCustomTools(deps: CustomToolDeps): CustomToolBook {
       return reading;
     },
     use(reading) {
+      const changed = findChangedFiles(known, reading);
       known = reading;
+      return changed;
     },
     find(tool) {
       const found = known.tools.get(tool);
@@ -141,6 +143,14 @@ export function toReading(found: ToolFiles, said: readonly Description[]): Custo
     return { file: path, tool: name, effect, digest };
   });
   return { roots, tools, status: [...status, ...found.problems] };
+}
+
+function findChangedFiles(before: CustomReading, after: CustomReading): readonly string[] {
+  const [earlier, later] = [before, after].map(
+    ({ status }) => new Map(status.map((each) => [each.file, JSON.stringify(each)])),
+  );
+  const files = new Set([...(earlier?.keys() ?? []), ...(later?.keys() ?? [])]);
+  return [...files].filter((file) => earlier?.get(file) !== later?.get(file));
 }
 
 /** A name that stands for two things would be a guess which one is meant. */

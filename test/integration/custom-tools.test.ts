@@ -223,7 +223,9 @@ withBubblewrap('custom tools, as time goes on', () => {
     writeFileSync(toolPath('later.ts'), tool('later', `return 'here';`));
     const [old] = await results(session, hello);
     expect(old?.output).toContain('was changed; nothing ran');
-    await bench.client.reload();
+    const changed = ['echo.ts', 'later.ts'].map(toolPath);
+    expect(await bench.client.reload()).toEqual({ changed, needs_restart: [] });
+    expect((await bench.client.reload()).changed).toEqual([]);
     const after = await results(session, hello, call('custom__later'));
     expect(after).toMatchObject([{ output: 'two: x' }, { output: 'here' }]);
   });
