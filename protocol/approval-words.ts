@@ -38,9 +38,11 @@ export function findQuestion({ tool, arguments: args }: AskedCall): Question | u
   return { question, options: options.map(String) };
 }
 
-/** What was typed, or the option whose number was. */
+/** What was typed, or the option whose number was; an option itself stays what it is, also where
+ *  it looks like the number of another one. */
 export function toAnswer({ options }: Question, typed: string): string {
   const text = typed.trim();
+  if (options.includes(text)) return text;
   return (/^\d+$/.test(text) ? options[Number(text) - 1] : undefined) ?? text;
 }
 

@@ -1,4 +1,5 @@
 /** Outcomes of calls that did not run: what the model reads, and what it may do next. */
+import { findQuestion, toAnswer } from '../../protocol/approval-words.ts';
 import type { ToolOutcome } from '../../protocol/content.ts';
 import type { ApprovalAnswer } from './approvals.ts';
 
@@ -16,8 +17,11 @@ export function stale(): ToolOutcome {
   return plainOutcome('denied', message);
 }
 
-export function toAnswered({ answer, by }: ApprovalAnswer): ToolOutcome {
-  const said = answer ?? '(no words; go on as you think best)';
+/** @param value  the arguments of the question: an answer may be the number of an option. */
+export function toAnswered({ answer, by }: ApprovalAnswer, value: unknown): ToolOutcome {
+  const question = findQuestion({ tool: 'ask_user', arguments: value });
+  const given = answer === undefined || question === undefined ? '' : toAnswer(question, answer);
+  const said = given === '' ? '(no words; go on as you think best)' : given;
   return plainOutcome('ok', `${by} answers: ${said}`);
 }
 

@@ -197,7 +197,7 @@ async function startApproved(
   const permit = { value, approved: shown };
   const refused = findRefusal(call, permit);
   if (refused !== undefined) return commit(call, refused, []);
-  if (call.ask.name === 'ask_user') return commit(call, toAnswered(answer), []);
+  if (call.ask.name === 'ask_user') return commit(call, toAnswered(answer, value), []);
   return startCall(call, permit, [], 1);
 }
 

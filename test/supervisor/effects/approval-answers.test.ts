@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { PrxError } from '../../../base/errors.ts';
+import { toAnswer } from '../../../protocol/approval-words.ts';
 import type { EffectId, SessionId } from '../../../protocol/ids.ts';
 import type { CreateSession, ResolveApproval } from '../../../protocol/resources.ts';
 import { createHouse, demolish, type House, type HouseSpec } from '../house.ts';
@@ -341,6 +342,18 @@ describe('ask_user', () => {
       { status: 'ok', output: 'someone answers: blue, please' },
     ]);
     expect(host.runs).toEqual([]);
+  });
+
+  test('the number of an option is that option at every door (regression)', async () => {
+    const { house, id } = await asking([question], allowing);
+    await isAsked(house, id);
+    await answer(house, id, first, { decision: 'approve', answer: '2' });
+    await house.turnDone(id);
+    expect(dataOf(await house.events(id), 'tool.completed')).toMatchObject([
+      { status: 'ok', output: 'someone answers: blue' },
+    ]);
+    const numbers = { question: '', options: ['2', '1'] };
+    expect(toAnswer(numbers, toAnswer(numbers, '1'))).toBe('1');
   });
 
   test('is denied where nobody is there to answer; an answer is for questions only', async () => {
