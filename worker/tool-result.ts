@@ -34,7 +34,9 @@ export const NOT_RUN: ToolOutcome = {
 export function formatToolResult(outcome: ToolOutcome): string {
   const lines = [formatStatus(outcome), outcome.output === '' ? '(no output)' : outcome.output];
   if (outcome.artifact !== undefined) {
-    lines.push(`[output cut; the whole of it is kept as artifact ${outcome.artifact}]`);
+    // No tool reads an artifact, and of a flood it is not the whole.
+    const kept = `artifact ${outcome.artifact} is for the user`;
+    lines.push(`[output cut; ${kept}; to see another part yourself, ask for that part alone]`);
   } else if (outcome.truncated) {
     lines.push('[output cut]');
   }

@@ -30,9 +30,9 @@ describe('what the model reads of a call', () => {
     ],
     ['cut output', result('head', { truncated: true }), 'head\n[output cut]'],
     [
-      'cut output with an artifact',
+      'cut output with an artifact, which no tool reads (regression)',
       result('head', { truncated: true, artifact: 'a_1' }),
-      'head\n[output cut; the whole of it is kept as artifact a_1]',
+      'head\n[output cut; artifact a_1 is for the user; to see another part yourself, ask for that part alone]',
     ],
     ['a notice', result('x', { notice: 'read-only' }), 'x\n[notice: read-only]'],
     ['a level', result('x', { level: 'bubblewrap' }), 'x'],
