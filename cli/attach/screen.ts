@@ -24,17 +24,18 @@ const SYNC_START = '\u001b[?2026h';
 const SYNC_END = '\u001b[?2026l';
 const HIDE_CURSOR = '\u001b[?25l';
 const SHOW_CURSOR = '\u001b[?25h';
+const CLEAR_LINE = '\u001b[K';
 const CLEAR_BELOW = '\u001b[J';
 
 export function createScreen(output: Output): Screen {
   let drawn: readonly string[] = [];
   let cursorRow = 0;
-  const eraseRegion = (): string => {
+  const toTop = (): string => {
     // Lines of an earlier width may take more rows now: the terminal has wrapped them.
     const columns = columnsOf(output);
     const above = drawn.slice(0, cursorRow);
     const rows = above.reduce((sum, line) => sum + rowsOfLine(line, columns), 0);
-    return `${rows > 0 ? `\u001b[${rows}A` : ''}\r${CLEAR_BELOW}`;
+    return `${rows > 0 ? `\u001b[${rows}A` : ''}\r`;
   };
   return {
     get columns() {
@@ -50,9 +51,12 @@ export function createScreen(output: Output): Screen {
       const text = [
         SYNC_START,
         HIDE_CURSOR,
-        eraseRegion(),
-        ...wrapped.map((line) => `${line}\r\n`),
-        lines.join('\r\n'),
+        toTop(),
+        // Row by row: what is cleared from the first row of the terminal at once is put into the
+        // scroll-back by tmux, a copy for each draw.
+        ...wrapped.map((line) => `${CLEAR_LINE}${line}\r\n`),
+        lines.map((line) => `${CLEAR_LINE}${line}`).join('\r\n'),
+        CLEAR_BELOW,
       ];
       cursorRow = Math.max(0, lines.length - 1);
       if (live.cursor !== undefined) {
@@ -65,7 +69,7 @@ export function createScreen(output: Output): Screen {
       output.write(`${text.join('')}${SYNC_END}`);
     },
     close() {
-      output.write(`${eraseRegion()}${SHOW_CURSOR}`);
+      output.write(`${toTop()}${CLEAR_BELOW}${SHOW_CURSOR}`);
       drawn = [];
       cursorRow = 0;
     },

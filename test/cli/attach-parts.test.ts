@@ -279,16 +279,17 @@ describe('the live view', () => {
   });
 });
 
-test('the screen erases exactly what it drew, in one write', () => {
+test('the screen erases exactly what it drew, in one write, row by row (regression)', () => {
   const output = new FakeOutput(true);
   const screen = createScreen(output);
   screen.draw(['said'], { lines: ['a', 'b', 'c'], cursor: { row: 1, column: 2 } });
   expect(output.text).toBe(
-    '\u001b[?2026h\u001b[?25l\r\u001b[Jsaid\r\na\r\nb\r\nc\u001b[1A\r\u001b[2C\u001b[?25h\u001b[?2026l',
+    '\u001b[?2026h\u001b[?25l\r\u001b[Ksaid\r\n\u001b[Ka\r\n\u001b[Kb\r\n\u001b[Kc\u001b[J' +
+      '\u001b[1A\r\u001b[2C\u001b[?25h\u001b[?2026l',
   );
   output.text = '';
   screen.draw([], { lines: ['x'], cursor: undefined });
-  expect(output.text).toBe('\u001b[?2026h\u001b[?25l\u001b[1A\r\u001b[Jx\u001b[?2026l');
+  expect(output.text).toBe('\u001b[?2026h\u001b[?25l\u001b[1A\r\u001b[Kx\u001b[J\u001b[?2026l');
   output.text = '';
   screen.close();
   expect(output.text).toBe('\r\u001b[J\u001b[?25h');
