@@ -25,19 +25,20 @@ const agentOwned = {
 };
 
 /** Tools are the agent's: what a client would run itself cannot be asked for. An empty list, or
- *  the values that mean "no such thing", pass. */
-function absent(name: string, hint: string): z.ZodOptional<z.ZodUnknown> {
+ *  one of the words that mean "no such thing" there, passes. */
+function absent(
+  name: string,
+  hint: string,
+  words: readonly unknown[] = [],
+): z.ZodOptional<z.ZodUnknown> {
   const message = `'${name}' is not supported: ${hint}`;
+  const isNothing = (value: unknown): boolean =>
+    value == null || words.includes(value) || (Array.isArray(value) && value.length === 0);
   return z.unknown().refine(isNothing, { message }).optional();
 }
 
-function isNothing(value: unknown): boolean {
-  if (value === undefined || value === null || value === 'none' || value === 'auto') return true;
-  return Array.isArray(value) && value.length === 0;
-}
-
 const tools = absent('tools', 'the tools of an agent are set in its configuration');
-const toolChoice = absent('tool_choice', 'the agent decides');
+const toolChoice = absent('tool_choice', 'the agent decides', ['none', 'auto']);
 
 const textPartSchema = z.looseObject({
   type: z.enum(['text', 'input_text', 'output_text']),

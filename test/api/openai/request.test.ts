@@ -28,6 +28,7 @@ describe('a request', () => {
     ['several answers', { n: 2 }, 'n'],
     ['a form of the answer', { response_format: { type: 'json_schema' } }, 'response_format'],
     ['a stop', { stop: ['x'] }, 'stop'],
+    ['a stop that is a word', { stop: 'none' }, 'stop'],
   ])('with %s is refused by name', (_name, rest, param) => {
     const result = chatRequestSchema.safeParse(chat(rest));
     expect(result.error?.issues[0]?.path[0]).toBe(param);
