@@ -90,14 +90,16 @@ type AnswerOf<K extends Answer['kind']> = Extract<Answer, { kind: K }>;
 
 async function runStream(
   deps: AnswerDeps,
-  { reply, permit }: Exchange,
+  exchange: Exchange,
   answer: AnswerOf<'stream'>,
 ): Promise<void> {
+  const { reply } = exchange;
   const { clock, broadcasts, toProblem } = deps;
   const response = reply.raw;
-  const slot = takeSlot(deps, permit);
-  response.once('close', slot.release);
-  const frames = await openOrRelease(slot, () => answer.open(slot.signal));
+  const { slot, frames } = await openStream(deps, exchange, answer).catch((error: unknown) => {
+    reply.headers(answer.refusedHeaders ?? {});
+    throw error;
+  });
   reply.hijack();
   const headers = { ...toPlain(reply.getHeaders()), ...answer.headers };
   const stream = { response, headers, clock, broadcasts, signal: slot.signal };
@@ -105,6 +107,17 @@ async function runStream(
   const source = { frames, ...(live === undefined ? {} : { live }) };
   await writeEventStream(stream, source, (error) => JSON.stringify(toProblem(error)));
   slot.release();
+}
+
+async function openStream(
+  deps: AnswerDeps,
+  { reply, permit }: Exchange,
+  answer: AnswerOf<'stream'>,
+) {
+  const slot = takeSlot(deps, permit);
+  reply.raw.once('close', slot.release);
+  const frames = await openOrRelease(slot, () => answer.open(slot.signal));
+  return { slot, frames };
 }
 
 async function runSocket(

@@ -50,6 +50,8 @@ export type Answer =
   | {
       readonly kind: 'stream';
       readonly headers?: Readonly<Record<string, string>>;
+      /** Of a refusal to stream: what was asked for is under way all the same. */
+      readonly refusedHeaders?: Readonly<Record<string, string>>;
       open(signal: AbortSignal): Promise<AsyncIterable<StreamFrame>>;
       /** Where the frames are those of every client at the same place. */
       readonly live?: LiveSource & { readonly since: number };

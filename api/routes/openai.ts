@@ -71,7 +71,7 @@ export const openaiRoutes: readonly Route[] = [
         const includeUsage = body.stream_options?.include_usage === true;
         const open = async (ended: AbortSignal) =>
           toChatFrames(turn, await watch(ended), { includeUsage });
-        return { kind: 'stream', headers: toHeaders(turn), open };
+        return { kind: 'stream', headers: toHeaders(turn), refusedHeaders: toFinal(turn), open };
       }
       const result = await toChatCompletion(turn, await watch(signal));
       if (result.kind === 'failure') return toFailure(turn, { error: result.error });
@@ -97,7 +97,9 @@ export const openaiRoutes: readonly Route[] = [
         background: body.background ?? undefined,
         instructions: body.instructions ?? undefined,
       };
-      if (body.stream === true) return toStream(asking, { turn, options, after: -1 });
+      if (body.stream === true) {
+        return toStream(asking, { turn, options, after: -1, refusedHeaders: toFinal(turn) });
+      }
       if (body.background === true) {
         const view = createResponseBuilder(turn, options, 'replace').view();
         return toJsonAnswer(view, { headers: toHeaders(turn) });
@@ -192,19 +194,30 @@ function toHeaders(turn: Turn): Record<string, string> {
 }
 
 /** The input is accepted: a client that tried again would ask for another turn. */
+function toFinal(turn: Turn): Record<string, string> {
+  return { ...toHeaders(turn), 'x-should-retry': 'false' };
+}
+
 function toFailure(turn: Turn, body: unknown): Answer {
-  const headers = { ...toHeaders(turn), 'x-should-retry': 'false' };
-  return toJsonAnswer(body, { status: 500, headers });
+  return toJsonAnswer(body, { status: 500, headers: toFinal(turn) });
+}
+
+interface ResponseStream {
+  readonly turn: Turn;
+  readonly options: ResponseOptions;
+  readonly after: number;
+  readonly refusedHeaders?: Record<string, string>;
 }
 
 function toStream(
   asking: Asking,
-  { turn, options, after }: { turn: Turn; options: ResponseOptions; after: number },
+  { turn, options, after, refusedHeaders = {} }: ResponseStream,
 ): Answer {
   const watch = createWatch(asking, turn);
   return {
     kind: 'stream',
     headers: toHeaders(turn),
+    refusedHeaders,
     open: async (signal) =>
       toResponseFrames(createResponseBuilder(turn, options, 'fail'), await watch(signal), after),
   };

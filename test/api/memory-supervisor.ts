@@ -109,7 +109,8 @@ export class MemorySupervisor implements Supervisor {
   async acceptInput(ref: string, params: SendInput, by: string) {
     const size = params.text?.length ?? 0;
     this.#note('acceptInput', ref, size > 1000 ? { characters: size } : params, by);
-    const event = this.append(ref, 'input.accepted', { source: by });
+    const told = { input_id: 'in_1', source: by, content: [], on_busy: 'enqueue' };
+    const event = this.append(ref, 'input.accepted', told);
     return { input_id: inputIdSchema.parse('in_1'), seq: event.seq, duplicate: false };
   }
 

@@ -189,6 +189,25 @@ test('a parameter that the facade does not know is named', async () => {
   expect([answer.status, error.param]).toEqual([400, 'bogus']);
 });
 
+test.each([
+  ['/v1/chat/completions', { messages: [{ role: 'user', content: 'x' }] }],
+  ['/v1/responses', { input: 'x' }],
+])(
+  'a stream of %s that is refused when its input is in is not asked for again (regression)',
+  async (path, rest) => {
+    rig.supervisor.followEvents = () =>
+      Promise.reject(new PrxError('AT_CAPACITY', 'too many streams'));
+    const body = JSON.stringify({ model: 'default', stream: true, ...rest });
+    const { status, headers } = await ask(rig, post(path, body));
+    const [session] = await rig.supervisor.listSessions({});
+    expect([status, headers['x-should-retry'], headers['x-prx-session']]).toEqual([
+      429,
+      'false',
+      session?.id,
+    ]);
+  },
+);
+
 describe('the size of a body', () => {
   const textOf = (count: number): string => JSON.stringify({ text: 'x'.repeat(count) });
 
