@@ -155,13 +155,17 @@ export function matchTree(pattern: string, tree: string, holdsWorkspace: boolean
   const isInside = !pattern.startsWith('/');
   if (isInside && (tree === '.' || holdsWorkspace)) return 'maybe';
   if (isInside === tree.startsWith('/')) return 'no';
-  const folders = pattern.split('/');
-  const free = folders.findIndex((folder) => /[*?{]/.test(folder));
-  const fixed = (free < 0 ? folders : folders.slice(0, free)).join('/');
-  return isAround(tree, fixed) || (free >= 0 && isAround(fixed, tree)) ? 'maybe' : 'no';
+  return (expandBraces(pattern) ?? ['**']).some((each) => mayHold(tree, each)) ? 'maybe' : 'no';
 }
 
-function isAround(folder: string, path: string): boolean {
-  const prefix = folder.replace(/\/$/, '');
-  return folder === '' || path === folder || path.startsWith(`${prefix}/`);
+/** Whether a name below the folder can match: folder by folder, until a `**` leaves it open. */
+function mayHold(tree: string, pattern: string): boolean {
+  const [folders, wanted] = [tree, pattern].map((path) => path.split('/').filter((x) => x !== ''));
+  for (const [index, folder] of (folders ?? []).entries()) {
+    const own = wanted?.[index];
+    if (own === undefined) return false;
+    if (own.includes('**')) return true;
+    if (!matchesPath(own, folder)) return false;
+  }
+  return (wanted ?? []).length > (folders ?? []).length;
 }
