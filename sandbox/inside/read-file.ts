@@ -15,7 +15,7 @@ const LINE_EXTRA_CHARS = 48;
 /** Of one UTF-16 unit, in UTF-8. */
 const CHAR_BYTES_MAX = 3;
 const CHUNK_BYTES = 64 * 1024;
-/** Beyond it lines are not counted any more; reading goes on only to the asked page. */
+/** Nothing is read beyond it: what looks for a place in more than that is a command. */
 const SCAN_BYTES_MAX = 256 * 1024 * 1024;
 const BINARY_PROBE_BYTES = 8192;
 
@@ -111,7 +111,8 @@ function createPage(limits: { first: number; count: number; bytesMax: number }):
       extend(text.slice(start));
     },
     finish(shown, complete) {
-      if (restChars > 0) endLine();
+      // Where reading stopped is no end of a line, but a first one of that length is shown as cut.
+      if (restChars > 0 && (complete || number === 1)) endLine();
       const total = number - 1;
       return toResult({ lines, first, total, complete, damaged, shown });
     },
@@ -130,11 +131,17 @@ interface PageState {
 function toResult(page: PageState): FileResult {
   const { lines, first, total, complete, damaged, shown } = page;
   if (total === 0) return { status: 'ok', output: `(${shown} is empty)`, truncated: false };
+  if (lines.length === 0 && first > total && !complete) {
+    throw new ToolFailure(
+      `${shown} has more than ${total} lines in its first ${SCAN_BYTES_MAX} bytes, and nothing ` +
+        `behind those is read; see line ${first} with shell: tail -n +${first} | head`,
+    );
+  }
   if (lines.length === 0 && first > total) {
     throw new ToolFailure(`${shown} has ${total} lines; offset ${first} is beyond the end`);
   }
   const last = first + lines.length - 1;
-  const more = last < total;
+  const more = last < total || !complete;
   const notes: string[] = [];
   if (more) {
     const of = complete ? `${total}` : `more than ${total}`;

@@ -59,6 +59,19 @@ describe('read_file', () => {
     expect(Buffer.byteLength(output)).toBeLessThanOrEqual(1024);
   });
 
+  test('what lies behind the part that is read is not said to be absent (regression)', () => {
+    const line = `${'z'.repeat(1023)}\n`;
+    const count = (256 * 1024 * 1024) / 1024;
+    writeFileSync(at('a'), line.repeat(count - 1).concat('z'.repeat(2000), '\nlast\n'));
+    expect(run('read_file', { path: 'a', offset: count + 1 })).toMatchObject({
+      status: 'error',
+      output: expect.stringMatching(/^a has more than 262143 lines in its first .* with shell/),
+    });
+    const { output, truncated } = run('read_file', { path: 'a', offset: count - 1 });
+    expect(output).toMatch(/^262143\tz{1023}\n\[lines 262143 to 262143 of more than 262143; con/);
+    expect(truncated).toBe(true);
+  });
+
   test('cuts a line that is too long', () => {
     writeFileSync(at('a'), 'y'.repeat(9000));
     expect(run('read_file', { path: 'a' }).output).toMatch(/y \[line cut: 9000 characters\]$/);
