@@ -28,8 +28,12 @@ const path = z
   .max(4096)
   .describe('Path relative to the workspace, or absolute inside it.');
 
+/** Part of a command line. A shell drops a NUL: what ran was not what was judged and approved. */
+const spoken = (text: z.ZodString): z.ZodString =>
+  text.refine((each) => !each.includes('\0'), 'a command line cannot hold a NUL character');
+
 export const shellArgumentsSchema = z.strictObject({
-  command: z.string().min(1).max(100_000).describe('A command line for /bin/sh.'),
+  command: spoken(z.string().min(1).max(100_000)).describe('A command line for /bin/sh.'),
   timeout_secs: z
     .number()
     .positive()
@@ -127,9 +131,11 @@ export const listFilesArgumentsSchema = z.strictObject({
 });
 
 export const searchArgumentsSchema = z.strictObject({
-  pattern: z.string().min(1).max(10_000).describe('A regular expression, as ripgrep has it.'),
-  path: path.optional(),
-  glob: z.string().max(1000).optional().describe('Only files that match, e.g. "*.ts".'),
+  pattern: spoken(z.string().min(1).max(10_000)).describe(
+    'A regular expression, as ripgrep has it.',
+  ),
+  path: spoken(path).optional(),
+  glob: spoken(z.string().max(1000)).optional().describe('Only files that match, e.g. "*.ts".'),
   ignore_case: z.boolean().optional(),
   literal: z.boolean().optional().describe('Take the pattern as plain text.'),
   context: z.number().int().min(0).max(20).optional().describe('Lines around each match.'),
@@ -137,12 +143,10 @@ export const searchArgumentsSchema = z.strictObject({
 });
 
 export const globArgumentsSchema = z.strictObject({
-  pattern: z
-    .string()
-    .min(1)
-    .max(1000)
-    .describe('Which files: "*.ts" in any folder, "src/**/*.test.ts" from the path on, "{a,b}*".'),
-  path: path.optional(),
+  pattern: spoken(z.string().min(1).max(1000)).describe(
+    'Which files: "*.ts" in any folder, "src/**/*.test.ts" from the path on, "{a,b}*".',
+  ),
+  path: spoken(path).optional(),
   hidden: z.boolean().optional().describe('Also names that start with a dot; default false.'),
   max_results: z.number().int().min(1).max(10_000).optional().describe('Default 500.'),
 });

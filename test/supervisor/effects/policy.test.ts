@@ -200,6 +200,21 @@ describe('arguments', () => {
   });
 
   test.each([
+    ['shell', { command: 'r\0m x' }],
+    ['process_start', { command: 'r\0m x' }],
+    ['search', { pattern: 'a\0b' }],
+    ['search', { pattern: 'a', path: 'a\0b' }],
+    ['glob', { pattern: 'a\0b' }],
+  ])(
+    'what a shell would drop is refused before anybody is asked: %s (regression)',
+    (tool, value) => {
+      expect(findArgumentProblem(tool, value)).toMatch(
+        /a command line cannot hold a NUL character$/,
+      );
+    },
+  );
+
+  test.each([
     [64, undefined],
     [65, 'the arguments are nested deeper than 64 levels'],
     [100_000, 'the arguments are nested deeper than 64 levels'],
