@@ -4,6 +4,7 @@ import { isPrxError, toPrxError } from '../../base/errors.ts';
 import type { StatusView } from '../../protocol/resources.ts';
 import { type Context, defineCommand } from '../command.ts';
 import { type Check, type CheckStatus, toOverall } from '../doctor/check.ts';
+import { checkCgroups, checkLimits } from '../doctor/limit-checks.ts';
 import { checkDisk, checkNode, checkSocket, checkStateDir } from '../doctor/machine-checks.ts';
 import {
   checkBudget,
@@ -72,6 +73,7 @@ async function runChecks(
   if (door.kind === 'socket') {
     local.push(checkStateDir(door.stateDir, process.getuid?.()));
     local.push(checkDisk(door.stateDir));
+    local.push(checkCgroups(status?.memory_enforcement), checkLimits());
     local.push(checkSocket(door.socketPath, status !== undefined, `${self} start --detach`));
   }
   if (failure !== undefined) {

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { type Check, toOverall } from '../../cli/doctor/check.ts';
+import { judgeCgroups, judgeLimits } from '../../cli/doctor/limit-checks.ts';
 import {
   checkNode,
   checkSocket,
@@ -40,6 +41,36 @@ function checkToolFile(said: { readonly tool?: string; readonly problem?: string
   if (check === undefined) throw new Error('a file has a check');
   return check;
 }
+
+describe('what bounds processes', () => {
+  const limits = (files: string, processes: string) =>
+    `Limit  Soft  Hard  Units\nMax processes  64  ${processes}  processes\nMax open files  64  ${files}  files\n`;
+
+  test.each([
+    ['1024', '512', ['ok', false]],
+    ['1023', '512', ['warn', true]],
+    ['unlimited', '511', ['warn', true]],
+    ['unlimited', 'unlimited', ['ok', false]],
+  ])('%s open files and %s processes', (files, processes, expected) => {
+    expect(of(judgeLimits(limits(files, processes)))).toEqual(expected);
+  });
+
+  test('the mend names what is too small', () => {
+    expect(judgeLimits(limits('100', '10')).mend).toMatch(/ulimit -n 1024 .*, ulimit -u 512/);
+    expect(judgeLimits(limits('100', '600')).mend).not.toMatch('ulimit -u');
+  });
+
+  test.each([
+    [['cgroup v2', 'scan'], '', /^cgroup v2 keeps the limits/],
+    [['monitor', 'scan'], '0::/\n', /^the supervisor was given none: .*the unit of/],
+    [undefined, '4:cpu,memory:/x\n0::/\n', /^the kernel has v1; the unit of/],
+    [undefined, '0::/x\n', /^the kernel has v2; the unit of/],
+    [undefined, '', /^there are none: memory is watched/],
+  ])('cgroups: a supervisor says %j, the kernel %j', (enforcement, text, summary) => {
+    const check = judgeCgroups(enforcement, text);
+    expect([check.summary, ...of(check)]).toEqual([expect.stringMatching(summary), 'ok', false]);
+  });
+});
 
 describe('single checks: status, and a mend whenever it is not ok', () => {
   test.each<[string, () => Check, string, boolean]>([
@@ -153,7 +184,16 @@ describe('with our own programs', () => {
     const report = JSON.parse(out);
     expect([report.schemaVersion, ['ok', 'warn', 'fail']]).toEqual([1, expect.anything()]);
     expect(Object.keys(report.checks)).toEqual(
-      expect.arrayContaining(['node', 'state_dir', 'disk', 'config', 'provider', 'sandbox']),
+      expect.arrayContaining([
+        'node',
+        'state_dir',
+        'disk',
+        'cgroups',
+        'limits',
+        'config',
+        'provider',
+        'sandbox',
+      ]),
     );
   });
 
