@@ -28,7 +28,7 @@ export function reportError(context: ReportContext, error: PrxError): number {
 function toMessage(error: PrxError): string {
   const { at, system_code: systemCode } = error.data;
   // Where in a request a value was is of no use to who typed a command.
-  if (error.code === 'INVALID_REQUEST') return error.message.replace(/^(body|query)\./, '');
+  if (error.code === 'INVALID_REQUEST') return error.message.replace(/^(body|query|path)\./, '');
   if (error.code !== 'NOT_RUNNING' || typeof at !== 'string') return error.message;
   return `no supervisor answers at ${at} (${String(systemCode)})`;
 }

@@ -3,10 +3,13 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { PrxError } from '../../base/errors.ts';
 import { commandNames, commandTable } from '../../cli/commands/index.ts';
 import { type FilePlaces, locate, quoteArgument, toSelf } from '../../cli/locate.ts';
 import { findProgram } from '../../cli/own-programs.ts';
 import { findCommandIndex, readVersion } from '../../cli/program.ts';
+import { reportError } from '../../cli/report.ts';
+import { createStyle } from '../../cli/text/style.ts';
 import { runCli } from './run-cli.ts';
 
 let folder = '';
@@ -100,6 +103,15 @@ describe('mistakes exit 2 and name what is near', () => {
     expect([exit, out]).toEqual([2, '']);
     expect(JSON.parse(err)).toMatchObject({ error: { code: 'INVALID_REQUEST', exit: 2 } });
   });
+});
+
+test('where in a request a value was is not told to who typed a command', () => {
+  const said: string[] = [];
+  const say = (line: string) => void said.push(line);
+  const context = { json: false, self: 'prx', door: undefined, errorStyle: createStyle(false) };
+  const error = new PrxError('INVALID_REQUEST', 'path.call_id: an effect id');
+  expect(reportError({ ...context, say }, error)).toBe(2);
+  expect(said).toEqual(['error: call_id: an effect id']);
 });
 
 /** Commands that need no supervisor. */
