@@ -22,7 +22,8 @@ export function toOpenaiError(problem: Problem): { readonly error: OpenaiError }
   const { code } = problem.data ?? {};
   return {
     error: {
-      message: problem.detail,
+      // Its errors have no place for data.
+      message: problem.detail.replace(', see data.issues', ''),
       type,
       param: findParam(problem.data ?? {}),
       code: typeof code === 'string' ? code : problem.code.toLowerCase(),

@@ -181,6 +181,11 @@ test('a key that may not be one is told which may', async () => {
   );
 });
 
+test('the facade refers to nothing that its errors do not have', async () => {
+  const { text } = await ask(rig, post('/v1/chat/completions', '{}'));
+  expect(JSON.parse(text).error.message).toMatch(/^body\.model: .* \(and 1 more\)$/);
+});
+
 test('a parameter that the facade does not know is named', async () => {
   const known = { model: 'default', messages: [{ role: 'user', content: 'x' }] };
   const body = JSON.stringify({ ...known, bogus: 1 });
