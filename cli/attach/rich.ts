@@ -48,6 +48,8 @@ class RichTerminal {
   /** The call whose arguments are in the input line. */
   #editing: string | undefined;
   #message: Message | undefined;
+  /** The call that waits on the screen: a key that was pressed before it is no answer to it. */
+  #drawnCall: string | undefined;
   #isAway = false;
   #pending: string[] = [];
   #drawTimer: { cancel(): void } | undefined;
@@ -205,8 +207,14 @@ class RichTerminal {
     return approvals.find((approval) => !this.#answered.has(approval.callId));
   }
 
+  #asked(): PendingApproval | undefined {
+    const approval = this.#waiting();
+    return approval?.callId === this.#drawnCall ? approval : undefined;
+  }
+
   #panelLines(columns: number): string[] {
     const approval = this.#waiting();
+    this.#drawnCall = approval?.callId;
     if (approval === undefined) return [];
     return toPanelLines(approval, {
       style: this.#attachment.context.style,
@@ -275,7 +283,7 @@ class RichTerminal {
 
   /** True when the key was an answer. A pasted or faster typed text never is. */
   #onApprovalKey(key: Key): boolean {
-    const approval = this.#waiting();
+    const approval = this.#asked();
     if (approval === undefined || key.kind !== 'text') return false;
     const { callId } = approval;
     const answer = findAnswer(approval, key.text);
@@ -309,7 +317,7 @@ class RichTerminal {
       return;
     }
     const slash = parseSlash(text);
-    const asked = this.#waiting();
+    const asked = this.#asked();
     const reply = slash === undefined && asked ? findReply(asked, text) : undefined;
     if (asked !== undefined && reply !== undefined) {
       this.#resolve(asked.callId, reply);
@@ -344,7 +352,7 @@ class RichTerminal {
   }
 
   #answer(asked: string | undefined, params: Parameters<SessionLink['resolve']>[1]): void {
-    const shown = this.#waiting();
+    const shown = this.#asked();
     const callId = asked ?? shown?.callId;
     if (callId === undefined) this.#say('nothing waits for a decision');
     else if (callId !== shown?.callId) this.#resolve(callId, params);

@@ -115,6 +115,25 @@ describe('[command:attach] the terminal', () => {
     expect(bodyOf('/1.1.1')).toMatchObject(body);
   });
 
+  test('a key held down answers the call on the screen, and not the one behind it (regression)', async () => {
+    const { machine, done } = attach();
+    await machine.stdout.until('detaches');
+    const calls = [approvalRequested(), approvalRequested('1.1.2', 'rm -r data')];
+    for (const fact of [turnStarted(2), ...calls]) api.emit(SESSION, ...fact);
+    await machine.stdout.until('1 more');
+    const decided: string[] = [];
+    api.onDecision = (callId) => void decided.push(callId);
+    for (const key of ['y', 'y', 'y']) machine.keyboard.write(key);
+    await machine.stdout.until('rm -r data');
+    machine.keyboard.write('\u0015');
+    machine.keyboard.write('n');
+    while (decided.length < 2) await new Promise(setImmediate);
+    machine.keyboard.write('\u0002d');
+    await done;
+    expect(decided).toEqual(['1.1.1', '1.1.2']);
+    expect(bodyOf('/1.1.2')).toMatchObject({ decision: 'deny' });
+  });
+
   test('what a wider answer allows is shown before it is given, and r keeps that', async () => {
     const { machine, done } = attach();
     await machine.stdout.until('detaches');
