@@ -1,7 +1,7 @@
 /** An error as people or programs read it on stderr: what happened, then what to do next. */
 import type { PrxError } from '../base/errors.ts';
 import type { Context } from './command.ts';
-import type { Door } from './locate.ts';
+import { type Door, quoteArgument } from './locate.ts';
 import { toErrorExit } from './outcome.ts';
 import { sanitize } from './text/width.ts';
 
@@ -52,7 +52,7 @@ function toHints(context: ReportContext, error: PrxError): string[] {
       return typeof seconds === 'number' ? [`try again in ${seconds} s`] : [];
     }
     case 'CONFIG_INVALID':
-      return [`check it with: ${self} config check`];
+      return [`check it with: ${self} config check${toFileOption(error)}`];
     case 'SESSION_NOT_OPEN':
       return error.message.includes(' restart ') ? [] : [`open it again with: ${self} restart ID`];
     case 'STATE_INVALID':
@@ -60,6 +60,11 @@ function toHints(context: ReportContext, error: PrxError): string[] {
     default:
       return [];
   }
+}
+
+/** The file is the supervisor's, which may have been started with another one than ours. */
+function toFileOption({ data: { file } }: PrxError): string {
+  return typeof file === 'string' ? ` --config ${quoteArgument(file)}` : '';
 }
 
 function isClosed({ data }: PrxError): boolean {

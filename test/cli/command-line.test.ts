@@ -105,6 +105,17 @@ describe('mistakes exit 2 and name what is near', () => {
   });
 });
 
+test.each([
+  [{ file: '/etc/my prx.toml' }, "prx config check --config '/etc/my prx.toml'"],
+  [{}, 'prx config check'],
+])('a bad configuration of %j is checked with the file it was read from', (data, line) => {
+  const said: string[] = [];
+  const say = (text: string) => void said.push(text);
+  const context = { json: false, self: 'prx', door: undefined, errorStyle: createStyle(false) };
+  reportError({ ...context, say }, new PrxError('CONFIG_INVALID', 'bad', { data }));
+  expect(said.at(-1)).toBe(`check it with: ${line}`);
+});
+
 test('where in a request a value was is not told to who typed a command', () => {
   const said: string[] = [];
   const say = (line: string) => void said.push(line);
