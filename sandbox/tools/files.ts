@@ -6,8 +6,9 @@ import type { Clock } from '../../base/clock.ts';
 import { isPrxError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { type Connection, createConnection } from '../../protocol/connection.ts';
+import { listPatchPaths } from '../../protocol/patch.ts';
 import { hasOwnRoot } from '../../protocol/sandbox-levels.ts';
-import { writeFileArgumentsSchema } from '../../protocol/tools.ts';
+import { applyPatchArgumentsSchema, writeFileArgumentsSchema } from '../../protocol/tools.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import { type FileToolName, fileHostReports, fileRequests } from '../inside/methods.ts';
 import type { Backend, FileHostProcess } from '../launch/backend.ts';
@@ -95,6 +96,13 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
 
   return {
     async run(call) {
+      const folders = [workspace, ...writablePaths];
+      const own = hasOwnRoot(backend.level) ? findPrivate(call, folders) : undefined;
+      // What a patch moved there would be lost.
+      if (own !== undefined && call.tool === 'apply_patch') {
+        const why = `${own} lies outside of the workspace`;
+        return toFailure(`nothing was changed: ${why}, where no command sees it`);
+      }
       running += 1;
       try {
         host ??= start();
@@ -103,10 +111,8 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
           throw error;
         });
         const result = await ask(started, call, workspace);
-        if (!hasOwnRoot(backend.level) || !isPrivate(call, [workspace, ...writablePaths])) {
-          return result;
-        }
-        return result.status === 'ok' ? { ...result, output: `${result.output} ${NOTE}` } : result;
+        if (own === undefined || result.status !== 'ok') return result;
+        return { ...result, output: `${result.output} ${NOTE}` };
       } finally {
         running -= 1;
         lastUsedMs = clock.nowMs();
@@ -117,12 +123,17 @@ export function createFileTools(spec: FileToolsSpec): FileTools {
   };
 }
 
-/** Whether a file lies where the file host alone can write: its own /tmp or home. */
-function isPrivate({ tool, arguments: args }: FileCall, [workspace = '', ...more]: string[]) {
-  if (tool !== 'write_file') return false;
-  const { path } = writeFileArgumentsSchema.parse(args);
-  const file = resolve(workspace, path);
-  return ![workspace, ...more].some((folder) => `${file}/`.startsWith(`${folder}/`));
+/** The first path that a call writes where the file host alone sees it: its own /tmp, or home. */
+function findPrivate({ tool, arguments: args }: FileCall, folders: readonly string[]) {
+  const [workspace = ''] = folders;
+  const isPrivate = (path: string): boolean =>
+    !folders.some((folder) => `${resolve(workspace, path)}/`.startsWith(`${folder}/`));
+  if (tool === 'apply_patch') {
+    return listPatchPaths(applyPatchArgumentsSchema.parse(args).patch).find(isPrivate);
+  }
+  return tool === 'write_file'
+    ? [writeFileArgumentsSchema.parse(args).path].find(isPrivate)
+    : undefined;
 }
 
 async function startFileHost(backend: Backend, clock: Clock): Promise<FileHost> {

@@ -243,6 +243,17 @@ withBubblewrap.each(variants)(`sandbox host as $name${why}`, (variant) => {
     expect((await host.run('write_file', { path: own, content: '' })).output).not.toMatch(word);
   });
 
+  test('a patch moves nothing to where it would be lost (regression)', async () => {
+    await host.run('write_file', { path: 'kept', content: 'x\n' });
+    const patch = '*** Begin Patch\n*** Update File: kept\n*** Move to: /tmp/kept\n*** End Patch';
+    expect(await host.run('apply_patch', { patch })).toMatchObject({
+      status: 'error',
+      output:
+        'nothing was changed: /tmp/kept lies outside of the workspace, where no command sees it',
+    });
+    expect(readFileSync(join(host.workspace, 'kept'), 'utf8')).toBe('x\n');
+  });
+
   test('bad arguments and unknown tools are outcomes for the model', async () => {
     expect(await host.run('shell', { cmd: 'ls' })).toMatchObject({
       status: 'error',
