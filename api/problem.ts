@@ -76,7 +76,7 @@ function toProblem(
     code,
     detail,
     ...(hasData ? { data: rest.data } : {}),
-    ...(code.startsWith('CURSOR_') ? resumeSchema.parse(rest.data) : {}),
+    ...(code.startsWith('CURSOR_') ? resumeSchema.parse(rest.data ?? {}) : {}),
   };
 }
 

@@ -247,12 +247,12 @@ export const statusViewSchema = z.object({
 });
 export type StatusView = z.infer<typeof statusViewSchema>;
 
-/** RFC 9457. */
 /** Where to go on, of a cursor that is refused. */
 export const resumeSchema = z
   .object({ epoch: z.number(), last_good_seq: z.number(), first_seq: z.number() })
   .partial();
 
+/** RFC 9457. */
 export const problemSchema = z.object({
   type: z.string(),
   title: z.string(),
