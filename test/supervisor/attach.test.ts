@@ -6,6 +6,7 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { openAppendLog } from '../../base/append-log.ts';
 import type { SessionId } from '../../protocol/ids.ts';
 import { createHouse, demolish, type House } from './house.ts';
+import { overStore } from './over-store.ts';
 import { answers, createLatch, say } from './script.ts';
 
 afterEach(demolish);
@@ -111,5 +112,41 @@ describe('a session that is not open for work', () => {
         data: { state },
       });
     }
+  });
+});
+
+describe('a client that comes back to an open session', () => {
+  test('with its newest number asks nothing of the journal', async () => {
+    let isClosed = false;
+    const asked = <T>(read: () => Promise<T>): Promise<T> =>
+      isClosed ? Promise.reject(new Error('the journal was asked')) : read();
+    const house = await createHouse({
+      wrapStore: (store) =>
+        overStore(store, {
+          resolveSession: (ref) => asked(() => store.resolveSession(ref)),
+          readEvents: (id, options) => asked(() => store.readEvents(id, options)),
+        }),
+    });
+    const id = await house.create();
+    isClosed = true;
+    const { last_seq: since } = await house.supervisor.getSession(id);
+    const client = createClient(id, since, 0);
+    const leave = client.attach(house);
+    await house.supervisor.renameSession(id, 'again');
+    while (client.seen.length === 0) await new Promise(setImmediate);
+    await leave();
+    expect(client.seen).toEqual([since + 1]);
+  });
+
+  test('with its newest number of another epoch is refused', async () => {
+    const house = await createHouse();
+    const id = await house.create();
+    const { last_seq: since, epoch } = await house.supervisor.getSession(id);
+    const { signal } = new AbortController();
+    const stale = { since, epoch: epoch + 1, signal };
+    const refused = { code: 'CURSOR_SUPERSEDED' };
+    await expect(house.supervisor.followEvents(id, stale)).rejects.toMatchObject(refused);
+    const beyond = { since: since + 1, signal };
+    await expect(house.supervisor.followEvents(id, beyond)).rejects.toMatchObject(refused);
   });
 });
