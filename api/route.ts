@@ -164,7 +164,7 @@ export function parseInput<T extends z.ZodType>(
     return { path: path.map(String).join('.'), message, ...named };
   });
   const [first] = issues;
-  const rest = issues.length > 1 ? ` (and ${issues.length - 1} more, see data.issues)` : '';
+  const rest = issues.length > 1 ? ` (and ${issues.length - 1} more)` : '';
   throw new PrxError('INVALID_REQUEST', `${first?.path}: ${first?.message}${rest}`, {
     data: { issues },
   });

@@ -22,8 +22,7 @@ export function toOpenaiError(problem: Problem): { readonly error: OpenaiError }
   const { code } = problem.data ?? {};
   return {
     error: {
-      // Its errors have no place for data.
-      message: problem.detail.replace(', see data.issues', ''),
+      message: problem.detail,
       type,
       param: findParam(problem.data ?? {}),
       code: typeof code === 'string' ? code : problem.code.toLowerCase(),
