@@ -3,12 +3,11 @@
  *  there is no Chromium these tests are skipped, and say so; CI installs it. */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import type { Browser, Locator, Page } from 'playwright-core';
 import type { Bench } from './harness.ts';
 import type { ScriptedProvider } from './scripted-provider.ts';
-import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
+import { createPageBench, launchBrowser, toPageUrl, withBrowser } from './web-page.ts';
 
 const require = createRequire(import.meta.url);
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -30,13 +29,12 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
 
   beforeEach(async () => {
     ({ provider, bench } = await createPageBench());
-    const { ready } = await bench.start();
+    const running = await bench.start();
     page = await browser.newPage({ viewport: DESK });
     complaints = [];
     page.on('pageerror', (error) => complaints.push(error.message));
     page.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
-    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
-    await page.goto(`${/url (http:\S+)/.exec(ready)?.[1]}/#token=${token}`);
+    await page.goto(toPageUrl(bench, running));
     await page.getByRole('heading', { name: 'Sessions' }).waitFor();
   });
   afterEach(async () => {

@@ -1,12 +1,10 @@
 /** The web page under a reader's hands: long sessions, many tabs, keys held down. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import type { EventEnvelope } from '../../protocol/events.ts';
 import { type Bench, countType, type Running } from './harness.ts';
 import type { ScriptedProvider } from './scripted-provider.ts';
-import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
+import { createPageBench, launchBrowser, toPageUrl, withBrowser } from './web-page.ts';
 
 withBrowser('the page, read and written on (skipped without /usr/bin/chromium)', () => {
   let browser: Browser;
@@ -35,9 +33,7 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
 
   async function open(path = ''): Promise<Page> {
     const page = await context.newPage();
-    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
-    const url = /url (http:\S+)/.exec(running.ready)?.[1] ?? '';
-    await page.goto(`${url}/#token=${token}`);
+    await page.goto(toPageUrl(bench, running));
     await page.evaluate(`location.hash = '#/${path}'`);
     return page;
   }
@@ -161,9 +157,7 @@ withBrowser('the page, read and written on (skipped without /usr/bin/chromium)',
   test('a server that is slow is not asked again before it has answered (regression)', async () => {
     const page = await context.newPage();
     await page.clock.install();
-    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
-    const url = /url (http:\S+)/.exec(running.ready)?.[1] ?? '';
-    await page.goto(`${url}/#token=${token}`);
+    await page.goto(toPageUrl(bench, running));
     await page.getByText('There is no session yet').waitFor();
     running.kill('SIGSTOP');
     const asked: string[] = [];

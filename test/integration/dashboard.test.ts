@@ -1,12 +1,10 @@
 /** The web page in a real browser, before a real supervisor: no mock on either side. Where there is
  *  no Chromium these tests are skipped, and say so; CI installs it. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import type { Browser, Page } from 'playwright-core';
 import { type Bench, createBench, type Running } from './harness.ts';
 import type { ScriptedProvider } from './scripted-provider.ts';
-import { createPageBench, launchBrowser, withBrowser } from './web-page.ts';
+import { createPageBench, launchBrowser, toPageUrl, withBrowser } from './web-page.ts';
 
 withBrowser('the page (skipped without /usr/bin/chromium)', () => {
   let browser: Browser;
@@ -39,8 +37,7 @@ withBrowser('the page (skipped without /usr/bin/chromium)', () => {
 
   const urlOf = ({ ready }: Running): string => /url (http:\S+)/.exec(ready)?.[1] ?? '';
   const open = async (): Promise<void> => {
-    const token = readFileSync(join(bench.stateDir, 'api-token'), 'utf8').trim();
-    await page.goto(`${urlOf(running)}/#token=${token}`);
+    await page.goto(toPageUrl(bench, running));
     await page.getByRole('heading', { name: 'Sessions' }).waitFor();
   };
   const say = (...steps: readonly object[]): string => JSON.stringify(steps);
