@@ -384,7 +384,7 @@ export function createRuntime(options: RuntimeOptions): Runtime {
         if (!damaged.has(record.id)) directory.openRecord(record);
       }
       listenUrl = await listen();
-      workers.fill();
+      workers.fillSoon();
     },
   };
 }

@@ -248,8 +248,8 @@ describe('the worker pool', () => {
   });
 
   test('a smaller pool lets spares go; a stopped one keeps nothing', async () => {
-    const { pool, machine } = createPool({}, 3);
-    pool.fill();
+    const { pool, machine } = createPool({}, 0);
+    pool.resize(3);
     await eventually(() => pool.warm() === 3);
     pool.resize(1);
     await eventually(() => machine.live('worker').length === 1);
@@ -267,7 +267,7 @@ describe('the worker pool', () => {
         starting.push(() => void writer.write(ready as never));
       };
       const { pool, machine } = createPool({ runWorker }, size);
-      const taken = size > 0 ? pool.fill() : pool.take();
+      const taken = size > 0 ? pool.resize(size) : pool.take();
       await eventually(() => starting.length === 1);
       pool.renew();
       starting[0]?.();
@@ -281,8 +281,8 @@ describe('the worker pool', () => {
   );
 
   test('a dead spare is not given away; its place is filled', async () => {
-    const { pool, machine } = createPool({}, 1);
-    pool.fill();
+    const { pool, machine } = createPool({}, 0);
+    pool.resize(1);
     await eventually(() => pool.warm() === 1);
     machine.live('worker')[0]?.die();
     await new Promise(setImmediate);

@@ -274,6 +274,16 @@ test('[config:agent.worker.warm_pool] spares are kept ready and given away once'
   expect(dataOf(await house.events(id), 'worker.started')).toMatchObject([{ warm: true }]);
 });
 
+test('the first spares start behind what those who waited for the start ask', async () => {
+  const clock = createSteppedClock();
+  const house = await createHouse({ toml: '[agent.worker]\nwarm_pool = 1', clock });
+  clock.advance(499);
+  for (let turn = 0; turn < 50; turn += 1) await new Promise(setImmediate);
+  expect(house.machine.of('worker')).toEqual([]);
+  clock.advance(1);
+  await filled(house, 1);
+});
+
 describe('a start that fails', () => {
   test('is counted, backed off, and fails the session by name (FAULTS 3, 10)', async () => {
     const toml = `${small(8)}max_restart_attempts = 2`;
