@@ -12,6 +12,7 @@ const config: Config = {
       { useESM: true, diagnostics: false, tsconfig: '<rootDir>/tsconfig.json' },
     ],
   },
+  globalSetup: '<rootDir>/test/built.mjs',
   setupFilesAfterEnv: ['<rootDir>/test/second-try.ts', '<rootDir>/test/addressed-signals.ts'],
   modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/coverage/'],
   cacheDirectory: '<rootDir>/node_modules/.cache/jest',

@@ -13,6 +13,7 @@ import {
   gatewayRequests,
 } from '../../protocol/gateway-methods.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
+import { programs } from '../programs.ts';
 import { EFFECT, SESSION, say, toSettings } from './harness.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -58,7 +59,7 @@ describe('the process', () => {
     folder = mkdtempSync(join(tmpdir(), 'prx-gateway-'));
     child = await startProcess({
       command: process.execPath,
-      args: [join(root, 'gateway/main.ts')],
+      args: [programs.gateway],
       env: { PRX_LOG: 'info' },
       ownSession: true,
     });

@@ -1,6 +1,6 @@
 /** What servers of others are held to (invariants 9 to 11), and the kernel's limit behind the watch
  *  over a session. */
-import { byBundles, byTest, type Mutation } from './mutation.ts';
+import { byTest, type Mutation } from './mutation.ts';
 
 export const foreignMutations: readonly Mutation[] = [
   {
@@ -31,7 +31,7 @@ export const foreignMutations: readonly Mutation[] = [
     file: 'sandbox/launch/one-shot.ts',
     original: 'wasKilled = code === KILLED_CODE;',
     replacement: 'wasKilled = false;',
-    finder: byBundles(
+    finder: byTest(
       'integration/cgroups',
       'memory that no watch sees ends the call as memory at the kernel’s limit, not its host',
     ),

@@ -22,8 +22,6 @@ export type Finder =
       readonly file: string;
       /** As docs/guarantees.md would cite it: without what its requirement says. */
       readonly name: string;
-      /** It starts the bundles of dist/. */
-      readonly needsBuild?: true;
     }
   | { readonly kind: 'simulation'; readonly runs: number };
 
@@ -48,10 +46,6 @@ export function describeFinder(finder: Finder): string {
 
 export function byTest(file: string, name: string): Finder {
   return { kind: 'test', file: `test/${file}.test.ts`, name };
-}
-
-export function byBundles(file: string, name: string): Finder {
-  return { kind: 'test', file: `test/${file}.test.ts`, name, needsBuild: true };
 }
 
 export function bySimulation(runs: number): Finder {

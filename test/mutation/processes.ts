@@ -1,5 +1,5 @@
 /** Background processes: when one may run, who ends it, and what is said of its end. */
-import { byBundles, byTest, type Mutation } from './mutation.ts';
+import { byTest, type Mutation } from './mutation.ts';
 
 export const processMutations: readonly Mutation[] = [
   {
@@ -25,7 +25,7 @@ export const processMutations: readonly Mutation[] = [
     original:
       "toStopped(): Promise<void> {\n    await deps.host.endProcesses('closed');\n    await letGo",
     replacement: 'toStopped(): Promise<void> {\n    await letGo',
-    finder: byBundles(
+    finder: byTest(
       'integration/background',
       'outlives its turn and its worker, and ends with its session',
     ),
@@ -36,7 +36,7 @@ export const processMutations: readonly Mutation[] = [
     file: 'supervisor/children/hosts.ts',
     original: 'calls.size === 0 && deps.book.count() === 0',
     replacement: 'calls.size === 0',
-    finder: byBundles(
+    finder: byTest(
       'integration/background',
       'outlives its turn and its worker, and ends with its session',
     ),

@@ -1,5 +1,5 @@
 /** Invariants 10 to 12: what may not be allowed, told or disturbed. */
-import { byBundles, byTest, type Mutation } from './mutation.ts';
+import { byTest, type Mutation } from './mutation.ts';
 
 export const refusalMutations: readonly Mutation[] = [
   {
@@ -181,7 +181,7 @@ export const refusalMutations: readonly Mutation[] = [
     file: 'supervisor/main.ts',
     original: '  for (const name of names) Reflect.deleteProperty(process.env, name);\n',
     replacement: '',
-    finder: byBundles(
+    finder: byTest(
       'integration/confinement',
       'the supervisor drops the key when it was handed over; a gateway that dies has it again',
     ),

@@ -103,10 +103,6 @@ interface Trial {
 
 async function tryFinder(finder: Finder, bench: Bench): Promise<Trial> {
   if (finder.kind === 'simulation') return simulate(finder.runs, bench);
-  if (finder.needsBuild) {
-    const built = await runNode(['supervisor/build.mjs'], bench);
-    if (built.code !== 0) return { isPassed: false, detail: `no build: ${built.text}` };
-  }
   return runTest(finder, bench);
 }
 

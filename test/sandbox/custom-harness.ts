@@ -12,9 +12,9 @@ import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { describeTools } from '../../supervisor/custom/describe.ts';
 import { listToolFiles } from '../../supervisor/custom/files.ts';
 import { findPrograms, toHostSpec } from '../../supervisor/launch.ts';
+import { programs as built } from '../programs.ts';
 
 const MIB = 2 ** 20;
-const supervisorPath = new URL('../../supervisor/main.ts', import.meta.url).pathname;
 
 export interface ToolFolder {
   readonly folder: string;
@@ -43,7 +43,7 @@ export async function openToolFolder(
   const { roots, files } = listToolFiles([folder], undefined);
   const heapBytes = heapMib * MIB;
   const policy = toPolicy({ roots: [...roots], tools: [], heapBytes });
-  const programs = findPrograms(supervisorPath, process.execPath);
+  const programs = findPrograms(built.supervisor, process.execPath);
   const spec = toHostSpec(programs, { PATH: process.env['PATH'] });
   const user = uid === undefined ? {} : { uid, gid: uid };
   const said = await describeTools(

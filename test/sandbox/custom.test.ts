@@ -122,7 +122,7 @@ on.each(users)('the file of a custom tool (uid %s)', (uid) => {
   beforeAll(async () => {
     const texts = Object.fromEntries(bad.map(([name, text]) => [name, text]));
     const last = toTool('zz', `return 'fine'`);
-    tools = await openToolFolder({ ...texts, 'zz.ts': last }, { ...own, timeoutMs: 10_000 });
+    tools = await openToolFolder({ ...texts, 'zz.ts': last }, { ...own, timeoutMs: 4_000 });
   });
   afterAll(() => tools.close());
 

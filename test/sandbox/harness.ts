@@ -29,7 +29,7 @@ import {
 } from '../../protocol/sandbox-methods.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
-import { isBuilt } from '../../supervisor/setup/stamps.mjs';
+import { programs } from '../programs.ts';
 
 export const isRoot = process.getuid?.() === 0;
 export const hasBubblewrap = findProgram('bwrap') !== undefined;
@@ -38,10 +38,6 @@ export const hasBubblewrap = findProgram('bwrap') !== undefined;
 const INITIALIZE_MS_MAX = 60_000;
 /** Longer than any call that a test makes; no statement of how long one takes. */
 const CALL_MS_MAX = 150_000;
-
-const root = new URL('../..', import.meta.url).pathname;
-/** The bundle, where it was built from these very sources, starts in a tenth of the time. */
-const mainPath = join(root, isBuilt(root) ? 'dist/sandbox.js' : 'sandbox/main.ts');
 
 const remote = { requests: sandboxRequests, notifications: sandboxNotifications };
 
@@ -185,7 +181,7 @@ function createPlace(uid: number | undefined) {
 
 function startChild(options: HostOptions): Promise<RunningProcess> {
   const { uid, open } = options;
-  const host = [process.execPath, mainPath];
+  const host = [process.execPath, programs.sandbox];
   const [command = '', ...args] =
     open === undefined ? host : ['/bin/bash', '-c', 'exec 40<"$0"; exec "$@"', open, ...host];
   return startProcess({

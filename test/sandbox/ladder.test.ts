@@ -12,6 +12,7 @@ import { createPlainBackend } from '../../sandbox/launch/plain.ts';
 import { type ProbeResult, probe, probePolicy } from '../../sandbox/launch/probe.ts';
 import { findRuntimeFiles } from '../../sandbox/launch/runtime-files.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
+import { programs } from '../programs.ts';
 import { isRoot, startProgram } from './harness.ts';
 
 const hasPerl = findProgram('perl') !== undefined;
@@ -70,10 +71,9 @@ describe('the ladder', () => {
 
 const users = isRoot ? [undefined, 1500] : [undefined];
 const toolUid = (uid: number | undefined) => uid ?? (isRoot ? 60_800 : process.getuid?.());
-const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
 
 async function ask(levels: readonly OfferedLevel[], prefix: readonly string[]) {
-  const own = [process.execPath, mainPath, '--probe', '--levels', levels.join(',')];
+  const own = [process.execPath, programs.sandbox, '--probe', '--levels', levels.join(',')];
   return JSON.parse(await startProgram([...prefix, ...own])) as ProbeResult;
 }
 
@@ -89,7 +89,7 @@ async function ask(levels: readonly OfferedLevel[], prefix: readonly string[]) {
 });
 
 test('a name that is no level is not one to ask about', async () => {
-  const own = [process.execPath, mainPath, '--probe', '--levels', 'none,sudo'];
+  const own = [process.execPath, programs.sandbox, '--probe', '--levels', 'none,sudo'];
   const found = JSON.parse(await startProgram(own)) as ProbeResult;
   expect(found).toEqual({ level: 'none', uid: process.getuid?.() });
   expect(sandboxLevels).toContain(found.level);

@@ -7,6 +7,7 @@ import { listDescendants, OWNER_MARK, spawnQuick } from '../../base/process.ts';
 import { listChildren } from '../../sandbox/launch/process-tree.ts';
 import { findProgram } from '../../sandbox/launch/survey.ts';
 import { eventually } from '../integration/processes.ts';
+import { programs } from '../programs.ts';
 import {
   type HostOptions,
   hasBubblewrap,
@@ -327,9 +328,8 @@ describe('level none', () => {
 });
 
 describe('probe', () => {
-  const mainPath = new URL('../../sandbox/main.ts', import.meta.url).pathname;
   async function runProbe(prefix: readonly string[]): Promise<unknown> {
-    const [command = '', ...args] = [...prefix, process.execPath, mainPath, '--probe'];
+    const [command = '', ...args] = [...prefix, process.execPath, programs.sandbox, '--probe'];
     const { child, exited } = await spawnQuick({
       command,
       args,

@@ -22,8 +22,8 @@ import {
 import { noNetwork } from '../../protocol/network.ts';
 import type { SandboxPolicy } from '../../protocol/sandbox-methods.ts';
 import { createStreamTransport } from '../../protocol/transport.ts';
+import { programs } from '../programs.ts';
 
-const mainPath = new URL('../../sandbox/mcp-main.ts', import.meta.url).pathname;
 export const serverPath = new URL('../integration/fixtures/mcp-server.mjs', import.meta.url)
   .pathname;
 const remote = { requests: mcpRequests, notifications: mcpNotifications };
@@ -49,7 +49,7 @@ export async function startMcpHost(behaviour: string, options: HostOptions = {})
   if (uid !== undefined) chownSync(base, uid, uid);
   const child = await startProcess({
     command: process.execPath,
-    args: [mainPath],
+    args: [programs.mcp],
     cwd: '/',
     env: {},
     ownSession: true,

@@ -8,6 +8,7 @@ import { silentLogger } from '../../base/logger.ts';
 import { type RunningProcess, realProcesses } from '../../base/process.ts';
 import type { Store } from '../../store/contract.ts';
 import { openStore, type StoreOptions } from '../../store/index.ts';
+import { threadFiles } from '../programs.ts';
 
 export interface Folder {
   readonly path: string;
@@ -26,6 +27,7 @@ export function open(stateDir: string, options: Partial<StoreOptions> = {}): Pro
     clock: realClock,
     logger: silentLogger,
     verifyInBackground: false,
+    threadFiles,
     ...options,
   });
 }

@@ -21,6 +21,7 @@ import { createSessionLogs } from '../../supervisor/session-log.ts';
 import type { Session } from '../../supervisor/sessions/session.ts';
 import type { Probe } from '../../supervisor/settings.ts';
 import { createSupervisor } from '../../supervisor/supervisor.ts';
+import { threadFiles } from '../programs.ts';
 import { createMachine, type Machine, type MachineScript, programNames } from './machine.ts';
 import { answers, runsEverything } from './script.ts';
 
@@ -98,6 +99,7 @@ export async function createHouse(spec: HouseSpec = {}): Promise<House> {
     // One wall clock for all, as in a supervisor.
     ...{ stateDir, clock: spec.storeClock ?? { ...realClock, wallMs }, logger },
     ...faults,
+    threadFiles,
   });
   const store = spec.wrapStore?.(opened) ?? opened;
   let markStopped: () => void = () => undefined;

@@ -9,8 +9,8 @@ import { type ProcessExit, type RunningProcess, startProcess } from '../../base/
 import { realRandom } from '../../base/random.ts';
 import { ensureToken } from '../../supervisor/api-token.ts';
 import { loadConfig } from '../../supervisor/config.ts';
+import { programs } from '../programs.ts';
 
-const MAIN = join(import.meta.dirname, '../../supervisor/main.ts');
 const START_MS = 20_000;
 
 let dir = '';
@@ -39,7 +39,7 @@ async function start(name: string, toml: string): Promise<Started> {
   writeFileSync(config, toml);
   const options = JSON.stringify({ config, stateDir: join(dir, name) });
   const env = { HOME: dir, PATH: process.env['PATH'] ?? '' };
-  const args = [MAIN, options];
+  const args = [programs.supervisor, options];
   const child = await startProcess({ command: process.execPath, args, env, ownSession: false });
   running.push(child);
   let stderr = '';

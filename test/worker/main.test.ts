@@ -13,6 +13,7 @@ import {
   workerNotifications,
   workerRequests,
 } from '../../protocol/worker-methods.ts';
+import { programs } from '../programs.ts';
 import { call, input, manifest, noHistory, result, say } from './harness.ts';
 
 const root = dirname(dirname(import.meta.dirname));
@@ -28,7 +29,7 @@ afterEach(() => {
 async function startWorker(nodeFlags: readonly string[] = []): Promise<RunningProcess> {
   const child = await startProcess({
     command: process.execPath,
-    args: [...nodeFlags, join(root, 'worker', 'main.ts'), '--confinement=net-namespace'],
+    args: [...nodeFlags, programs.worker, '--confinement=net-namespace'],
     env: {},
     ownSession: false,
   });

@@ -1,7 +1,6 @@
 /** What a child leaves behind when it exits by itself, and a pid that another process has now: real
  *  processes, one in a pid namespace of its own. */
 import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from '@jest/globals';
 import { realClock } from '../../../base/clock.ts';
@@ -18,6 +17,7 @@ import { type ChildExit, startChild } from '../../../supervisor/children/child.t
 import { scanRealTrees } from '../../../supervisor/children/tree.ts';
 import { findPrograms } from '../../../supervisor/launch.ts';
 import { runProbe } from '../../../supervisor/probe.ts';
+import { programs as built } from '../../programs.ts';
 
 const reuse = fileURLToPath(new URL('./fixtures/reuse-a-pid.ts', import.meta.url));
 
@@ -59,10 +59,7 @@ test('a grandchild that holds its stdout keeps no exit waiting, and is ended (FA
   while (grandchild !== undefined && isAlive(grandchild)) await realClock.sleep(5);
 });
 
-const programs = findPrograms(
-  join(import.meta.dirname, '../../../supervisor/main.ts'),
-  process.execPath,
-);
+const programs = findPrograms(built.supervisor, process.execPath);
 
 /** A worker's own launcher around a program that starts another by way of a third, and waits. */
 async function startFamily(): Promise<{ launcher: RunningProcess; pids: readonly number[] }> {

@@ -1,23 +1,18 @@
-/** The monitor as a real process: it samples, it comes back, it ends with its pipe. */
-import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { realClock } from '../../../base/clock.ts';
 import { silentLogger } from '../../../base/logger.ts';
 import { type RunningProcess, realProcesses } from '../../../base/process.ts';
 import type { ReadRss } from '../../../supervisor/children/memory.ts';
 import { createMonitor } from '../../../supervisor/children/monitor.ts';
+import { programs } from '../../programs.ts';
 
-const program = join(
-  import.meta.dirname,
-  ...['..', '..', '..', 'supervisor', 'children', 'monitor-main.ts'],
-);
 const started: RunningProcess[] = [];
 
 afterEach(() => {
   for (const each of started.splice(0)) each.kill('SIGKILL');
 });
 
-function create(args: readonly string[] = [program]): ReadRss {
+function create(args: readonly string[] = [programs.monitor]): ReadRss {
   return createMonitor({
     ...{ clock: realClock, logger: silentLogger, random: { next: () => 0.5 } },
     spec: { command: process.execPath, args, env: {}, ownSession: true },
