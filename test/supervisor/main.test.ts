@@ -34,12 +34,12 @@ interface Started {
 }
 
 /** Resolves with the ready line's URL, or with the exit. */
-async function start(name: string, toml: string): Promise<Started> {
+async function start(name: string, toml: string, program = programs.supervisor): Promise<Started> {
   const config = join(dir, `${name}.toml`);
   writeFileSync(config, toml);
   const options = JSON.stringify({ config, stateDir: join(dir, name) });
   const env = { HOME: dir, PATH: process.env['PATH'] ?? '' };
-  const args = [programs.supervisor, options];
+  const args = [program, options];
   const child = await startProcess({ command: process.execPath, args, env, ownSession: false });
   running.push(child);
   let stderr = '';
@@ -107,6 +107,13 @@ describe('the TCP door', () => {
     expect(opened.url).toMatch(/^http:/);
     expect(opened.stderr()).toBe('');
   });
+});
+
+test('the supervisor runs from its sources too, with children from theirs', async () => {
+  const source = join(import.meta.dirname, '../../supervisor/main.ts');
+  const { url } = await start('source', '[api]\nlisten = "127.0.0.1:0"\n', source);
+  const { status } = await fetch(`${url}/readyz`);
+  expect(status).toBe(200);
 });
 
 describe('the token we make', () => {
