@@ -38,25 +38,28 @@ export function watchGrowth(
   limits: GrowthLimits,
   startedMs: number,
 ): GrowthWatch {
-  const first = roots.map(readFree);
-  let before = first;
+  /** The most there was since the call began, and since the last count: what others give back hides
+   *  nothing that was used behind it. */
+  let most = roots.map(readFree);
+  let before = most;
   let left: Growth = { bytes: limits.bytesMax, files: limits.filesMax };
   return {
     isSuspicious() {
       const now = roots.map(readFree);
-      return now.some((free, i) => {
-        const then = before[i] ?? free;
-        return then.bytes - free.bytes > left.bytes || then.files - free.files > left.files;
-      });
+      most = toMost(most, now);
+      before = toMost(before, now);
+      const { bytes, files } = toLost(before, now);
+      return bytes > left.bytes || files > left.files;
     },
     count(open) {
       const now = roots.map(readFree);
+      most = toMost(most, now);
       const found: Sum = { bytes: 0, files: 0, isPartial: false };
       const isOver = (): boolean => found.bytes > limits.bytesMax || found.files > limits.filesMax;
       for (const root of roots) addTree(root, startedMs, found, isOver);
       for (const folder of open.folders) addUnlinked(folder, startedMs, found);
       // What nobody can measure counts as far as the disk misses it, each at most as one may have.
-      const lost = toLost(first, now);
+      const lost = toLost(most, now);
       if (!isOver() && found.isPartial) {
         found.bytes = Math.max(found.bytes, lost.bytes);
         found.files = Math.max(found.files, lost.files);
@@ -83,10 +86,17 @@ function readFree(path: string): Growth {
   }
 }
 
+function toMost(then: readonly Growth[], now: readonly Growth[]): Growth[] {
+  return now.map(({ bytes, files }, i) => ({
+    bytes: Math.max(bytes, then[i]?.bytes ?? 0),
+    files: Math.max(files, then[i]?.files ?? 0),
+  }));
+}
+
 /** Of the file system that misses most; never less than none. */
-function toLost(first: readonly Growth[], now: readonly Growth[]): Growth {
+function toLost(then: readonly Growth[], now: readonly Growth[]): Growth {
   const most = (kind: keyof Growth): number =>
-    Math.max(0, ...now.map((free, i) => (first[i]?.[kind] ?? 0) - free[kind]));
+    Math.max(0, ...now.map((free, i) => (then[i]?.[kind] ?? 0) - free[kind]));
   return { bytes: most('bytes'), files: most('files') };
 }
 
