@@ -121,15 +121,16 @@ async function killOnce(campaign: Campaign, feed: Feed, run: number): Promise<vo
     await pause(random.next() * 30);
   } else await pause(random.next() * 120);
   const victim = await strike(campaign, { feed, kind, cookie });
-  if (victim === undefined) return;
-  const place = `run ${run}: ${victim.name} (${kind}) of a tool that ${beast.name}`;
-  const goneMs = await timeUntilNone(() => findSurvivors(victim.doomed), SURVIVED_MS);
-  if (goneMs === undefined) {
-    const left = describe(findSurvivors(victim.doomed));
-    campaign.violations.push(`${place}: survived by ${left}`);
-  } else campaign.gone[kind].push(goneMs);
-  campaign.kills[kind] += 1;
-  // A victim that was not the call's own leaves the call running.
+  const place = `run ${run}: ${victim?.name ?? 'nobody'} (${kind}) of a tool that ${beast.name}`;
+  if (victim !== undefined) {
+    const goneMs = await timeUntilNone(() => findSurvivors(victim.doomed), SURVIVED_MS);
+    if (goneMs === undefined) {
+      const left = describe(findSurvivors(victim.doomed));
+      campaign.violations.push(`${place}: survived by ${left}`);
+    } else campaign.gone[kind].push(goneMs);
+    campaign.kills[kind] += 1;
+  }
+  // Where nobody was killed, or it was not the call's own, the call still runs.
   await feed.until(isType('turn.started'), from);
   await stand.client.interrupt(feed.session);
   await feed.until(isType('turn.completed'), from);
