@@ -16,7 +16,7 @@ import {
 } from './harness.ts';
 import { findProcesses, waitUntilGone, waitUntilThere } from './processes.ts';
 
-const OTHER_UID = 61_001;
+const OTHER_UID = 61_006;
 const MIB = 2 ** 20;
 const users = isRoot ? [undefined, OTHER_UID] : [undefined];
 const on = hasBubblewrap ? describe : describe.skip;

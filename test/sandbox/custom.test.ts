@@ -10,7 +10,7 @@ import { hasBubblewrap, isRoot, startTestHost, type TestHost } from './harness.t
 
 // Threads are started and filled while other work runs beside.
 
-const OTHER_UID = 61_001;
+const OTHER_UID = 61_015;
 const MIB = 2 ** 20;
 const users = isRoot ? [undefined, OTHER_UID] : [undefined];
 const on = hasBubblewrap ? describe : describe.skip;
