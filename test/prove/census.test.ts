@@ -2,6 +2,7 @@
  *  each kind of broken promise makes an outcome fail. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { listDescendants } from '../../base/process.ts';
 import {
@@ -58,8 +59,11 @@ describe('a survivor is found', () => {
   const enclosure = createEnclosure();
   const testWithGroups = enclosure === undefined ? test.skip : test;
   testWithGroups('by its control group, although it has neither', async () => {
-    const parent = start('(sleep 0.05; setsid sleep 300 &) & wait');
+    // It waits until it is in the group: what it starts before would be outside.
+    const parent = start('kill -STOP $$; setsid sleep 300 &');
+    await eventually(() => readFileSync(`/proc/${parent}/stat`, 'utf8').includes(') T '));
     enclosure?.enclose(parent);
+    process.kill(parent, 'SIGCONT');
     await once(children[0] as ChildProcess, 'exit');
     await eventually(() => enclosure?.strangers([parent]).length === 1);
     for (const pid of enclosure?.strangers([]) ?? []) process.kill(pid, 'SIGKILL');
