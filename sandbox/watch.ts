@@ -4,7 +4,7 @@
 import type { Clock, Timer } from '../base/clock.ts';
 import type { SandboxPolicy } from '../protocol/sandbox-methods.ts';
 import type { CommandTree } from './launch/command-tree.ts';
-import { type GrowthWatch, watchGrowth } from './launch/growth.ts';
+import { type GrowthWatch, readRealFree, watchGrowth } from './launch/growth.ts';
 
 /** 0: no limit of ours, for each. */
 export interface TreeLimits {
@@ -195,7 +195,7 @@ function watchDisk(limits: TreeLimits, sinceMs: number): GrowthWatch | undefined
   if (diskBytes === 0 && files === 0) return undefined;
   const orNone = (value: number): number => (value === 0 ? Number.POSITIVE_INFINITY : value);
   const maxima = { bytesMax: orNone(diskBytes), filesMax: orNone(files) };
-  return watchGrowth(roots, maxima, sinceMs);
+  return watchGrowth({ roots, limits: maxima, startedMs: sinceMs, readFree: readRealFree });
 }
 
 const units: Readonly<Record<Breach['limit'], number>> = {

@@ -32,12 +32,16 @@ export interface OpenFiles {
 
 const BLOCK_BYTES = 512;
 
-/** @param startedMs  wall time; what was changed since counts as this call's. */
-export function watchGrowth(
-  roots: readonly string[],
-  limits: GrowthLimits,
-  startedMs: number,
-): GrowthWatch {
+export interface GrowthSpec {
+  readonly roots: readonly string[];
+  readonly limits: GrowthLimits;
+  /** Wall time; what was changed since counts as this call's. */
+  readonly startedMs: number;
+  /** What the file system of a folder has left. */
+  readonly readFree: (folder: string) => Growth;
+}
+
+export function watchGrowth({ roots, limits, startedMs, readFree }: GrowthSpec): GrowthWatch {
   /** The most there was since the call began, and since the last count: what others give back hides
    *  nothing that was used behind it. */
   let most = roots.map(readFree);
@@ -53,7 +57,6 @@ export function watchGrowth(
     },
     count(open) {
       const now = roots.map(readFree);
-      most = toMost(most, now);
       const found: Sum = { bytes: 0, files: 0, isPartial: false };
       const isOver = (): boolean => found.bytes > limits.bytesMax || found.files > limits.filesMax;
       for (const root of roots) addTree(root, startedMs, found, isOver);
@@ -76,7 +79,7 @@ export function watchGrowth(
   };
 }
 
-function readFree(path: string): Growth {
+export function readRealFree(path: string): Growth {
   try {
     const { bfree, bsize, ffree } = statfsSync(path);
     return { bytes: bfree * bsize, files: ffree };

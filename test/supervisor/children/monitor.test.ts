@@ -1,3 +1,4 @@
+/** The monitor as a real process: it samples, it comes back, it ends with its pipe. */
 import { afterEach, expect, test } from '@jest/globals';
 import { realClock } from '../../../base/clock.ts';
 import { silentLogger } from '../../../base/logger.ts';
